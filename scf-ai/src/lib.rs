@@ -1,0 +1,1 @@
+//! Infers: model blocks, split planning and split execution.

@@ -1,0 +1,4 @@
+//! The suites that implementations of the contracts pass.
+//!
+//! Each takes a closure that makes a fresh instance, needs no runtime of its own, and panics with a sentence
+//! that says what was promised and what happened instead.

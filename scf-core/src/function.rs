@@ -1,0 +1,208 @@
+//! Functions as their developers describe them.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::{Accelerator, ByteSize, FunctionName, MediaType, MilliCpu, ModelName, Name, NodeId, Resources, Tier, Zone};
+
+/// What runs when a function is called. An [`IsolateFactory`](crate::IsolateFactory) accepts a kind of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum Code {
+    /// A WebAssembly component.
+    Component {
+        /// The component's binary.
+        bytes: Bytes,
+        /// The exported WIT function that is called.
+        export: String,
+    },
+    /// Rust code of the embedding program, by the name it was registered under.
+    Native {
+        /// The registered name.
+        entry: Name,
+    },
+    /// The blocks of a model, by the name it was registered under; every call may split between nodes.
+    Model {
+        /// The registered name.
+        model: ModelName,
+    },
+}
+
+impl Code {
+    /// The kind, for messages: `component`, `native` or `model`.
+    #[must_use]
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::Component { .. } => "component",
+            Self::Native { .. } => "native",
+            Self::Model { .. } => "model",
+        }
+    }
+}
+
+/// What one invocation may use at most.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(clippy::exhaustive_structs, reason = "written with struct update syntax from the default")]
+pub struct Limits {
+    /// Memory of the isolate.
+    pub memory: ByteSize,
+    /// CPU time of the isolate.
+    pub cpu: Duration,
+    /// Time from acceptance to reply, waiting included.
+    pub wall: Duration,
+    /// Size of the input and of the output, each.
+    pub payload: ByteSize,
+    /// Calls that run at the same time on one node; more wait.
+    pub concurrency: u32,
+    /// Calls that wait on one node; more are refused.
+    pub queue: u32,
+}
+
+impl Default for Limits {
+    /// 64 MiB (a bulk memory operation cannot be interrupted, so memory bounds it), 10 s of CPU,
+    /// 30 s in all, payloads of 16 MiB, 16 calls at once, 256 waiting.
+    fn default() -> Self {
+        Self {
+            memory: ByteSize::from_mib(64),
+            cpu: Duration::from_secs(10),
+            wall: Duration::from_secs(30),
+            payload: ByteSize::from_mib(16),
+            concurrency: 16,
+            queue: 256,
+        }
+    }
+}
+
+/// What a node must offer before a function is placed there. All of it is hard: no node, no placement.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(clippy::exhaustive_structs, reason = "written with struct update syntax from the default")]
+pub struct Needs {
+    /// Free processor and memory.
+    pub resources: Resources,
+    /// Tiers that will do; empty: every tier.
+    pub tiers: Vec<Tier>,
+    /// Nodes that will do; empty: every node.
+    pub nodes: Vec<NodeId>,
+    /// An accelerator that must be there.
+    pub accelerator: Option<Accelerator>,
+    /// The zone that data of the function must not leave.
+    pub zone: Option<Zone>,
+    /// Longest one-way delay from the caller.
+    pub within: Option<Duration>,
+}
+
+/// Where a function's state lives between calls.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum Statefulness {
+    /// The function keeps nothing.
+    #[default]
+    Stateless,
+    /// The function keeps state per key; calls of one key run one after the other.
+    PerKey,
+}
+
+/// A function: what runs, on what conditions, within what limits.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Function {
+    /// Its name in the fabric.
+    pub name: FunctionName,
+    /// What runs.
+    pub code: Code,
+    /// What it takes.
+    pub input: MediaType,
+    /// What it gives.
+    pub output: MediaType,
+    /// What a node must offer.
+    pub needs: Needs,
+    /// What one call may use.
+    pub limits: Limits,
+    /// Whether it keeps state.
+    pub state: Statefulness,
+}
+
+impl Function {
+    /// A function of `code` that takes and gives bytes of any kind, needs nothing special and keeps no state.
+    #[must_use]
+    pub fn new(name: FunctionName, code: Code) -> Self {
+        Self {
+            name,
+            code,
+            input: MediaType::OCTETS,
+            output: MediaType::OCTETS,
+            needs: Needs::default(),
+            limits: Limits::default(),
+            state: Statefulness::Stateless,
+        }
+    }
+
+    /// A WebAssembly component of which `export` is called.
+    #[must_use]
+    pub fn component(name: FunctionName, bytes: impl Into<Bytes>, export: impl Into<String>) -> Self {
+        Self::new(name, Code::Component { bytes: bytes.into(), export: export.into() })
+    }
+
+    /// Rust code registered as `entry`.
+    #[must_use]
+    pub fn native(name: FunctionName, entry: Name) -> Self {
+        Self::new(name, Code::Native { entry })
+    }
+
+    /// The blocks of the model registered as `model`; takes and gives [`MediaType::ACTIVATION`].
+    #[must_use]
+    pub fn model(name: FunctionName, model: ModelName) -> Self {
+        Self::new(name, Code::Model { model }).takes(MediaType::ACTIVATION).gives(MediaType::ACTIVATION)
+    }
+
+    /// What it takes; default bytes of any kind.
+    #[must_use]
+    pub fn takes(mut self, media: MediaType) -> Self {
+        self.input = media;
+        self
+    }
+
+    /// What it gives; default bytes of any kind.
+    #[must_use]
+    pub fn gives(mut self, media: MediaType) -> Self {
+        self.output = media;
+        self
+    }
+
+    /// What a node must offer; default nothing.
+    #[must_use]
+    pub fn needs(mut self, needs: Needs) -> Self {
+        self.needs = needs;
+        self
+    }
+
+    /// Nodes that will do; default all.
+    #[must_use]
+    pub fn on(mut self, nodes: impl IntoIterator<Item = NodeId>) -> Self {
+        self.needs.nodes = nodes.into_iter().collect();
+        self
+    }
+
+    /// Processor and memory that must be free where it is placed; default none.
+    #[must_use]
+    pub const fn reserves(mut self, cpu: MilliCpu, memory: ByteSize) -> Self {
+        self.needs.resources = Resources { cpu, memory };
+        self
+    }
+
+    /// What one call may use; default [`Limits::default`].
+    #[must_use]
+    pub const fn limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// Keeps state per key of the invocation; default no state.
+    #[must_use]
+    pub const fn stateful(mut self) -> Self {
+        self.state = Statefulness::PerKey;
+        self
+    }
+}

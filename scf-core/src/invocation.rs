@@ -1,0 +1,144 @@
+//! One call, its outcome and its bill.
+
+use std::{borrow::Cow, time::Duration};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{ByteSize, FunctionName, InvocationId, NodeId, Payload};
+
+/// One call of a function.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Invocation {
+    /// The logical call; equal across retries.
+    pub id: InvocationId,
+    /// What is called.
+    pub function: FunctionName,
+    /// Whose state it works on; required by a stateful function, ignored by others.
+    pub key: Option<String>,
+    /// What it is given.
+    pub payload: Payload,
+    /// How long the caller waits; the function's own limit where that is shorter.
+    pub patience: Option<Duration>,
+    /// The node it must run on; otherwise the scheduler decides.
+    pub target: Option<NodeId>,
+}
+
+impl Invocation {
+    /// A call of `function` with `payload`, without key, patience or target.
+    #[must_use]
+    pub fn new(id: InvocationId, function: FunctionName, payload: impl Into<Payload>) -> Self {
+        Self { id, function, key: None, payload: payload.into(), patience: None, target: None }
+    }
+
+    /// Whose state it works on; default nobody's.
+    #[must_use]
+    pub fn key(mut self, key: impl Into<String>) -> Self {
+        self.key = Some(key.into());
+        self
+    }
+
+    /// How long the caller waits; default as long as the function may take.
+    #[must_use]
+    pub const fn patience(mut self, patience: Duration) -> Self {
+        self.patience = Some(patience);
+        self
+    }
+
+    /// The node it must run on; default where the scheduler places it.
+    #[must_use]
+    pub fn on(mut self, node: NodeId) -> Self {
+        self.target = Some(node);
+        self
+    }
+}
+
+/// What a call came to.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[expect(clippy::exhaustive_structs, reason = "two parts are all that an outcome is")]
+pub struct Outcome {
+    /// What the function gave.
+    pub payload: Payload,
+    /// What it cost.
+    pub receipt: Receipt,
+}
+
+/// What an isolate used during one call.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(clippy::exhaustive_structs, reason = "isolates of integrators write it as a literal")]
+pub struct Usage {
+    /// CPU time on this CPU, not stretched by an emulated node's slowdown.
+    pub cpu: Duration,
+    /// Highest memory of the isolate, where it is known.
+    pub memory: ByteSize,
+}
+
+/// A named part of a call, as the isolate reports it: a model block, a phase of a state access.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(clippy::exhaustive_structs, reason = "isolates of integrators write it as a literal")]
+pub struct Span {
+    /// What was done.
+    pub name: Cow<'static, str>,
+    /// How long it took on this node.
+    pub took: Duration,
+}
+
+/// The bill of one call.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Receipt {
+    /// What was called.
+    pub function: FunctionName,
+    /// Where it ran.
+    pub node: NodeId,
+    /// Whether code was prepared for this call.
+    pub cold: bool,
+    /// From acceptance on that node to the start of the isolate.
+    pub queued: Duration,
+    /// From acceptance on that node to the reply.
+    pub wall: Duration,
+    /// What the isolate used.
+    pub usage: Usage,
+    /// Size of the input.
+    pub bytes_in: ByteSize,
+    /// Size of the output.
+    pub bytes_out: ByteSize,
+    /// Bytes that this call and its reply put on links; nothing when it ran where it was called.
+    pub on_wire: ByteSize,
+    /// Parts of the call that the isolate reports.
+    pub spans: Vec<Span>,
+    /// The bills of the calls that it made.
+    pub calls: Vec<Self>,
+}
+
+impl Receipt {
+    /// A bill with nothing on it.
+    #[must_use]
+    pub const fn new(function: FunctionName, node: NodeId) -> Self {
+        Self {
+            function,
+            node,
+            cold: false,
+            queued: Duration::ZERO,
+            wall: Duration::ZERO,
+            usage: Usage { cpu: Duration::ZERO, memory: ByteSize::ZERO },
+            bytes_in: ByteSize::ZERO,
+            bytes_out: ByteSize::ZERO,
+            on_wire: ByteSize::ZERO,
+            spans: Vec::new(),
+            calls: Vec::new(),
+        }
+    }
+
+    /// CPU time of this call and all that it made.
+    #[must_use]
+    pub fn total_cpu(&self) -> Duration {
+        self.usage.cpu + self.calls.iter().map(Self::total_cpu).sum::<Duration>()
+    }
+
+    /// Bytes on links of this call and all that it made.
+    #[must_use]
+    pub fn total_on_wire(&self) -> ByteSize {
+        self.calls.iter().map(Self::total_on_wire).fold(self.on_wire, |a, b| a + b)
+    }
+}

@@ -1,0 +1,349 @@
+//! What runs functions: the factory that prepares code and the isolates it makes.
+
+use std::{fmt::Debug, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::{
+    BoxError, Code, Function, FunctionName, InvocationId, Node, NodeId, Outcome, Path, Payload, Receipt, ScheduleError,
+    Span, StateError, StateSession, Timestamp, Usage,
+};
+
+/// Makes isolates of one kind of [`Code`].
+///
+/// The controller holds one per kind and node. Implementations: WebAssembly components, native Rust
+/// functions, model blocks, whatever an integrator adds.
+#[async_trait]
+pub trait IsolateFactory: Debug + Send + Sync + 'static {
+    /// The kind, for messages: `wasm`, `native`.
+    fn name(&self) -> &'static str;
+
+    /// Whether this factory runs `code`. Called once per deployment; must not look inside large code.
+    fn accepts(&self, code: &Code) -> bool;
+
+    /// Compiles or loads, links and checks `function`, so that isolates of it start in microseconds.
+    ///
+    /// Called once per deployment and node, before any call; may take long and may run again after a failure.
+    ///
+    /// # Errors
+    /// [`PrepareError`] with the function's name; the function is then not deployed.
+    async fn prepare(&self, function: &Function) -> Result<Arc<dyn Prepared>, PrepareError>;
+}
+
+/// A function that is ready to have isolates made of it.
+#[async_trait]
+pub trait Prepared: Debug + Send + Sync + 'static {
+    /// A fresh isolate. Called once per invocation, on its way: microseconds.
+    ///
+    /// # Errors
+    /// [`InvokeError::Overloaded`] when no slot is free, [`InvokeError::Host`] otherwise.
+    async fn instantiate(&self) -> Result<Box<dyn Isolate>, InvokeError>;
+}
+
+/// One sandboxed instance of a function; serves one call at a time.
+#[async_trait]
+pub trait Isolate: Debug + Send {
+    /// Runs the call. The host drops the future at the call's deadline, and drops the isolate after it:
+    /// an isolate whose call was not finished is never used again.
+    ///
+    /// The isolate enforces the function's memory and CPU limits itself, must not block its thread, and
+    /// reports the CPU time it used, both in the reply and, as it arises, through [`Host::pace`].
+    ///
+    /// # Errors
+    /// [`InvokeError`] saying who failed: the guest, a limit, the host, a callee.
+    async fn invoke(&mut self, call: &Call, input: Payload) -> Result<Reply, InvokeError>;
+}
+
+const _: fn(&dyn IsolateFactory, &dyn Prepared, &dyn Isolate) = |_, _, _| {};
+
+/// What an isolate gives back.
+#[derive(Clone, Debug, Default, PartialEq)]
+#[expect(clippy::exhaustive_structs, reason = "isolates of integrators write it as a literal")]
+pub struct Reply {
+    /// The function's output.
+    pub payload: Payload,
+    /// What it used.
+    pub usage: Usage,
+    /// Parts worth reporting; mostly none.
+    pub spans: Vec<Span>,
+    /// Bills of the calls that it made.
+    pub calls: Vec<Receipt>,
+}
+
+impl Reply {
+    /// A reply that used `usage` and has nothing else to report.
+    #[must_use]
+    pub const fn new(payload: Payload, usage: Usage) -> Self {
+        Self { payload, usage, spans: Vec::new(), calls: Vec::new() }
+    }
+}
+
+/// One call as an isolate sees it.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Call {
+    /// The logical call; equal across retries.
+    pub id: InvocationId,
+    /// What is called.
+    pub function: FunctionName,
+    /// Whose state it works on.
+    pub key: Option<String>,
+    /// When the host gives up waiting.
+    pub deadline: Timestamp,
+    /// The node it runs on and what that offers.
+    pub host: Arc<dyn Host>,
+    /// The state of function and key; none for a stateless function. Committed by the host after the call.
+    pub state: Option<Box<dyn StateSession>>,
+}
+
+impl Call {
+    /// A call without key and state.
+    #[must_use]
+    pub const fn new(id: InvocationId, function: FunctionName, deadline: Timestamp, host: Arc<dyn Host>) -> Self {
+        Self { id, function, key: None, deadline, host, state: None }
+    }
+}
+
+/// What a node offers to the isolates that run on it.
+#[async_trait]
+pub trait Host: Debug + Send + Sync + 'static {
+    /// The node.
+    fn node(&self) -> &Arc<Node>;
+
+    /// The time, on the clock that deadlines are of.
+    fn now(&self) -> Timestamp;
+
+    /// The nodes that `function` may run on and that are believed to be reachable, this one included.
+    fn hosts_of(&self, function: &FunctionName) -> Vec<Arc<Node>>;
+
+    /// The way from node `from` to node `to` as last measured; `None` where none is known or it is cut.
+    fn path(&self, from: &NodeId, to: &NodeId) -> Option<Path>;
+
+    /// Accounts for `cpu` just used on this CPU and returns what it comes to on this node. On an emulated
+    /// slower node it returns only after the difference has passed; on a real one at once.
+    async fn pace(&self, cpu: Duration) -> Duration;
+
+    /// Calls another function, or this one again on another node, on behalf of `call`.
+    ///
+    /// `step` makes the callee's invocation id: the same step of a retried call has the same id.
+    ///
+    /// # Errors
+    /// Whatever the callee failed with, or why it was not reached.
+    async fn invoke(&self, call: &Call, step: u64, callee: Callee) -> Result<Outcome, InvokeError>;
+}
+
+const _: fn(&dyn Host) = |_| {};
+
+/// What an isolate calls.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::exhaustive_structs, reason = "isolates of integrators write it as a literal")]
+pub struct Callee {
+    /// The function.
+    pub function: FunctionName,
+    /// The node it must run on; otherwise the scheduler decides.
+    pub node: Option<NodeId>,
+    /// Whose state it works on.
+    pub key: Option<String>,
+    /// What it is given.
+    pub payload: Payload,
+}
+
+/// Why a function could not be made ready.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum PrepareError {
+    /// No factory of the fabric runs this kind of code.
+    #[error("function {function}: nothing here runs {kind} code: {hint}")]
+    NoFactory {
+        /// The function.
+        function: FunctionName,
+        /// [`Code::kind`].
+        kind: &'static str,
+        /// What to enable or register.
+        hint: &'static str,
+    },
+    /// The code refers to something that was not registered.
+    #[error("function {function}: {kind} {name:?} is not registered")]
+    NotRegistered {
+        /// The function.
+        function: FunctionName,
+        /// [`Code::kind`].
+        kind: &'static str,
+        /// The name that was looked up.
+        name: String,
+    },
+    /// The code is not well formed or does not compile.
+    #[error("function {function}: the code is not valid")]
+    InvalidCode {
+        /// The function.
+        function: FunctionName,
+        /// What the compiler says.
+        #[source]
+        source: BoxError,
+    },
+    /// The code imports what it was not granted.
+    #[error("function {function}: import {import:?} is not provided")]
+    Import {
+        /// The function.
+        function: FunctionName,
+        /// The import.
+        import: String,
+    },
+    /// The export is missing or has a type that cannot be called.
+    #[error("function {function}: export {export:?}: {problem}")]
+    Export {
+        /// The function.
+        function: FunctionName,
+        /// The export.
+        export: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// The code is larger than this node takes.
+    #[error("function {function}: code of {size} bytes is over the limit of {limit}")]
+    TooLarge {
+        /// The function.
+        function: FunctionName,
+        /// Size of the code in bytes.
+        size: u64,
+        /// The limit in bytes.
+        limit: u64,
+    },
+    /// The host could not do it now.
+    #[error("function {function}: the host could not prepare it")]
+    Host {
+        /// The function.
+        function: FunctionName,
+        /// Why.
+        #[source]
+        source: BoxError,
+    },
+}
+
+/// A limit of [`Limits`](crate::Limits), for messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum LimitKind {
+    /// Memory of the isolate.
+    Memory,
+    /// CPU time.
+    Cpu,
+    /// Wall time, or the caller's patience.
+    Wall,
+    /// Size of the input.
+    Input,
+    /// Size of the output.
+    Output,
+}
+
+/// Why a call gave no outcome. Every variant names the function; it travels between nodes whole.
+#[derive(Clone, Debug, PartialEq, Eq, Error, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum InvokeError {
+    /// No function of that name is deployed.
+    #[error("function {function} is not deployed")]
+    NotFound {
+        /// The function.
+        function: FunctionName,
+    },
+    /// The function was given something it cannot work with, and said so.
+    #[error("function {function} refused its input: {message}")]
+    Refused {
+        /// The function.
+        function: FunctionName,
+        /// What the function said; escaped, at most 1 KiB.
+        message: String,
+    },
+    /// The payload is not of the type that the function takes.
+    #[error("function {function} takes {takes}, not {given}")]
+    Media {
+        /// The function.
+        function: FunctionName,
+        /// What it takes.
+        takes: String,
+        /// What it was given.
+        given: String,
+    },
+    /// The function crashed.
+    #[error("function {function} trapped: {message}")]
+    Trapped {
+        /// The function.
+        function: FunctionName,
+        /// The trap; escaped, at most 1 KiB.
+        message: String,
+    },
+    /// The call went over a limit and was ended.
+    #[error("function {function} went over its {limit:?} limit")]
+    Limit {
+        /// The function.
+        function: FunctionName,
+        /// Which.
+        limit: LimitKind,
+    },
+    /// A stateful function was called without a key.
+    #[error("function {function} keeps state per key and was called without one")]
+    NoKey {
+        /// The function.
+        function: FunctionName,
+    },
+    /// Nothing is free and the queue is full.
+    #[error("function {function} is overloaded on {node}; try again in {retry_after:?}")]
+    Overloaded {
+        /// The function.
+        function: FunctionName,
+        /// The node.
+        node: NodeId,
+        /// When there may be room.
+        retry_after: Duration,
+    },
+    /// The node cannot be reached, or stopped answering; whether it ran the call may be unknown.
+    #[error("function {function}: node {node} is unreachable")]
+    Unreachable {
+        /// The function.
+        function: FunctionName,
+        /// The node.
+        node: NodeId,
+    },
+    /// No node satisfies the function's needs.
+    #[error("function {function} cannot be placed")]
+    Unplaceable {
+        /// The function.
+        function: FunctionName,
+        /// Which filter refused how many nodes.
+        #[source]
+        source: ScheduleError,
+    },
+    /// The state could not be read or committed; nothing of the call's effect is visible.
+    #[error("function {function}: state of key {key:?}")]
+    State {
+        /// The function.
+        function: FunctionName,
+        /// The key.
+        key: String,
+        /// Why.
+        #[source]
+        source: StateError,
+    },
+    /// The host itself failed.
+    #[error("function {function}: host failure: {message}")]
+    Host {
+        /// The function.
+        function: FunctionName,
+        /// What happened.
+        message: String,
+    },
+}
+
+impl InvokeError {
+    /// Whether the same call, with the same id, may succeed elsewhere or later.
+    #[must_use]
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            Self::Overloaded { .. } | Self::Unreachable { .. } => true,
+            Self::State { source, .. } => source.is_retryable(),
+            _ => false,
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! Vocabulary and contracts of the Serverless Computing Fabric.
+//!
+//! What things are called ([`Function`], [`Invocation`], [`Node`], [`Path`], [`Workflow`], [`Activation`],
+//! units) and what parts promise each other:
+//!
+//! | contract | who implements it | who calls it |
+//! |---|---|---|
+//! | [`Scheduler`] | scf-sched, you | the router, once per placement |
+//! | [`Autoscaler`] | scf-sched, you | the functions controller |
+//! | [`IsolateFactory`], [`Prepared`], [`Isolate`] | scf-runtime, scf-ai, you | the functions controller |
+//! | [`Host`] | scf-runtime | isolates |
+//! | [`StateBackend`] | scf-state, you | [`StateStore`]s and state servers |
+//! | [`StateStore`], [`StateSession`], [`PhasePolicy`] | scf-state, you | the functions controller, functions |
+//! | [`ModelBlock`], [`SplitPlanner`], [`Inference`] | scf-ai, you | the split runtime |
+//! | [`Transport`], [`Handler`] | scf-runtime, you | routers, state servers |
+//! | [`Clock`], [`Disk`] | scf-runtime, scf-state, you | whoever waits, stamps or stores |
+//!
+//! Depend on this crate alone to implement a part. It never spawns, sleeps, reads a clock or opens anything.
+//! With the feature `conformance`, the module of that name has the suites that an implementation must pass.
+//!
+//! [`bytes::Bytes`] and [`smallvec::SmallVec`] are part of this API.
+#![forbid(unsafe_code)]
+#![warn(clippy::print_stdout, clippy::print_stderr, clippy::unwrap_used)]
+
+mod activation;
+mod autoscaler;
+mod clock;
+#[cfg(feature = "conformance")]
+pub mod conformance;
+mod disk;
+mod error;
+mod function;
+mod id;
+mod invocation;
+mod isolate;
+mod model;
+mod node;
+mod payload;
+mod phase;
+mod scheduler;
+mod slo;
+mod split;
+mod state;
+mod topology;
+mod transport;
+mod units;
+mod workflow;
+
+pub use activation::{
+    Activation, ActivationError, DType, DeviceTensor, Elements, MAX_RANK, Quantisation, Shape, TensorSpec,
+};
+pub use autoscaler::{Autoscaler, Load};
+pub use bytes::Bytes;
+pub use clock::{Clock, ManualClock, Timestamp};
+pub use disk::Disk;
+pub use error::BoxError;
+pub use function::{Code, Function, Limits, Needs, Statefulness};
+pub use id::{FunctionName, InvalidName, InvocationId, MAX_NAME, ModelName, Name, NodeId, Zone};
+pub use invocation::{Invocation, Outcome, Receipt, Span, Usage};
+pub use isolate::{Call, Callee, Host, InvokeError, Isolate, IsolateFactory, LimitKind, PrepareError, Prepared, Reply};
+pub use model::{BlockCost, BlockGraph, Inference, ModelBlock, ModelError, WireForm};
+pub use node::{Accelerator, Node, Resources, Tier};
+pub use payload::{MediaType, Payload};
+pub use phase::{Phase, PhasePolicy, PhaseStats};
+pub use scheduler::{
+    ClusterView, DataInput, Health, NodeStatus, Placement, PlacementRequest, Refusal, ScheduleError, Scheduler,
+};
+pub use slo::{Slo, SloReport};
+pub use split::{EdgeCost, FormCost, PlanError, Segment, SplitPlan, SplitPlanner, SplitProblem};
+pub use state::{
+    Batch, Caps, Commit, Durability, Entry, Fence, Op, Opened, Scope, Snapshot, StateBackend, StateError, StateSession,
+    StateStore, Version,
+};
+pub use topology::{Link, Path};
+pub use transport::{Envelope, Handler, Subject, Transport, TransportError};
+pub use units::{Bandwidth, ByteSize, MilliCpu, Slowdown};
+pub use workflow::{Step, Workflow, WorkflowError};

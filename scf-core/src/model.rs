@@ -1,0 +1,207 @@
+//! Networks as blocks, and what answers for whole models.
+
+use std::{fmt::Debug, sync::Arc};
+
+use async_trait::async_trait;
+use thiserror::Error;
+
+use crate::{Activation, BoxError, ByteSize, DType, ModelName, TensorSpec};
+
+/// A coarse block of a network: a stage that is worth a function call, not a single operator.
+///
+/// A vendor implements it for an accelerator of its own; [`Activation`] keeps the tensor there between
+/// consecutive blocks. Implementations pass [`conformance::model`](crate::conformance).
+pub trait ModelBlock: Debug + Send + Sync + 'static {
+    /// Its name, unique in the model and short: `stem`, `mbconv3`, `head`.
+    fn name(&self) -> &str;
+
+    /// What it gives for `input`, without running. Called by planners, once per input shape.
+    ///
+    /// # Errors
+    /// [`ModelError::Shape`] when it does not take `input`.
+    fn output(&self, input: &TensorSpec) -> Result<TensorSpec, ModelError>;
+
+    /// What running it for `input` comes to. Called by planners until measurements replace it.
+    fn cost(&self, input: &TensorSpec) -> BlockCost;
+
+    /// The forms in which its output may travel, best agreement first; the first is the exact one.
+    fn wire_forms(&self) -> &[WireForm];
+
+    /// Runs it. Called on a thread that may compute; must not wait for anything but its device.
+    ///
+    /// # Errors
+    /// [`ModelError`].
+    fn forward(&self, input: Activation) -> Result<Activation, ModelError>;
+}
+
+const _: fn(&dyn ModelBlock) = |_| {};
+
+/// What one run of a block comes to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[expect(clippy::exhaustive_structs, reason = "blocks of integrators write it as a literal")]
+pub struct BlockCost {
+    /// Floating-point operations, a multiply-add counting two.
+    pub flops: u64,
+    /// Size of its weights.
+    pub weights: ByteSize,
+}
+
+/// How an activation travels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum WireForm {
+    /// As it is.
+    Exact,
+    /// One signed byte per element, one affine map per tensor.
+    Int8,
+}
+
+impl WireForm {
+    /// The form as one word.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Exact => "exact",
+            Self::Int8 => "int8",
+        }
+    }
+
+    /// Size of `spec` in this form, the message's header left out; `None` when it does not fit into a `usize`.
+    #[must_use]
+    pub fn size(self, spec: &TensorSpec) -> Option<ByteSize> {
+        match self {
+            Self::Exact => spec.size(),
+            Self::Int8 => TensorSpec { shape: spec.shape.clone(), dtype: DType::I8 }.size(),
+        }
+    }
+}
+
+/// A network as blocks that follow one another; every place between two blocks, before the first and after
+/// the last is a possible split point.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct BlockGraph {
+    /// The model's name.
+    pub model: ModelName,
+    /// What the first block takes.
+    pub input: TensorSpec,
+    blocks: Arc<[Arc<dyn ModelBlock>]>,
+    edges: Arc<[TensorSpec]>,
+}
+
+impl BlockGraph {
+    /// A chain of `blocks` that takes `input`.
+    ///
+    /// # Errors
+    /// [`ModelError::NoBlocks`], or [`ModelError::Shape`] naming the block that does not take what the one
+    /// before it gives.
+    pub fn chain(model: ModelName, input: TensorSpec, blocks: Vec<Arc<dyn ModelBlock>>) -> Result<Self, ModelError> {
+        if blocks.is_empty() {
+            return Err(ModelError::NoBlocks { model });
+        }
+        let mut edges = vec![input.clone()];
+        for block in &blocks {
+            let output = block.output(&edges[edges.len() - 1])?;
+            edges.push(output);
+        }
+        Ok(Self { model, input, blocks: blocks.into(), edges: edges.into() })
+    }
+
+    /// The blocks in the order in which they run.
+    #[must_use]
+    pub fn blocks(&self) -> &[Arc<dyn ModelBlock>] {
+        &self.blocks
+    }
+
+    /// What travels at each split point: first the input, last the output, one more than there are blocks.
+    #[must_use]
+    pub fn edges(&self) -> &[TensorSpec] {
+        &self.edges
+    }
+
+    /// The forms in which the activation before block `block` may travel; the input only exactly or as the
+    /// first block's own forms allow.
+    #[must_use]
+    pub fn wire_forms(&self, block: usize) -> &[WireForm] {
+        let producer = block.saturating_sub(1).min(self.blocks.len() - 1);
+        self.blocks[producer].wire_forms()
+    }
+
+    /// Runs the blocks of `range`, one after the other.
+    ///
+    /// # Errors
+    /// The first block's error.
+    pub fn run(&self, range: std::ops::Range<usize>, input: Activation) -> Result<Activation, ModelError> {
+        self.blocks[range].iter().try_fold(input, |activation, block| block.forward(activation))
+    }
+}
+
+/// Answers for whole models: what the runtime gives to guests and native functions that ask for inference.
+///
+/// The runtime never names the crate behind it.
+#[async_trait]
+pub trait Inference: Debug + Send + Sync + 'static {
+    /// The models that can be asked, by name.
+    fn models(&self) -> Vec<ModelName>;
+
+    /// Runs a whole model here.
+    ///
+    /// # Errors
+    /// [`ModelError::NotFound`] for an unknown name, otherwise what its blocks report.
+    async fn run(&self, model: &ModelName, input: Activation) -> Result<Activation, ModelError>;
+}
+
+const _: fn(&dyn Inference) = |_| {};
+
+/// Why a model gave no answer.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum ModelError {
+    /// A model without blocks.
+    #[error("model {model} has no blocks")]
+    NoBlocks {
+        /// The model.
+        model: ModelName,
+    },
+    /// No model of that name is hosted here.
+    #[error("model {model} is not hosted here")]
+    NotFound {
+        /// The model.
+        model: ModelName,
+    },
+    /// A block was given another shape or element type than it takes.
+    #[error("block {block} takes {takes}, not {given:?}")]
+    Shape {
+        /// The block.
+        block: String,
+        /// What it takes.
+        takes: String,
+        /// What it was given.
+        given: TensorSpec,
+    },
+    /// The model file lacks a weight, or has it in another shape.
+    #[error("weight {weight}: {problem}")]
+    Weight {
+        /// The weight's name in the file.
+        weight: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// The device is not there or not built in.
+    #[error("device {device} is not available: {hint}")]
+    Device {
+        /// The device.
+        device: &'static str,
+        /// The feature to enable, or what to install.
+        hint: &'static str,
+    },
+    /// The block or its device failed.
+    #[error("block {block} failed")]
+    Block {
+        /// The block.
+        block: String,
+        /// Why.
+        #[source]
+        source: BoxError,
+    },
+}

@@ -1,0 +1,106 @@
+//! Where a network is cut, decided per input.
+
+use std::{fmt::Debug, time::Duration};
+
+use smallvec::SmallVec;
+use thiserror::Error;
+
+use crate::{ByteSize, Path, WireForm};
+
+/// Decides which node runs which of the blocks that are left.
+///
+/// The split runtime asks before every hop: at the start of an inference and again on every node that an
+/// activation reaches. Synchronous, pure, no allocation per node: a decision has to cost far less than the
+/// smallest gain it can bring.
+pub trait SplitPlanner: Debug + Send + Sync + 'static {
+    /// A short name for tables: `fixed`, `latency-optimal`.
+    fn name(&self) -> &'static str;
+
+    /// Assigns every block of `problem` to a node.
+    ///
+    /// # Errors
+    /// [`PlanError`] when no assignment is possible.
+    fn plan(&self, problem: &SplitProblem<'_>) -> Result<SplitPlan, PlanError>;
+}
+
+const _: fn(&dyn SplitPlanner) = |_| {};
+
+/// The blocks that are left, the nodes that can run them, and what lies between.
+///
+/// Times and paths are rows of flat tables: `times[node * blocks + block]`, `paths[from * nodes + to]`.
+#[derive(Clone, Copy, Debug)]
+#[expect(clippy::exhaustive_structs, reason = "simulators and tests write it as a literal")]
+pub struct SplitProblem<'a> {
+    /// Number of nodes; node 0 is where the activation is now.
+    pub nodes: usize,
+    /// Number of blocks left.
+    pub blocks: usize,
+    /// The index in the whole model of the first block that is left.
+    pub first: usize,
+    /// Time of each block on each node, by node and then block; [`Duration::MAX`] where it cannot run.
+    pub times: &'a [Duration],
+    /// Time that work waits on each node before it starts.
+    pub waits: &'a [Duration],
+    /// The way between each two nodes, by origin and then destination; `None` where there is none.
+    pub paths: &'a [Option<Path>],
+    /// What the activation before each block costs to send, one per block.
+    pub edges: &'a [EdgeCost<'a>],
+    /// Size of the result, which goes back the way that the activation came.
+    pub result: ByteSize,
+}
+
+/// What an activation costs to send at one split point, per form.
+#[derive(Clone, Copy, Debug)]
+#[expect(clippy::exhaustive_structs, reason = "simulators and tests write it as a literal")]
+pub struct EdgeCost<'a> {
+    /// The forms in which it may travel.
+    pub forms: &'a [FormCost],
+}
+
+/// What one form costs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::exhaustive_structs, reason = "simulators and tests write it as a literal")]
+pub struct FormCost {
+    /// The form.
+    pub form: WireForm,
+    /// Size on the wire.
+    pub size: ByteSize,
+    /// CPU time, without slowdown, of bringing the activation into this form and back.
+    pub codec: Duration,
+}
+
+/// Consecutive blocks on one node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::exhaustive_structs, reason = "planners of integrators write it as a literal")]
+pub struct Segment {
+    /// The node, by its index in the problem.
+    pub node: usize,
+    /// The first block, by its index in the whole model.
+    pub from: usize,
+    /// One past the last block.
+    pub to: usize,
+    /// The form in which the activation comes to this segment.
+    pub form: WireForm,
+}
+
+/// An assignment of the blocks that are left.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::exhaustive_structs, reason = "planners of integrators write it as a literal")]
+pub struct SplitPlan {
+    /// The segments in order; together they cover every block that is left, none is empty.
+    pub segments: SmallVec<[Segment; 4]>,
+    /// The time until the result is back on node 0, as predicted.
+    pub predicted: Duration,
+}
+
+/// Why there is no plan.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum PlanError {
+    /// The plan needs a node or a way that is not there.
+    #[error("the split is not possible: {reason}")]
+    Impossible {
+        /// What is missing.
+        reason: String,
+    },
+}

@@ -1,0 +1,1 @@
+//! Runs functions on a node and carries invocations between nodes.

@@ -1,0 +1,1 @@
+//! Decides where, when and how many.

@@ -1,0 +1,1 @@
+//! Remembers: backends and phases of a stateful function.
