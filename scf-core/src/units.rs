@@ -173,7 +173,7 @@ impl Slowdown {
     /// What `cpu` of this CPU comes to on the slower one.
     #[must_use]
     pub fn stretch(self, cpu: Duration) -> Duration {
-        cpu.mul_f32(self.0)
+        cpu.mul_f64(f64::from(self.0))
     }
 }
 

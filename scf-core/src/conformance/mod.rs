@@ -2,3 +2,8 @@
 //!
 //! Each takes a closure that makes a fresh instance, needs no runtime of its own, and panics with a sentence
 //! that says what was promised and what happened instead.
+
+pub mod isolate;
+pub mod model;
+pub mod scheduler;
+pub mod state;
