@@ -133,6 +133,9 @@ pub struct Activation {
     pub quantisation: Option<Quantisation>,
     /// The elements.
     pub elements: Elements,
+    /// The block that takes it next, when it is in the middle of a run that was begun on another node;
+    /// `None` for the input of a run. Set and read by the split runtime alone.
+    pub resume: Option<u32>,
 }
 
 /// Bytes that are no activation.
@@ -181,6 +184,7 @@ pub enum ActivationError {
 const MAGIC: [u8; 4] = *b"SCFA";
 const VERSION: u8 = 1;
 const QUANTISED: u8 = 1;
+const RESUMES: u8 = 2;
 
 impl Activation {
     /// A tensor in memory.
@@ -192,19 +196,26 @@ impl Activation {
         if bytes.len() as u64 != expected {
             return Err(ActivationError::Length { shape: spec.shape, expected, actual: bytes.len() as u64 });
         }
-        Ok(Self { spec, quantisation: None, elements: Elements::Bytes(bytes) })
+        Ok(Self { spec, quantisation: None, elements: Elements::Bytes(bytes), resume: None })
     }
 
     /// A tensor on a device.
     #[must_use]
     pub fn on_device(spec: TensorSpec, tensor: Arc<dyn DeviceTensor>) -> Self {
-        Self { spec, quantisation: None, elements: Elements::Device(tensor) }
+        Self { spec, quantisation: None, elements: Elements::Device(tensor), resume: None }
     }
 
     /// What its integers mean; default that they are numbers themselves.
     #[must_use]
     pub const fn quantised(mut self, quantisation: Quantisation) -> Self {
         self.quantisation = Some(quantisation);
+        self
+    }
+
+    /// The block that takes it next; default none, the input of a run.
+    #[must_use]
+    pub const fn resume(mut self, block: u32) -> Self {
+        self.resume = Some(block);
         self
     }
 
@@ -220,8 +231,8 @@ impl Activation {
     }
 
     /// The activation message, version 1, little-endian: magic `SCFA`; version; element type (0 f32, 1 f16,
-    /// 2 i8, 3 u8); rank; flags (bit 0: quantised); a `u32` per dimension; if quantised, scale as `f32` and
-    /// zero point as `i32`; the elements, row-major.
+    /// 2 i8, 3 u8); rank; flags (bit 0: quantised, bit 1: resumes); a `u32` per dimension; if quantised, scale
+    /// as `f32` and zero point as `i32`; if it resumes, the block as `u32`; the elements, row-major.
     ///
     /// # Errors
     /// [`ActivationError::Invalid`] for more than [`MAX_RANK`] dimensions or one beyond `u32`,
@@ -232,13 +243,13 @@ impl Activation {
             return Err(ActivationError::Invalid { field: "rank", value: rank as u64 });
         }
         let elements = self.bytes()?;
-        let mut out = BytesMut::with_capacity(8 + 4 * rank + 8 + elements.len());
+        let mut out = BytesMut::with_capacity(8 + 4 * rank + 12 + elements.len());
         out.put_slice(&MAGIC);
         out.put_slice(&[
             VERSION,
             self.spec.dtype.code(),
             rank as u8,
-            u8::from(self.quantisation.is_some()) * QUANTISED,
+            u8::from(self.quantisation.is_some()) * QUANTISED | u8::from(self.resume.is_some()) * RESUMES,
         ]);
         for &d in &self.spec.shape {
             let d = u32::try_from(d).map_err(|_| ActivationError::Invalid { field: "dimension", value: d as u64 })?;
@@ -247,6 +258,9 @@ impl Activation {
         if let Some(q) = self.quantisation {
             out.put_f32_le(q.scale);
             out.put_i32_le(q.zero_point);
+        }
+        if let Some(block) = self.resume {
+            out.put_u32_le(block);
         }
         out.put_slice(&elements);
         Ok(Payload { bytes: out.freeze(), media: MediaType::ACTIVATION })
@@ -281,7 +295,7 @@ impl Activation {
         if rank == 0 || usize::from(rank) > MAX_RANK {
             return Err(ActivationError::Invalid { field: "rank", value: rank.into() });
         }
-        if flags & !QUANTISED != 0 {
+        if flags & !(QUANTISED | RESUMES) != 0 {
             return Err(ActivationError::Invalid { field: "flags", value: flags.into() });
         }
         let mut shape = Shape::new();
@@ -297,8 +311,9 @@ impl Activation {
             }
             Some(Quantisation { scale, zero_point: word(take(4, "zero point")?) as i32 })
         };
+        let resume = if flags & RESUMES == 0 { None } else { Some(word(take(4, "resume")?)) };
         let activation = Self::new(TensorSpec { shape, dtype }, payload.bytes.slice(at..))?;
-        Ok(Self { quantisation, ..activation })
+        Ok(Self { quantisation, resume, ..activation })
     }
 }
 
@@ -311,7 +326,7 @@ mod tests {
     fn message() -> Payload {
         let spec = TensorSpec::new(DType::I8, &[1, 2, 3]);
         let activation = Activation::new(spec, Bytes::from_static(&[1, 2, 3, 4, 5, 6])).unwrap();
-        activation.quantised(Quantisation { scale: 0.5, zero_point: -3 }).encode().unwrap()
+        activation.quantised(Quantisation { scale: 0.5, zero_point: -3 }).resume(7).encode().unwrap()
     }
 
     #[test]
@@ -320,6 +335,7 @@ mod tests {
         let read = Activation::decode(&message).unwrap();
         assert_eq!(read.spec, TensorSpec::new(DType::I8, &[1, 2, 3]));
         assert_eq!(read.quantisation, Some(Quantisation { scale: 0.5, zero_point: -3 }));
+        assert_eq!(read.resume, Some(7));
         let elements = read.bytes().unwrap();
         assert_eq!(&elements[..], &[1, 2, 3, 4, 5, 6]);
         assert_eq!(elements.as_ptr(), message.bytes[message.bytes.len() - 6..].as_ptr());

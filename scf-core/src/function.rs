@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::{Accelerator, ByteSize, FunctionName, MediaType, MilliCpu, ModelName, Name, NodeId, Resources, Tier, Zone};
+use crate::{Accelerator, ByteSize, FunctionName, MediaType, MilliCpu, ModelName, Name, Node, NodeId, Resources, Tier, Zone};
 
 /// What runs when a function is called. An [`IsolateFactory`](crate::IsolateFactory) accepts a kind of it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -91,6 +91,18 @@ pub struct Needs {
     pub zone: Option<Zone>,
     /// Longest one-way delay from the caller.
     pub within: Option<Duration>,
+}
+
+impl Needs {
+    /// Whether `node` satisfies what does not change over time: node, tier, accelerator, zone, total resources.
+    #[must_use]
+    pub fn allow(&self, node: &Node) -> bool {
+        (self.nodes.is_empty() || self.nodes.contains(&node.id))
+            && (self.tiers.is_empty() || self.tiers.contains(&node.tier))
+            && self.accelerator.is_none_or(|accelerator| node.accelerators.contains(&accelerator))
+            && self.zone.as_ref().is_none_or(|zone| node.zone.as_ref() == Some(zone))
+            && node.resources.fits(&self.resources)
+    }
 }
 
 /// Where a function's state lives between calls.

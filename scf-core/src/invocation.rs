@@ -103,7 +103,8 @@ pub struct Receipt {
     pub bytes_in: ByteSize,
     /// Size of the output.
     pub bytes_out: ByteSize,
-    /// Bytes that this call and its reply put on links; nothing when it ran where it was called.
+    /// Size of the request and the reply as messages between nodes, counted once however many links they
+    /// crossed; nothing when it ran where it was called.
     pub on_wire: ByteSize,
     /// Parts of the call that the isolate reports.
     pub spans: Vec<Span>,

@@ -68,8 +68,8 @@ pub use scheduler::{
 pub use slo::{Slo, SloReport};
 pub use split::{EdgeCost, FormCost, PlanError, Segment, SplitPlan, SplitPlanner, SplitProblem};
 pub use state::{
-    Batch, Caps, Commit, Durability, Entry, Fence, Op, Opened, Scope, Snapshot, StateBackend, StateError, StateSession,
-    StateStore, Version,
+    Batch, Caps, Commit, Durability, Entry, Fence, Head, Op, Opened, Ownership, Scope, Snapshot, StateBackend,
+    StateError, StateSession, StateStore, Version,
 };
 pub use topology::{Link, Path};
 pub use transport::{Envelope, Handler, Subject, Transport, TransportError};

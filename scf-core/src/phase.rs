@@ -47,6 +47,12 @@ pub trait PhasePolicy: Debug + Send + Sync + 'static {
 
     /// Whether to give a local scope back.
     fn go_remote(&self, stats: &PhaseStats) -> bool;
+
+    /// How long after a call the next one still belongs to the same burst; default for ever.
+    /// [`PhaseStats::gap`] and [`PhaseStats::spent_remote`] rest on it.
+    fn patience(&self) -> Duration {
+        Duration::MAX
+    }
 }
 
 const _: fn(&dyn PhasePolicy) = |_| {};
@@ -59,10 +65,11 @@ pub struct PhaseStats {
     pub now: Timestamp,
     /// When the last call ended.
     pub last_call: Timestamp,
-    /// Mean time between the last calls (exponential, weight 0.3); [`Duration::MAX`] before the second call.
+    /// Mean time between the last calls (exponential, weight 0.3); [`Duration::MAX`] before the
+    /// second call of a burst.
     pub gap: Duration,
     /// Time that calls have spent on remote reads and commits since the scope was last local, not
-    /// counting calls that came more than the policy's own patience after the one before.
+    /// counting calls that came more than [`PhasePolicy::patience`] after the one before.
     pub spent_remote: Duration,
     /// What one call spent on remote reads and commits, as a mean of the last calls.
     pub remote_cost: Duration,

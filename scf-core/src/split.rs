@@ -5,7 +5,7 @@ use std::{fmt::Debug, time::Duration};
 use smallvec::SmallVec;
 use thiserror::Error;
 
-use crate::{ByteSize, Path, WireForm};
+use crate::{ByteSize, NodeId, Path, Slowdown, WireForm};
 
 /// Decides which node runs which of the blocks that are left.
 ///
@@ -33,6 +33,10 @@ const _: fn(&dyn SplitPlanner) = |_| {};
 pub struct SplitProblem<'a> {
     /// Number of nodes; node 0 is where the activation is now.
     pub nodes: usize,
+    /// The name of each node.
+    pub names: &'a [&'a NodeId],
+    /// How much slower each node is than the CPU that [`FormCost::codec`] counts on.
+    pub slowdowns: &'a [Slowdown],
     /// Number of blocks left.
     pub blocks: usize,
     /// The index in the whole model of the first block that is left.
@@ -65,7 +69,8 @@ pub struct FormCost {
     pub form: WireForm,
     /// Size on the wire.
     pub size: ByteSize,
-    /// CPU time, without slowdown, of bringing the activation into this form and back.
+    /// CPU time, without slowdown, of bringing the activation into this form and back; half of it arises
+    /// on each side.
     pub codec: Duration,
 }
 
@@ -97,10 +102,40 @@ pub struct SplitPlan {
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum PlanError {
-    /// The plan needs a node or a way that is not there.
-    #[error("the split is not possible: {reason}")]
+    /// The plan needs a node that is not among those of the problem.
+    #[error("the split needs node {node}, which is not there")]
+    NoNode {
+        /// The node.
+        node: NodeId,
+    },
+    /// The plan needs a way that is not known or cut, or a block on a node that cannot run it.
+    #[error("the split needs a way from {from} to {to} and block {block} there, which cannot be had")]
+    NoWay {
+        /// Where the way begins.
+        from: NodeId,
+        /// Where it ends.
+        to: NodeId,
+        /// The first block that would run there.
+        block: usize,
+    },
+    /// The plan needs a form in which the activation before this block may not travel.
+    #[error("the activation before block {block} does not travel as {}", form.as_str())]
+    NoForm {
+        /// The block.
+        block: usize,
+        /// The form.
+        form: WireForm,
+    },
+    /// The blocks that are left cannot all be run, wherever they are put.
+    #[error("no node that can be reached runs block {block}")]
     Impossible {
-        /// What is missing.
-        reason: String,
+        /// The first block that no assignment gets past.
+        block: usize,
+    },
+    /// The tables of the problem do not have the sizes that it says, or it has no blocks.
+    #[error("the problem's {table} do not fit its nodes and blocks")]
+    Malformed {
+        /// The table.
+        table: &'static str,
     },
 }

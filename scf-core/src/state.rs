@@ -200,6 +200,28 @@ pub struct Snapshot {
     pub results: Vec<(InvocationId, Bytes)>,
 }
 
+/// Where a scope stands.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(clippy::exhaustive_structs, reason = "backends of integrators write it as a literal")]
+pub struct Head {
+    /// The scope's version; 0 when nothing was ever committed.
+    pub version: Version,
+    /// Who owns it, if anybody does.
+    pub owner: Option<Ownership>,
+}
+
+/// Who owns a scope.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(clippy::exhaustive_structs, reason = "backends of integrators write it as a literal")]
+pub struct Ownership {
+    /// The owner.
+    pub node: NodeId,
+    /// The epoch of its fence.
+    pub epoch: u64,
+    /// How long its lease lasts; zero when it has run out and the scope may be taken over.
+    pub remaining: Duration,
+}
+
 /// What a backend can do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(clippy::exhaustive_structs, reason = "backends of integrators write it as a literal")]
@@ -237,11 +259,11 @@ pub trait StateBackend: Debug + Send + Sync + 'static {
     /// [`StateError::Unavailable`], [`StateError::Corrupt`].
     async fn get(&self, scope: &Scope, key: &str) -> Result<Option<Entry>, StateError>;
 
-    /// The scope's version; 0 when nothing was ever committed.
+    /// Where the scope stands at `now` of the caller's clock, the one that [`StateBackend::acquire`] is told.
     ///
     /// # Errors
     /// As [`StateBackend::get`].
-    async fn version(&self, scope: &Scope) -> Result<Version, StateError>;
+    async fn head(&self, scope: &Scope, now: Timestamp) -> Result<Head, StateError>;
 
     /// The result that was committed with `invocation`, if it is still kept.
     ///
@@ -335,6 +357,13 @@ pub enum Opened {
 /// The state of one scope during one call. Dropping it without commit undoes the call's changes.
 #[async_trait]
 pub trait StateSession: Debug + Send + Sync {
+    /// Reads without waiting and without allocating, where the value is at hand, as in the local phase; `None`
+    /// means: use [`StateSession::get`].
+    fn try_get(&self, key: &str) -> Option<Result<Option<Bytes>, StateError>> {
+        let _ = key;
+        None
+    }
+
     /// Reads a value, the call's own changes included.
     ///
     /// # Errors

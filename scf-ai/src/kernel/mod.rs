@@ -1,0 +1,73 @@
+//! CPU kernels of convolutional blocks, channels last.
+//!
+//! Each kernel has one body, generic over register tiling, that the compiler vectorises; it is compiled three
+//! times, for AVX-512, for AVX2 with FMA and for the target's baseline, and the best that the processor has is
+//! chosen once, when weights are packed. Calling the first two is the only unsafe code of the crate.
+
+mod depthwise;
+mod mbconv;
+mod pointwise;
+#[cfg(test)]
+pub(crate) mod reference;
+mod stem;
+
+pub(crate) use mbconv::{MbConv, MbConvShape};
+pub(crate) use pointwise::{Finish, Pointwise, Rows};
+pub(crate) use stem::Stem;
+
+use depthwise::Depthwise;
+
+/// The instruction sets that kernels are compiled for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Isa {
+    /// AVX-512 F and VL: 32 registers of 16 floats.
+    Avx512,
+    /// AVX2 and FMA: 16 registers of 8 floats.
+    Avx2,
+    /// What the target always has.
+    Baseline,
+}
+
+impl Isa {
+    /// The best that this processor has.
+    pub(crate) fn detect() -> Self {
+        #[cfg(target_arch = "x86_64")]
+        {
+            let fma = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
+            if fma && is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512vl") {
+                return Self::Avx512;
+            }
+            if fma {
+                return Self::Avx2;
+            }
+        }
+        Self::Baseline
+    }
+
+    /// Every set that this processor has, for tests.
+    #[cfg(test)]
+    pub(crate) fn available() -> Vec<Self> {
+        match Self::detect() {
+            Self::Avx512 => vec![Self::Avx512, Self::Avx2, Self::Baseline],
+            Self::Avx2 => vec![Self::Avx2, Self::Baseline],
+            Self::Baseline => vec![Self::Baseline],
+        }
+    }
+}
+
+/// `a * b + c`, in one instruction where `FMA` says that there is one.
+#[inline(always)]
+fn fma<const FMA: bool>(a: f32, b: f32, c: f32) -> f32 {
+    if FMA { a.mul_add(b, c) } else { a * b + c }
+}
+
+/// Whether the target's baseline has a fused multiply-add.
+const BASELINE_FMA: bool = cfg!(any(target_arch = "aarch64", target_feature = "fma"));
+
+/// Space before the first and output size of a "SAME" convolution as TensorFlow defines it: the output covers
+/// the input, and of an odd padding the larger part comes last.
+pub(crate) fn same(input: usize, kernel: usize, stride: usize) -> (usize, usize) {
+    let output = input.div_ceil(stride);
+    let total = ((output.saturating_sub(1)) * stride + kernel).saturating_sub(input);
+    (total / 2, output)
+}

@@ -1,0 +1,80 @@
+//! What can go wrong before the first call.
+
+use scf_core::{FunctionName, NodeId, PrepareError, TransportError};
+use thiserror::Error;
+
+/// Why a fabric was not built.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum BuildError {
+    /// A fabric needs a node.
+    #[error("a fabric needs at least one node: call FabricBuilder::node")]
+    NoNode,
+    /// Two nodes have the same name.
+    #[error("node {node} was added twice")]
+    DuplicateNode {
+        /// The name.
+        node: NodeId,
+    },
+    /// A part was given for a node that was not added.
+    #[error("{part} was given for node {node}, which was not added")]
+    UnknownNode {
+        /// The part.
+        part: &'static str,
+        /// The node.
+        node: NodeId,
+    },
+    /// More than one node, and nothing to carry messages between them.
+    #[error("{nodes} nodes need a transport: call FabricBuilder::transport")]
+    NoTransport {
+        /// Number of nodes.
+        nodes: usize,
+    },
+    /// Nothing decides where functions run.
+    #[error("a fabric needs a scheduler: call FabricBuilder::scheduler")]
+    NoScheduler,
+    /// Nothing runs functions.
+    #[error("a fabric needs an isolate factory: call FabricBuilder::isolates")]
+    NoIsolates,
+    /// The transport does not carry messages for one of the nodes.
+    #[error("the transport does not take node {node}")]
+    Transport {
+        /// The node.
+        node: NodeId,
+        /// Why.
+        #[source]
+        source: TransportError,
+    },
+    /// The fabric's background work needs a tokio runtime.
+    #[error("build the fabric inside a tokio runtime")]
+    NoRuntime,
+}
+
+/// Why a function was not deployed.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum DeployError {
+    /// It could not be made ready; the error names the function and what is wrong.
+    #[error("not deployed to node {node}")]
+    Prepare {
+        /// Where it was tried.
+        node: NodeId,
+        /// Why.
+        #[source]
+        source: PrepareError,
+    },
+    /// No node of the fabric satisfies its needs, however idle.
+    #[error("function {function}: no node of the fabric satisfies its needs")]
+    NoNode {
+        /// The function.
+        function: FunctionName,
+    },
+    /// The function keeps state, and a node that it may run on has no state store.
+    #[error("function {function} keeps state and node {node} has no state store: call FabricBuilder::state")]
+    NoState {
+        /// The function.
+        function: FunctionName,
+        /// The node.
+        node: NodeId,
+    },
+}

@@ -1,0 +1,165 @@
+//! Assembles a fabric out of parts.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    hash::{BuildHasher, Hasher, RandomState},
+    sync::{
+        Arc, RwLock,
+        atomic::{AtomicU32, AtomicU64},
+    },
+};
+
+use scf_core::{
+    Autoscaler, Clock, Function, InvocationId, IsolateFactory, Node, NodeId, Scheduler, StateStore, Subject, Transport,
+};
+
+use super::{Fabric, Inner, Member, tick::Tick};
+use crate::{
+    clock::SystemClock,
+    controller::{Controller, ScalerFor},
+    error::BuildError,
+    host::MemberHost,
+    router::InvokeServer,
+};
+
+/// Collects the parts of a [`Fabric`] and checks them once, in [`FabricBuilder::build`].
+#[must_use = "a builder does nothing until build is called"]
+#[derive(Default)]
+pub struct FabricBuilder {
+    nodes: Vec<Node>,
+    transport: Option<Arc<dyn Transport>>,
+    scheduler: Option<Arc<dyn Scheduler>>,
+    isolates: Vec<Arc<dyn IsolateFactory>>,
+    state: Vec<(NodeId, Arc<dyn StateStore>)>,
+    scaler_for: Option<ScalerFor>,
+    clock: Option<Arc<dyn Clock>>,
+    seed: Option<u64>,
+}
+
+impl FabricBuilder {
+    /// Adds a node. At least one; the first is where [`Fabric::invoke`] calls from.
+    pub fn node(mut self, node: Node) -> Self {
+        self.nodes.push(node);
+        self
+    }
+
+    /// What carries messages between nodes; needed with more than one node.
+    pub fn transport(mut self, transport: Arc<dyn Transport>) -> Self {
+        self.transport = Some(transport);
+        self
+    }
+
+    /// What decides where functions run; needed.
+    pub fn scheduler(mut self, scheduler: Arc<dyn Scheduler>) -> Self {
+        self.scheduler = Some(scheduler);
+        self
+    }
+
+    /// Adds what runs functions, for every node; at least one. The first that accepts a function's code is used.
+    pub fn isolates(mut self, factory: Arc<dyn IsolateFactory>) -> Self {
+        self.isolates.push(factory);
+        self
+    }
+
+    /// The state store of a node; needed on every node that a stateful function may run on.
+    pub fn state(mut self, node: NodeId, store: Arc<dyn StateStore>) -> Self {
+        self.state.push((node, store));
+        self
+    }
+
+    /// Makes an autoscaler per function and node. Default: as many calls at once as the function's limits say.
+    pub fn autoscaler(mut self, make: impl Fn(&Function) -> Box<dyn Autoscaler> + Send + Sync + 'static) -> Self {
+        self.scaler_for = Some(Arc::new(make));
+        self
+    }
+
+    /// Where time comes from. Default: the machine's monotonic clock.
+    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = Some(clock);
+        self
+    }
+
+    /// Randomness of decisions, for runs that can be repeated. Default: random.
+    pub const fn seed(mut self, seed: u64) -> Self {
+        self.seed = Some(seed);
+        self
+    }
+
+    /// Checks the parts and starts the fabric. Must be called inside a tokio runtime.
+    ///
+    /// # Errors
+    /// [`BuildError`] naming the part that is missing or does not fit.
+    pub fn build(self) -> Result<Fabric, BuildError> {
+        let runtime = tokio::runtime::Handle::try_current().map_err(|_| BuildError::NoRuntime)?;
+        if self.nodes.is_empty() {
+            return Err(BuildError::NoNode);
+        }
+        let scheduler = self.scheduler.ok_or(BuildError::NoScheduler)?;
+        if self.isolates.is_empty() {
+            return Err(BuildError::NoIsolates);
+        }
+        if self.nodes.len() > 1 && self.transport.is_none() {
+            return Err(BuildError::NoTransport { nodes: self.nodes.len() });
+        }
+        let mut positions = HashMap::new();
+        for (position, node) in self.nodes.iter().enumerate() {
+            if positions.insert(node.id.clone(), position).is_some() {
+                return Err(BuildError::DuplicateNode { node: node.id.clone() });
+            }
+        }
+        let mut stores: Vec<Option<Arc<dyn StateStore>>> = vec![None; self.nodes.len()];
+        for (node, store) in self.state {
+            let Some(&position) = positions.get(&node) else {
+                return Err(BuildError::UnknownNode { part: "a state store", node });
+            };
+            stores[position] = Some(store);
+        }
+        let clock = self.clock.unwrap_or_else(|| Arc::new(SystemClock::new()));
+        let factories: Arc<[Arc<dyn IsolateFactory>]> = self.isolates.into();
+        let inner = Arc::new_cyclic(|fabric| {
+            let member = |(position, (node, store)): (usize, (Node, Option<Arc<dyn StateStore>>))| {
+                let (node, clock, fabric) = (Arc::new(node), Arc::clone(&clock), fabric.clone());
+                let (factories, scaler_for) = (Arc::clone(&factories), self.scaler_for.clone());
+                let controller = Controller::new(node.id.clone(), Arc::clone(&clock), factories, store, scaler_for);
+                let host = MemberHost { node: Arc::clone(&node), position, clock, fabric };
+                Member::new(node, controller, Arc::new(host))
+            };
+            Inner {
+                clock: Arc::clone(&clock),
+                transport: self.transport.clone(),
+                scheduler,
+                members: self.nodes.into_iter().zip(stores).enumerate().map(member).collect(),
+                positions,
+                epoch: AtomicU32::new(1),
+                routes: RwLock::default(),
+                workflows: RwLock::default(),
+                seed: AtomicU64::new(self.seed.unwrap_or_else(random)),
+                ids: InvocationId::new((u128::from(random()) << 64) | u128::from(random())),
+                next_id: AtomicU64::new(0),
+            }
+        });
+        if let Some(transport) = &inner.transport {
+            for (member, Member { node, .. }) in inner.members.iter().enumerate() {
+                let server = InvokeServer { inner: Arc::downgrade(&inner), member };
+                transport
+                    .attach(&node.id, Subject::Invoke, Arc::new(server))
+                    .map_err(|source| BuildError::Transport { node: node.id.clone(), source })?;
+            }
+        }
+        let tick = Tick::start(&runtime, &inner);
+        Ok(Fabric { inner, _tick: Arc::new(tick) })
+    }
+}
+
+/// 64 bits from the operating system, by way of the keys that the standard library draws for its maps.
+fn random() -> u64 {
+    RandomState::new().build_hasher().finish()
+}
+
+impl fmt::Debug for FabricBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let nodes: Vec<_> = self.nodes.iter().map(|node| node.id.as_str()).collect();
+        f.debug_struct("FabricBuilder").field("nodes", &nodes).field("isolates", &self.isolates).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,69 @@
+//! What a node offers to the isolates that run on it.
+
+use std::{
+    fmt,
+    sync::{Arc, Weak},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use scf_core::{
+    Call, Callee, Clock, FunctionName, Host, Invocation, InvokeError, Node, NodeId, Outcome, Path, Timestamp,
+};
+
+use crate::fabric::Inner;
+
+/// The host of one member of a fabric.
+pub(crate) struct MemberHost {
+    pub(crate) node: Arc<Node>,
+    pub(crate) position: usize,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) fabric: Weak<Inner>,
+}
+
+#[async_trait]
+impl Host for MemberHost {
+    fn node(&self) -> &Arc<Node> {
+        &self.node
+    }
+
+    fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    fn hosts_of(&self, function: &FunctionName) -> Vec<Arc<Node>> {
+        self.fabric.upgrade().map(|fabric| fabric.hosts_of(self.position, function)).unwrap_or_default()
+    }
+
+    fn path(&self, from: &NodeId, to: &NodeId) -> Option<Path> {
+        if from == to {
+            return Some(Path::HERE);
+        }
+        self.fabric.upgrade()?.transport.as_ref()?.path(from, to)
+    }
+
+    async fn pace(&self, cpu: Duration) -> Duration {
+        let stretched = self.node.slowdown.stretch(cpu);
+        if stretched > cpu {
+            self.clock.sleep(stretched - cpu).await;
+        }
+        stretched
+    }
+
+    async fn invoke(&self, call: &Call, step: u64, callee: Callee) -> Result<Outcome, InvokeError> {
+        let Some(fabric) = self.fabric.upgrade() else {
+            return Err(InvokeError::Unreachable { function: callee.function, node: self.node.id.clone() });
+        };
+        let mut invocation = Invocation::new(call.id.child(step), callee.function, callee.payload)
+            .patience(call.deadline.since(self.clock.now()));
+        invocation.key = callee.key;
+        invocation.target = callee.node;
+        fabric.route(self.position, invocation).await
+    }
+}
+
+impl fmt::Debug for MemberHost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MemberHost").field("node", &self.node.id).finish()
+    }
+}

@@ -1,0 +1,91 @@
+//! Invocations as messages between nodes.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use scf_core::{Envelope, FunctionName, Invocation, InvocationId, InvokeError, MediaType, Outcome, Payload, Receipt};
+use serde::{Deserialize, Serialize};
+
+/// The head of a request; the payload's bytes are the message's body.
+#[derive(Debug, Serialize, Deserialize)]
+struct Request {
+    id: InvocationId,
+    function: FunctionName,
+    key: Option<String>,
+    media: MediaType,
+    patience: Duration,
+}
+
+/// The head of an answer; the outcome's bytes are the message's body.
+#[derive(Debug, Serialize, Deserialize)]
+struct Answer(Result<(MediaType, Receipt), InvokeError>);
+
+pub(crate) fn request(invocation: &Invocation, patience: Duration) -> Envelope {
+    let head = Request {
+        id: invocation.id,
+        function: invocation.function.clone(),
+        key: invocation.key.clone(),
+        media: invocation.payload.media.clone(),
+        patience,
+    };
+    Envelope { head: encode(&head), body: invocation.payload.bytes.clone() }
+}
+
+/// The invocation and the caller's patience; `None` when the head is not one of ours.
+pub(crate) fn read_request(envelope: Envelope) -> Option<(Invocation, Duration)> {
+    let head: Request = postcard::from_bytes(&envelope.head).ok()?;
+    let payload = Payload { bytes: envelope.body, media: head.media };
+    let mut invocation = Invocation::new(head.id, head.function, payload);
+    invocation.key = head.key;
+    Some((invocation, head.patience))
+}
+
+pub(crate) fn answer(result: Result<Outcome, InvokeError>) -> Envelope {
+    match result {
+        Ok(Outcome { payload, receipt }) => {
+            Envelope { head: encode(&Answer(Ok((payload.media, receipt)))), body: payload.bytes }
+        }
+        Err(error) => Envelope { head: encode(&Answer(Err(error))), body: Bytes::new() },
+    }
+}
+
+pub(crate) fn read_answer(envelope: Envelope, function: &FunctionName) -> Result<Outcome, InvokeError> {
+    let answer: Answer = postcard::from_bytes(&envelope.head).map_err(|error| InvokeError::Host {
+        function: function.clone(),
+        message: format!("the answer's head is not readable: {error}"),
+    })?;
+    answer.0.map(|(media, receipt)| Outcome { payload: Payload { bytes: envelope.body, media }, receipt })
+}
+
+fn encode(head: &impl Serialize) -> Bytes {
+    // Heads hold no map with unknown length and no non-UTF-8 text, the two things postcard refuses.
+    postcard::to_stdvec(head).expect("heads are always encodable").into()
+}
+
+#[cfg(test)]
+mod tests {
+    use scf_core::NodeId;
+
+    use super::*;
+
+    #[test]
+    fn a_typed_error_crosses_whole() {
+        let function = FunctionName::new("decode").unwrap();
+        let error = InvokeError::Unreachable { function: function.clone(), node: NodeId::new("cloud").unwrap() };
+        assert_eq!(read_answer(answer(Err(error.clone())), &function), Err(error));
+    }
+
+    #[test]
+    fn a_request_crosses_whole_and_its_body_is_not_copied() {
+        let payload = Payload::new(vec![7u8; 1000]).with_media(MediaType::JSON);
+        let invocation = Invocation::new(InvocationId::new(9), FunctionName::new("f").unwrap(), payload).key("k");
+        let (read, patience) = read_request(request(&invocation, Duration::from_millis(5))).unwrap();
+        assert_eq!(read.payload.bytes.as_ptr(), invocation.payload.bytes.as_ptr());
+        assert_eq!((read, patience), (invocation, Duration::from_millis(5)));
+    }
+
+    #[test]
+    fn a_head_of_somebody_else_is_not_a_request() {
+        assert!(read_request(Envelope { head: Bytes::from_static(&[0xff; 9]), body: Bytes::new() }).is_none());
+    }
+}
