@@ -93,6 +93,12 @@ pub trait Transport: Debug + Send + Sync + 'static {
     /// The way between two nodes as last measured by probes and by what was sent; `None` when it is cut or
     /// was never measured.
     fn path(&self, from: &NodeId, to: &NodeId) -> Option<Path>;
+
+    /// How many links a message between two nodes crosses as things are, to bill its bytes by; `None` when
+    /// no way leads there. By default one, unless the nodes are the same.
+    fn hops(&self, from: &NodeId, to: &NodeId) -> Option<usize> {
+        Some(usize::from(from != to))
+    }
 }
 
 const _: fn(&dyn Transport) = |_| {};

@@ -7,9 +7,6 @@ use thiserror::Error;
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum BuildError {
-    /// A fabric needs a node.
-    #[error("a fabric needs at least one node: call FabricBuilder::node")]
-    NoNode,
     /// Two nodes have the same name.
     #[error("node {node} was added twice")]
     DuplicateNode {

@@ -3,7 +3,11 @@
 
 mod clock;
 mod cpu;
+mod escape;
 mod native;
 pub mod transport;
 #[cfg(feature = "wasm")]
 pub mod wasm;
+
+pub use clock::SystemClock;
+pub use native::{NativeCall, NativeError, NativeFactory, NativeFuture};

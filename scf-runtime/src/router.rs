@@ -101,12 +101,10 @@ impl Inner {
                         Err(_) => return Err(error),
                     }
                 }
-                InvokeError::State { source: StateError::Held { owner, .. }, .. } => {
-                    match self.positions.get(owner) {
-                        Some(&to) if !left_out.contains(&to) && route.function.needs.allow(&self.members[to].node) => to,
-                        _ => return Err(error),
-                    }
-                }
+                InvokeError::State { source: StateError::Held { owner, .. }, .. } => match self.positions.get(owner) {
+                    Some(&to) if !left_out.contains(&to) && route.function.needs.allow(&self.members[to].node) => to,
+                    _ => return Err(error),
+                },
                 _ => return Err(error),
             };
             if left_out.contains(&to) {

@@ -1,11 +1,12 @@
 //! Depthwise convolution with ReLU6, one output row at a time.
 
-use super::{BASELINE_FMA, Isa, fma};
+use super::{
+    Isa,
+    vector::{Plain, Vector},
+};
 
 /// Pixels of the output that are summed at once; 7 divides every row width of a network for 224 pixels.
 const PIXELS: usize = 7;
-/// Channels that are summed at once.
-const CHANNELS: usize = 16;
 
 /// Weights of a depthwise convolution, `[kernel * kernel][channels]`.
 #[derive(Debug)]
@@ -30,58 +31,79 @@ impl Depthwise {
 
     /// Writes one output row of `out.len() / channels` pixels. `lines` are the rows of the input that the
     /// kernel covers, each with its row in the kernel; rows outside the input are left out.
+    ///
+    /// # Panics
+    /// When a line is shorter than the kernel reads or its row is not in the kernel.
     pub(super) fn row(&self, lines: &[Line<'_>], out: &mut [f32]) {
-        match self.isa {
-            // SAFETY: made for this set only after `Isa::detect` found it.
-            #[cfg(target_arch = "x86_64")]
-            #[expect(unsafe_code, reason = "target features are detected at run time")]
-            Isa::Avx512 => unsafe { avx512(self, lines, out) },
-            // SAFETY: as above.
-            #[cfg(target_arch = "x86_64")]
-            #[expect(unsafe_code, reason = "target features are detected at run time")]
-            Isa::Avx2 => unsafe { avx2(self, lines, out) },
-            _ => shaped::<BASELINE_FMA>(self, lines, out),
+        let pixels = out.len() / self.channels;
+        let read = ((pixels.saturating_sub(1)) * self.stride + self.kernel) * self.channels;
+        assert!(lines.iter().all(|(ky, line)| *ky < self.kernel && line.len() >= read), "a line is short");
+        // SAFETY: the lengths are checked above; an instruction set is named only after `Isa::detect` found it.
+        unsafe {
+            match self.isa {
+                #[cfg(target_arch = "x86_64")]
+                Isa::Avx512 => avx512(self, lines, out),
+                #[cfg(target_arch = "x86_64")]
+                Isa::Avx2 => avx2(self, lines, out),
+                _ => shaped::<Plain>(self, lines, out),
+            }
         }
     }
 }
 
+/// # Safety
+/// As [`shaped`], and the processor has the instruction sets.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512vl,avx2,fma")]
-fn avx512(op: &Depthwise, lines: &[Line<'_>], out: &mut [f32]) {
-    shaped::<true>(op, lines, out);
+unsafe fn avx512(op: &Depthwise, lines: &[Line<'_>], out: &mut [f32]) {
+    // SAFETY: the caller's promise.
+    unsafe { shaped::<std::arch::x86_64::__m512>(op, lines, out) }
 }
 
+/// # Safety
+/// As [`shaped`], and the processor has the instruction sets.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma")]
-fn avx2(op: &Depthwise, lines: &[Line<'_>], out: &mut [f32]) {
-    shaped::<true>(op, lines, out);
+unsafe fn avx2(op: &Depthwise, lines: &[Line<'_>], out: &mut [f32]) {
+    // SAFETY: the caller's promise.
+    unsafe { shaped::<std::arch::x86_64::__m256>(op, lines, out) }
 }
 
+/// # Safety
+/// The lengths are as [`Depthwise::row`] checks them, and the registers are there.
 #[inline(always)]
-fn shaped<const FMA: bool>(op: &Depthwise, lines: &[Line<'_>], out: &mut [f32]) {
-    match (op.kernel, op.stride) {
-        (3, 1) => row::<3, 1, FMA>(op, lines, out),
-        (3, 2) => row::<3, 2, FMA>(op, lines, out),
-        (5, 1) => row::<5, 1, FMA>(op, lines, out),
-        (5, 2) => row::<5, 2, FMA>(op, lines, out),
-        _ => scalar(op, lines, out),
+unsafe fn shaped<V: Vector>(op: &Depthwise, lines: &[Line<'_>], out: &mut [f32]) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        match (op.kernel, op.stride) {
+            (3, 1) => row::<V, 3, 1>(op, lines, out),
+            (3, 2) => row::<V, 3, 2>(op, lines, out),
+            (5, 1) => row::<V, 5, 1>(op, lines, out),
+            (5, 2) => row::<V, 5, 2>(op, lines, out),
+            _ => channels(op, lines, 0, out),
+        }
     }
 }
 
+/// # Safety
+/// As [`shaped`].
 #[inline(always)]
-fn row<const K: usize, const S: usize, const FMA: bool>(op: &Depthwise, lines: &[Line<'_>], out: &mut [f32]) {
+unsafe fn row<V: Vector, const K: usize, const S: usize>(op: &Depthwise, lines: &[Line<'_>], out: &mut [f32]) {
     let c = op.channels;
     let width = out.len() / c;
-    let vectored = c - c % CHANNELS;
-    for first in (0..vectored).step_by(CHANNELS) {
+    let vectored = c - c % V::LANES;
+    for first in (0..vectored).step_by(V::LANES) {
         let mut pixel = 0;
-        while pixel + PIXELS <= width {
-            tile::<K, S, PIXELS, FMA>(op, lines, first, pixel, out);
-            pixel += PIXELS;
-        }
-        while pixel < width {
-            tile::<K, S, 1, FMA>(op, lines, first, pixel, out);
-            pixel += 1;
+        // SAFETY: the caller's promise, and pixels and channels stay within the row.
+        unsafe {
+            while pixel + PIXELS <= width {
+                tile::<V, K, S, PIXELS>(op, lines, first, pixel, out);
+                pixel += PIXELS;
+            }
+            while pixel < width {
+                tile::<V, K, S, 1>(op, lines, first, pixel, out);
+                pixel += 1;
+            }
         }
     }
     if vectored < c {
@@ -89,8 +111,10 @@ fn row<const K: usize, const S: usize, const FMA: bool>(op: &Depthwise, lines: &
     }
 }
 
+/// # Safety
+/// As [`shaped`]; `P` pixels from `pixel` on and a register of channels from `first` on exist.
 #[inline(always)]
-fn tile<const K: usize, const S: usize, const P: usize, const FMA: bool>(
+unsafe fn tile<V: Vector, const K: usize, const S: usize, const P: usize>(
     op: &Depthwise,
     lines: &[Line<'_>],
     first: usize,
@@ -98,32 +122,24 @@ fn tile<const K: usize, const S: usize, const P: usize, const FMA: bool>(
     out: &mut [f32],
 ) {
     let c = op.channels;
-    let mut sums = [[0.0f32; CHANNELS]; P];
-    for sum in &mut sums {
-        sum.copy_from_slice(&op.bias[first..first + CHANNELS]);
-    }
-    for &(ky, line) in lines {
-        let line = &line[pixel * S * c + first..][..((P - 1) * S + K - 1) * c + CHANNELS];
-        let weights = &op.weights[ky * K * c + first..][..(K - 1) * c + CHANNELS];
-        for kx in 0..K {
-            let w = &weights[kx * c..][..CHANNELS];
-            for (p, sum) in sums.iter_mut().enumerate() {
-                let x = &line[(p * S + kx) * c..][..CHANNELS];
-                for j in 0..CHANNELS {
-                    sum[j] = fma::<FMA>(x[j], w[j], sum[j]);
+    // SAFETY: a pixel of the output reads `K` pixels of each line from its own times the stride on, all of
+    // which the line has; weights have `K` rows of `K` times `c`.
+    unsafe {
+        let mut sums = [V::load(op.bias.as_ptr().add(first)); P];
+        for &(ky, line) in lines {
+            let line = line.as_ptr().add(pixel * S * c + first);
+            let weights = op.weights.as_ptr().add(ky * K * c + first);
+            for kx in 0..K {
+                let w = V::load(weights.add(kx * c));
+                for (p, sum) in sums.iter_mut().enumerate() {
+                    *sum = V::load(line.add((p * S + kx) * c)).fma(w, *sum);
                 }
             }
         }
+        for (p, sum) in sums.iter().enumerate() {
+            sum.relu6().store(out.as_mut_ptr().add((pixel + p) * c + first));
+        }
     }
-    for (p, sum) in sums.iter_mut().enumerate() {
-        sum.iter_mut().for_each(|v| *v = v.clamp(0.0, 6.0));
-        out[(pixel + p) * c + first..][..CHANNELS].copy_from_slice(sum);
-    }
-}
-
-/// Kernels and strides that no tile is made for.
-fn scalar(op: &Depthwise, lines: &[Line<'_>], out: &mut [f32]) {
-    channels(op, lines, 0, out);
 }
 
 /// The channels from `first` on, one by one.

@@ -66,6 +66,7 @@ impl MbConv {
         depthwise: Weights<'_>,
         project: Weights<'_>,
     ) -> Self {
+        assert!(shape.kernel <= MAX_KERNEL, "a kernel of {}", shape.kernel);
         assert_eq!(expand.is_some(), shape.expand != 1, "an expansion of 1 has no weights");
         Self {
             shape,
@@ -73,11 +74,6 @@ impl MbConv {
             depthwise: Depthwise::new(isa, shape.kernel, shape.stride, depthwise.0, depthwise.1),
             project: Pointwise::new(isa, shape.wide(), shape.cout, project.0, project.1),
         }
-    }
-
-    /// Sizes that it is for.
-    pub(crate) const fn shape(&self) -> &MbConvShape {
-        &self.shape
     }
 
     /// Runs the block on `x`, `[height][width][cin]`, and gives `[height'][width'][cout]`.
@@ -95,8 +91,11 @@ impl MbConv {
         let batch = (SCRATCH.saturating_sub(kernel * line) / (stride * line + out_width * wide)).clamp(1, out_height);
         let slots = (batch - 1) * stride + kernel;
 
-        ring.clear();
-        ring.resize(slots * line, 0.0);
+        ring.resize((slots * line).max(ring.len()), 0.0);
+        for slot in ring[..slots * line].chunks_exact_mut(line) {
+            slot[..left * wide].fill(0.0);
+            slot[(left + width) * wide..].fill(0.0);
+        }
         sums.resize((batch * out_width * wide).max(sums.len()), 0.0);
         let mut out = vec![0.0; out_height * out_width * cout];
         let mut starts = Vec::with_capacity(slots);
@@ -180,15 +179,9 @@ mod tests {
                 let project = (random.floats(wide * shape.cout), random.floats(shape.cout));
                 let x = random.floats(shape.height * shape.width * shape.cin);
                 let expand = (shape.expand != 1).then_some((&expand.0[..], &expand.1[..]));
-                let op =
-                    MbConv::new(isa, shape, expand, (&depthwise.0, &depthwise.1), (&project.0, &project.1));
-                let expected = reference::mbconv(
-                    shape,
-                    &x,
-                    expand,
-                    (&depthwise.0, &depthwise.1),
-                    (&project.0, &project.1),
-                );
+                let op = MbConv::new(isa, shape, expand, (&depthwise.0, &depthwise.1), (&project.0, &project.1));
+                let expected =
+                    reference::mbconv(shape, &x, expand, (&depthwise.0, &depthwise.1), (&project.0, &project.1));
                 reference::assert_close(&op.run(&x), &expected, 2e-4);
                 // The second run finds the scratch of the first.
                 reference::assert_close(&op.run(&x), &expected, 2e-4);

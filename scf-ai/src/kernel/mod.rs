@@ -1,8 +1,9 @@
 //! CPU kernels of convolutional blocks, channels last.
 //!
-//! Each kernel has one body, generic over register tiling, that the compiler vectorises; it is compiled three
-//! times, for AVX-512, for AVX2 with FMA and for the target's baseline, and the best that the processor has is
-//! chosen once, when weights are packed. Calling the first two is the only unsafe code of the crate.
+//! Each kernel has one body, generic over the registers it keeps its sums in; it is compiled three times, for
+//! AVX-512, for AVX2 with FMA and for the target's baseline, and the best that the processor has is chosen once,
+//! when weights are packed. This module has all unsafe code of the crate.
+#![expect(unsafe_code, reason = "registers of run-time detected instruction sets; lengths are checked once per call")]
 
 mod depthwise;
 mod mbconv;
@@ -10,6 +11,7 @@ mod pointwise;
 #[cfg(test)]
 pub(crate) mod reference;
 mod stem;
+mod vector;
 
 pub(crate) use mbconv::{MbConv, MbConvShape};
 pub(crate) use pointwise::{Finish, Pointwise, Rows};
@@ -54,15 +56,6 @@ impl Isa {
         }
     }
 }
-
-/// `a * b + c`, in one instruction where `FMA` says that there is one.
-#[inline(always)]
-fn fma<const FMA: bool>(a: f32, b: f32, c: f32) -> f32 {
-    if FMA { a.mul_add(b, c) } else { a * b + c }
-}
-
-/// Whether the target's baseline has a fused multiply-add.
-const BASELINE_FMA: bool = cfg!(any(target_arch = "aarch64", target_feature = "fma"));
 
 /// Space before the first and output size of a "SAME" convolution as TensorFlow defines it: the output covers
 /// the input, and of an odd padding the larger part comes last.

@@ -1,6 +1,9 @@
 //! 1x1 convolution: a matrix product with bias, activation and residual in its last step.
 
-use super::{BASELINE_FMA, Isa, fma};
+use super::{
+    Isa,
+    vector::{Plain, Vector},
+};
 
 /// Weights packed into panels of columns, so that the inner loop reads them in one stream.
 #[derive(Debug)]
@@ -61,139 +64,213 @@ impl Pointwise {
         Self { cin, cout, panels, bias, isa }
     }
 
+    /// Input channels.
+    pub(crate) const fn cin(&self) -> usize {
+        self.cin
+    }
+
     /// Output channels.
     pub(crate) const fn cout(&self) -> usize {
         self.cout
     }
 
     /// Multiplies the rows of `x`, one after the other without gaps, into the places that `rows` says.
+    ///
+    /// # Panics
+    /// When `x`, `out` or the residual are shorter than `rows` says.
     pub(crate) fn run(&self, x: &[f32], rows: Rows<'_>, finish: Finish<'_>, out: &mut [f32]) {
-        match self.isa {
-            // SAFETY: packed for this set only after `Isa::detect` found it.
-            #[cfg(target_arch = "x86_64")]
-            #[expect(unsafe_code, reason = "target features are detected at run time")]
-            Isa::Avx512 => unsafe { avx512(self, x, rows, finish, out) },
-            // SAFETY: as above.
-            #[cfg(target_arch = "x86_64")]
-            #[expect(unsafe_code, reason = "target features are detected at run time")]
-            Isa::Avx2 => unsafe { avx2(self, x, rows, finish, out) },
-            _ => panels::<4, BASELINE_FMA>(self, x, rows, finish, out),
+        let last = rows.starts.iter().max().map_or(0, |start| start + rows.width * self.cout);
+        assert!(x.len() >= rows.starts.len() * rows.width * self.cin, "the input is short");
+        assert!(out.len() >= last, "the output is short");
+        if let Finish::Add(residual) = finish {
+            assert!(residual.len() >= last, "the residual is short");
+        }
+        // SAFETY: the lengths are checked above; an instruction set is named only after `Isa::detect` found it.
+        unsafe {
+            match self.isa {
+                #[cfg(target_arch = "x86_64")]
+                Isa::Avx512 => avx512(self, x, rows, finish, out),
+                #[cfg(target_arch = "x86_64")]
+                Isa::Avx2 => avx2(self, x, rows, finish, out),
+                _ => baseline(self, x, rows, finish, out),
+            }
+        }
+    }
+
+    /// Calls `f` with each panel's width, first column and weights.
+    #[inline(always)]
+    fn panels(&self, mut f: impl FnMut(usize, usize, &[f32])) {
+        let (mut first, mut at) = (0, 0);
+        while first < self.cout {
+            let width = panel_width(self.isa, self.cout - first);
+            f(width, first, &self.panels[at..at + width * self.cin]);
+            at += width * self.cin;
+            first += width;
         }
     }
 }
 
-// Tiles of 7 pixels by 48 channels fill 21 of the 32 registers; 7 divides every row width of a network for
-// 224 pixels. AVX2 has half the registers at half the width.
+// Tiles of 7 pixels by 48 channels fill 21 of AVX-512's 32 registers; 7 divides every row width of a network
+// for 224 pixels. The others have 16 registers.
+
+/// # Safety
+/// As [`column`], and the processor has the instruction sets.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512vl,avx2,fma")]
-fn avx512(op: &Pointwise, x: &[f32], rows: Rows<'_>, finish: Finish<'_>, out: &mut [f32]) {
-    panels::<7, true>(op, x, rows, finish, out);
+unsafe fn avx512(op: &Pointwise, x: &[f32], rows: Rows<'_>, finish: Finish<'_>, out: &mut [f32]) {
+    use std::arch::x86_64::{__m256, __m512};
+    // SAFETY: the caller's promise.
+    op.panels(|width, first, panel| unsafe {
+        match width {
+            48 => column::<__m512, 7, 3>(op, first, panel, x, rows, finish, out),
+            32 => column::<__m512, 7, 2>(op, first, panel, x, rows, finish, out),
+            16 => column::<__m512, 7, 1>(op, first, panel, x, rows, finish, out),
+            _ => column::<__m256, 7, 1>(op, first, panel, x, rows, finish, out),
+        }
+    });
 }
 
+/// # Safety
+/// As [`column`], and the processor has the instruction sets.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma")]
-fn avx2(op: &Pointwise, x: &[f32], rows: Rows<'_>, finish: Finish<'_>, out: &mut [f32]) {
-    panels::<4, true>(op, x, rows, finish, out);
-}
-
-#[inline(always)]
-fn panels<const R: usize, const FMA: bool>(
-    op: &Pointwise,
-    x: &[f32],
-    rows: Rows<'_>,
-    finish: Finish<'_>,
-    out: &mut [f32],
-) {
-    let (mut first, mut at) = (0, 0);
-    while first < op.cout {
-        let width = panel_width(op.isa, op.cout - first);
-        let panel = &op.panels[at..at + width * op.cin];
-        let span = Span { cin: op.cin, cout: op.cout, first };
-        let bias = &op.bias[first..first + width];
+unsafe fn avx2(op: &Pointwise, x: &[f32], rows: Rows<'_>, finish: Finish<'_>, out: &mut [f32]) {
+    use std::arch::x86_64::__m256;
+    // SAFETY: the caller's promise.
+    op.panels(|width, first, panel| unsafe {
         match width {
-            48 => column::<R, 48, FMA>(span, panel, bias, x, rows, finish, out),
-            32 => column::<R, 32, FMA>(span, panel, bias, x, rows, finish, out),
-            16 => column::<R, 16, FMA>(span, panel, bias, x, rows, finish, out),
-            _ => column::<R, 8, FMA>(span, panel, bias, x, rows, finish, out),
+            16 => column::<__m256, 4, 2>(op, first, panel, x, rows, finish, out),
+            _ => column::<__m256, 4, 1>(op, first, panel, x, rows, finish, out),
         }
-        at += width * op.cin;
-        first += width;
-    }
+    });
 }
 
-#[derive(Clone, Copy)]
-struct Span {
-    cin: usize,
-    cout: usize,
-    first: usize,
+/// # Safety
+/// As [`column`].
+unsafe fn baseline(op: &Pointwise, x: &[f32], rows: Rows<'_>, finish: Finish<'_>, out: &mut [f32]) {
+    // SAFETY: the caller's promise.
+    op.panels(|width, first, panel| unsafe {
+        match width {
+            16 => column::<Plain, 2, 4>(op, first, panel, x, rows, finish, out),
+            _ => column::<Plain, 4, 2>(op, first, panel, x, rows, finish, out),
+        }
+    });
 }
 
+/// One panel of `C` registers against all pixels, `R` at a time.
+///
+/// # Safety
+/// The lengths are as [`Pointwise::run`] checks them, and the registers are there.
 #[inline(always)]
-fn column<const R: usize, const N: usize, const FMA: bool>(
-    span: Span,
+unsafe fn column<V: Vector, const R: usize, const C: usize>(
+    op: &Pointwise,
+    first: usize,
     panel: &[f32],
-    bias: &[f32],
     x: &[f32],
     rows: Rows<'_>,
     finish: Finish<'_>,
     out: &mut [f32],
 ) {
-    let (panel, _) = panel.as_chunks::<N>();
-    let (bias, _) = bias.as_chunks::<N>();
     for (row, &start) in rows.starts.iter().enumerate() {
-        let x = &x[row * rows.width * span.cin..][..rows.width * span.cin];
+        let x = &x[row * rows.width * op.cin..][..rows.width * op.cin];
         let mut pixel = 0;
-        while pixel + R <= rows.width {
-            let at = start + pixel * span.cout + span.first;
-            tile::<R, N, FMA>(span, panel, &bias[0], &x[pixel * span.cin..], at, finish, out);
-            pixel += R;
-        }
-        while pixel < rows.width {
-            let at = start + pixel * span.cout + span.first;
-            tile::<1, N, FMA>(span, panel, &bias[0], &x[pixel * span.cin..], at, finish, out);
-            pixel += 1;
+        // SAFETY: the caller's promise, and the pixels stay within the row.
+        unsafe {
+            while pixel + R <= rows.width {
+                tile::<V, R, C>(op, first, panel, &x[pixel * op.cin..], start + pixel * op.cout, finish, out);
+                pixel += R;
+            }
+            while pixel + 3 <= rows.width {
+                tile::<V, 3, C>(op, first, panel, &x[pixel * op.cin..], start + pixel * op.cout, finish, out);
+                pixel += 3;
+            }
+            while pixel < rows.width {
+                tile::<V, 1, C>(op, first, panel, &x[pixel * op.cin..], start + pixel * op.cout, finish, out);
+                pixel += 1;
+            }
         }
     }
 }
 
+/// `R` pixels, whose results start at `at` in the output, by `C` registers of channels from `first` on.
+///
+/// # Safety
+/// `x` has `R` pixels, `out` and a residual have `R` pixels from `at` on, and the registers are there.
 #[inline(always)]
-fn tile<const R: usize, const N: usize, const FMA: bool>(
-    span: Span,
-    panel: &[[f32; N]],
-    bias: &[f32; N],
+unsafe fn tile<V: Vector, const R: usize, const C: usize>(
+    op: &Pointwise,
+    first: usize,
+    panel: &[f32],
     x: &[f32],
     at: usize,
     finish: Finish<'_>,
     out: &mut [f32],
 ) {
-    let k = span.cin;
-    let panel = &panel[..k];
-    let x: [&[f32]; R] = std::array::from_fn(|r| &x[r * k..][..k]);
-    let mut sums = [*bias; R];
-    for i in 0..k {
-        for r in 0..R {
-            let a = x[r][i];
-            for j in 0..N {
-                sums[r][j] = fma::<FMA>(a, panel[i][j], sums[r][j]);
-            }
-        }
-    }
-    let kept = N.min(span.cout - span.first);
-    for (r, sums) in sums.iter_mut().enumerate() {
-        let place = at + r * span.cout;
-        match finish {
-            Finish::Linear => {}
-            Finish::Relu6 => sums.iter_mut().for_each(|v| *v = v.clamp(0.0, 6.0)),
-            Finish::Add(other) => {
-                for (v, o) in sums.iter_mut().zip(&other[place..place + kept]) {
-                    *v += o;
+    let k = op.cin;
+    debug_assert!(x.len() >= R * k && panel.len() == k * C * V::LANES && first + C * V::LANES <= op.bias.len());
+    debug_assert!(out.len() >= at + R * op.cout);
+    // SAFETY: all reads are of `R * k` floats of `x`, of the whole panel and of the padded bias.
+    let mut sums = unsafe {
+        let bias: [V; C] = std::array::from_fn(|c| V::load(op.bias.as_ptr().add(first + c * V::LANES)));
+        let mut sums = [bias; R];
+        let (x, panel) = (x.as_ptr(), panel.as_ptr());
+        for i in 0..k {
+            let weights: [V; C] = std::array::from_fn(|c| V::load(panel.add((i * C + c) * V::LANES)));
+            for r in 0..R {
+                let a = V::splat(*x.add(r * k + i));
+                for c in 0..C {
+                    sums[r][c] = a.fma(weights[c], sums[r][c]);
                 }
             }
         }
-        if kept == N {
-            out[place..place + N].copy_from_slice(sums);
-        } else {
-            out[place..place + kept].copy_from_slice(&sums[..kept]);
+        sums
+    };
+    if first + C * V::LANES > op.cout {
+        // SAFETY: the registers are there, and the space is as long as they are.
+        return unsafe { partial(op, first, at, finish, &sums, out) };
+    }
+    for (r, sums) in sums.iter_mut().enumerate() {
+        for (c, sum) in sums.iter_mut().enumerate() {
+            let place = at + r * op.cout + first + c * V::LANES;
+            // SAFETY: all channels of the panel exist, so the place is within pixel `r`.
+            unsafe {
+                *sum = match finish {
+                    Finish::Linear => *sum,
+                    Finish::Relu6 => sum.relu6(),
+                    Finish::Add(residual) => sum.add(V::load(residual.as_ptr().add(place))),
+                };
+                sum.store(out.as_mut_ptr().add(place));
+            }
+        }
+    }
+}
+
+/// The end of a tile whose last channels are padding.
+///
+/// # Safety
+/// The registers are there.
+#[inline(never)]
+unsafe fn partial<V: Vector, const R: usize, const C: usize>(
+    op: &Pointwise,
+    first: usize,
+    at: usize,
+    finish: Finish<'_>,
+    sums: &[[V; C]; R],
+    out: &mut [f32],
+) {
+    let mut lanes = [0.0f32; 64];
+    for (r, sums) in sums.iter().enumerate() {
+        for (c, sum) in sums.iter().enumerate() {
+            // SAFETY: a panel has at most 48 channels.
+            unsafe { sum.store(lanes[c * V::LANES..][..V::LANES].as_mut_ptr()) };
+        }
+        let place = at + r * op.cout + first;
+        for (channel, &sum) in lanes[..op.cout - first].iter().enumerate() {
+            out[place + channel] = match finish {
+                Finish::Linear => sum,
+                Finish::Relu6 => sum.clamp(0.0, 6.0),
+                Finish::Add(residual) => sum + residual[place + channel],
+            };
         }
     }
 }

@@ -66,9 +66,13 @@ mod tests {
     fn agrees_with_the_plain_convolution_at_every_edge() {
         let mut random = reference::Random::new(5);
         for isa in Isa::available() {
-            for (height, width, cin, cout, kernel, stride) in
-                [(16, 16, 3, 32, 3, 2), (15, 9, 3, 32, 3, 2), (6, 7, 2, 5, 5, 1), (3, 3, 1, 8, 5, 2), (1, 1, 3, 8, 3, 1)]
-            {
+            for (height, width, cin, cout, kernel, stride) in [
+                (16, 16, 3, 32, 3, 2),
+                (15, 9, 3, 32, 3, 2),
+                (6, 7, 2, 5, 5, 1),
+                (3, 3, 1, 8, 5, 2),
+                (1, 1, 3, 8, 3, 1),
+            ] {
                 let (w, b) = (random.floats(kernel * kernel * cin * cout), random.floats(cout));
                 let x = random.floats(height * width * cin);
                 let op = Stem::new(isa, (height, width, cin), (kernel, stride), &w, &b);

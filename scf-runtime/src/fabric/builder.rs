@@ -11,7 +11,8 @@ use std::{
 };
 
 use scf_core::{
-    Autoscaler, Clock, Function, InvocationId, IsolateFactory, Node, NodeId, Scheduler, StateStore, Subject, Transport,
+    Autoscaler, Clock, Function, InvocationId, IsolateFactory, MilliCpu, Node, NodeId, Resources, Scheduler,
+    StateStore, Subject, Tier, Transport,
 };
 
 use super::{Fabric, Inner, Member, tick::Tick};
@@ -38,7 +39,8 @@ pub struct FabricBuilder {
 }
 
 impl FabricBuilder {
-    /// Adds a node. At least one; the first is where [`Fabric::invoke`] calls from.
+    /// Adds a node; the first is where [`Fabric::invoke`] calls from. Default: one node `local` of the tier
+    /// [`Tier::Edge`] with the cores of this machine.
     pub fn node(mut self, node: Node) -> Self {
         self.nodes.push(node);
         self
@@ -56,9 +58,10 @@ impl FabricBuilder {
         self
     }
 
-    /// Adds what runs functions, for every node; at least one. The first that accepts a function's code is used.
+    /// Adds what runs functions, for every node; at least one. Of those that accept a function's code the one
+    /// that was added last is used.
     pub fn isolates(mut self, factory: Arc<dyn IsolateFactory>) -> Self {
-        self.isolates.push(factory);
+        self.isolates.insert(0, factory);
         self
     }
 
@@ -90,10 +93,10 @@ impl FabricBuilder {
     ///
     /// # Errors
     /// [`BuildError`] naming the part that is missing or does not fit.
-    pub fn build(self) -> Result<Fabric, BuildError> {
+    pub fn build(mut self) -> Result<Fabric, BuildError> {
         let runtime = tokio::runtime::Handle::try_current().map_err(|_| BuildError::NoRuntime)?;
         if self.nodes.is_empty() {
-            return Err(BuildError::NoNode);
+            self.nodes.push(local());
         }
         let scheduler = self.scheduler.ok_or(BuildError::NoScheduler)?;
         if self.isolates.is_empty() {
@@ -150,6 +153,15 @@ impl FabricBuilder {
         let tick = Tick::start(&runtime, &inner);
         Ok(Fabric { inner, _tick: Arc::new(tick) })
     }
+}
+
+/// This machine as a node.
+fn local() -> Node {
+    let cores = std::thread::available_parallelism().map_or(1, |cores| u32::try_from(cores.get()).unwrap_or(u32::MAX));
+    let id = NodeId::new("local").expect("the literal is a name");
+    let node = Node::new(id, Tier::Edge);
+    let memory = node.resources.memory;
+    node.resources(Resources { cpu: MilliCpu::from_cores(cores), memory })
 }
 
 /// 64 bits from the operating system, by way of the keys that the standard library draws for its maps.

@@ -1,0 +1,314 @@
+//! Functions written in the embedding program: trusted, not sandboxed.
+
+use std::{
+    any::Any,
+    collections::HashMap,
+    fmt,
+    future::poll_fn,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    task::Poll,
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use futures::future::BoxFuture;
+use scf_core::{
+    ByteSize, Call, Callee, Code, Function, FunctionName, InvalidName, InvokeError, Isolate, IsolateFactory, LimitKind,
+    Limits, MediaType, Name, Outcome, Payload, PrepareError, Prepared, Receipt, Reply, Span, StateError, StateSession,
+    Usage,
+};
+use thiserror::Error;
+
+use crate::{cpu::CpuMeter, escape::escape};
+
+/// What a native function returns, boxed: `async move { .. }.boxed()`.
+pub type NativeFuture<'a> = BoxFuture<'a, Result<Payload, NativeError>>;
+
+type Entry = dyn for<'a> Fn(&'a NativeCall<'a>, Payload) -> NativeFuture<'a> + Send + Sync;
+
+/// Runs Rust functions of the embedding program that were registered by name.
+///
+/// They run on the threads of the executor and must not block them. CPU time is metered around each poll;
+/// the CPU limit ends a function at its next `.await`, the memory limit is not enforced. A panic ends the
+/// call, not the process. Output of the type [`MediaType::OCTETS`] is given out as what the function is
+/// deployed to give.
+///
+/// ```
+/// use futures::FutureExt;
+/// use scf_core::Payload;
+/// use scf_runtime::{NativeError, NativeFactory};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let natives = NativeFactory::new()
+///     .with_sync("shout", |input| {
+///         let text = std::str::from_utf8(&input.bytes).map_err(|_| NativeError::refused("not UTF-8"))?;
+///         Ok(Payload::new(text.to_uppercase()))
+///     })?
+///     .with("tally", |call, _| {
+///         async move {
+///             let state = call.state()?;
+///             let before = state.get("calls").await?.map_or(0, |bytes| bytes.len());
+///             state.put("calls", vec![b'|'; before + 1].into());
+///             Ok(Payload::new((before + 1).to_string()))
+///         }
+///         .boxed()
+///     })?;
+/// # drop(natives);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Default)]
+pub struct NativeFactory {
+    entries: HashMap<Name, Arc<Entry>>,
+}
+
+impl NativeFactory {
+    /// Without functions.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Registers `function` as `entry`, in place of an earlier one.
+    ///
+    /// # Errors
+    /// [`InvalidName`] when `entry` is no [`Name`].
+    pub fn with<F>(mut self, entry: &str, function: F) -> Result<Self, InvalidName>
+    where
+        F: for<'a> Fn(&'a NativeCall<'a>, Payload) -> NativeFuture<'a> + Send + Sync + 'static,
+    {
+        self.entries.insert(Name::new(entry)?, Arc::new(function));
+        Ok(self)
+    }
+
+    /// Registers `function`, which waits for nothing and takes microseconds, as `entry`.
+    ///
+    /// # Errors
+    /// [`InvalidName`] when `entry` is no [`Name`].
+    pub fn with_sync<F>(self, entry: &str, function: F) -> Result<Self, InvalidName>
+    where
+        F: Fn(Payload) -> Result<Payload, NativeError> + Send + Sync + 'static,
+    {
+        let function = Arc::new(function);
+        self.with(entry, move |_, input| {
+            let function = Arc::clone(&function);
+            Box::pin(async move { function(input) })
+        })
+    }
+}
+
+impl fmt::Debug for NativeFactory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("NativeFactory").field("entries", &self.entries.keys()).finish()
+    }
+}
+
+#[async_trait]
+impl IsolateFactory for NativeFactory {
+    fn name(&self) -> &'static str {
+        "native"
+    }
+
+    fn accepts(&self, code: &Code) -> bool {
+        matches!(code, Code::Native { .. })
+    }
+
+    async fn prepare(&self, function: &Function) -> Result<Arc<dyn Prepared>, PrepareError> {
+        let Code::Native { entry } = &function.code else {
+            let (function, kind) = (function.name.clone(), function.code.kind());
+            return Err(PrepareError::NoFactory { function, kind, hint: "this factory runs native code" });
+        };
+        let Some(run) = self.entries.get(entry) else {
+            let (function, kind) = (function.name.clone(), function.code.kind());
+            return Err(PrepareError::NotRegistered { function, kind, name: entry.to_string() });
+        };
+        let function = Registered {
+            name: function.name.clone(),
+            output: function.output.clone(),
+            limits: function.limits,
+            run: Arc::clone(run),
+        };
+        Ok(Arc::new(NativePrepared(Arc::new(function))))
+    }
+}
+
+struct Registered {
+    name: FunctionName,
+    output: MediaType,
+    limits: Limits,
+    run: Arc<Entry>,
+}
+
+impl fmt::Debug for Registered {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Registered").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+#[derive(Debug)]
+struct NativePrepared(Arc<Registered>);
+
+#[async_trait]
+impl Prepared for NativePrepared {
+    async fn instantiate(&self) -> Result<Box<dyn Isolate>, InvokeError> {
+        Ok(Box::new(NativeIsolate(Arc::clone(&self.0))))
+    }
+}
+
+#[derive(Debug)]
+struct NativeIsolate(Arc<Registered>);
+
+#[async_trait]
+impl Isolate for NativeIsolate {
+    async fn invoke(&mut self, call: &Call, input: Payload) -> Result<Reply, InvokeError> {
+        let function = &*self.0;
+        let native = NativeCall { call, step: AtomicU64::new(0), record: Mutex::default() };
+        let meter = CpuMeter::default();
+        let outcome = meter.run(caught(function, &meter, &native, input)).await;
+        let cpu = meter.used();
+        call.host.pace(cpu).await;
+        let mut payload = outcome.map_err(|error| error.into_invoke(function, call))?;
+        if payload.size() > function.limits.payload {
+            return Err(InvokeError::Limit { function: function.name.clone(), limit: LimitKind::Output });
+        }
+        if payload.media == MediaType::OCTETS {
+            payload.media = function.output.clone();
+        }
+        let (spans, calls) = native.record.into_inner().unwrap_or_else(PoisonError::into_inner);
+        Ok(Reply { payload, usage: Usage { cpu, memory: ByteSize::ZERO }, spans, calls })
+    }
+}
+
+/// Runs the function; a panic becomes an error, as does going over the CPU limit.
+async fn caught<'a>(
+    function: &Registered,
+    meter: &CpuMeter,
+    call: &'a NativeCall<'a>,
+    input: Payload,
+) -> Result<Payload, Failure> {
+    let mut input = Some(input);
+    let mut running: Option<NativeFuture<'a>> = None;
+    poll_fn(|cx| {
+        // The function itself may panic before it makes a future.
+        let polled = catch_unwind(AssertUnwindSafe(|| {
+            let running = running.get_or_insert_with(|| (function.run)(call, input.take().unwrap_or_default()));
+            running.as_mut().poll(cx)
+        }));
+        match polled {
+            Ok(Poll::Ready(result)) => Poll::Ready(result.map_err(Failure::Function)),
+            Ok(Poll::Pending) if meter.running() > function.limits.cpu => {
+                Poll::Ready(Err(Failure::Limit(LimitKind::Cpu)))
+            }
+            Ok(Poll::Pending) => Poll::Pending,
+            Err(panic) => Poll::Ready(Err(Failure::Panic(panic))),
+        }
+    })
+    .await
+}
+
+enum Failure {
+    Function(NativeError),
+    Limit(LimitKind),
+    Panic(Box<dyn Any + Send>),
+}
+
+impl Failure {
+    fn into_invoke(self, function: &Registered, call: &Call) -> InvokeError {
+        let name = function.name.clone();
+        match self {
+            Self::Function(NativeError::Refused { message }) => {
+                InvokeError::Refused { function: name, message: escape(&message) }
+            }
+            Self::Function(NativeError::Stateless) => {
+                InvokeError::Trapped { function: name, message: NativeError::Stateless.to_string() }
+            }
+            Self::Function(NativeError::State(source)) => {
+                InvokeError::State { function: name, key: call.key.clone().unwrap_or_default(), source }
+            }
+            Self::Function(NativeError::Callee(error)) => error,
+            Self::Limit(limit) => InvokeError::Limit { function: name, limit },
+            Self::Panic(panic) => {
+                let text = panic.downcast_ref::<&str>().copied();
+                let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+                InvokeError::Trapped { function: name, message: escape(text.unwrap_or("panic")) }
+            }
+        }
+    }
+}
+
+/// Why a native function gives no payload.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum NativeError {
+    /// It cannot work with what it was given.
+    #[error("{message}")]
+    Refused {
+        /// What its caller is told.
+        message: String,
+    },
+    /// It asked for state and was deployed without any.
+    #[error("the function is deployed as stateless and asks for state")]
+    Stateless,
+    /// Its state could not be read.
+    #[error("the function's state")]
+    State(#[from] StateError),
+    /// A function that it called failed.
+    #[error("a function that it called")]
+    Callee(#[from] InvokeError),
+}
+
+impl NativeError {
+    /// The function cannot work with what it was given.
+    #[must_use]
+    pub fn refused(message: impl Into<String>) -> Self {
+        Self::Refused { message: message.into() }
+    }
+}
+
+/// One call as a native function sees it.
+#[derive(Debug)]
+pub struct NativeCall<'a> {
+    call: &'a Call,
+    step: AtomicU64,
+    record: Mutex<(Vec<Span>, Vec<Receipt>)>,
+}
+
+impl NativeCall<'_> {
+    /// The call: its id, key, deadline and host.
+    #[must_use]
+    pub const fn call(&self) -> &Call {
+        self.call
+    }
+
+    /// The state of the call's key; what is written is committed after the call.
+    ///
+    /// # Errors
+    /// [`NativeError::Stateless`].
+    pub fn state(&self) -> Result<&dyn StateSession, NativeError> {
+        self.call.state.as_deref().ok_or(NativeError::Stateless)
+    }
+
+    /// Calls another function, or this one on another node. Its bill becomes part of this call's.
+    ///
+    /// A retry of this call repeats the ids of the calls it makes in the order in which it makes them: make
+    /// them in the same order, then each takes effect once.
+    ///
+    /// # Errors
+    /// [`NativeError::Callee`].
+    pub async fn invoke(&self, callee: Callee) -> Result<Payload, NativeError> {
+        let step = self.step.fetch_add(1, Ordering::Relaxed);
+        let Outcome { payload, receipt } = self.call.host.invoke(self.call, step, callee).await?;
+        self.record.lock().unwrap_or_else(PoisonError::into_inner).1.push(receipt);
+        Ok(payload)
+    }
+
+    /// Reports a part of the call that took so long; it appears in the receipt.
+    pub fn span(&self, name: &'static str, took: Duration) {
+        let span = Span { name: name.into(), took };
+        self.record.lock().unwrap_or_else(PoisonError::into_inner).0.push(span);
+    }
+}

@@ -1,0 +1,146 @@
+//! redb on a [`Disk`], and what is left to read when the disk has failed.
+
+use std::{
+    collections::BTreeMap,
+    io,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use redb::{Database, DatabaseError, StorageBackend};
+use scf_core::{ByteSize, Disk};
+
+/// Opens the database on `disk`, or makes one where the disk is empty.
+pub(super) fn open(disk: Arc<dyn Disk>, cache: ByteSize) -> Result<Database, DatabaseError> {
+    create(Direct(disk), cache)
+}
+
+/// Opens what is on `disk` for reading without writing to it: what redb repairs stays in memory.
+///
+/// After a failed sync redb refuses to read as well; what was acknowledged before is still on the disk.
+pub(super) fn salvage(disk: Arc<dyn Disk>, cache: ByteSize) -> Result<Database, DatabaseError> {
+    let len = disk.len()?;
+    create(Shadow { disk, over: Mutex::new(Over { len, pages: BTreeMap::new() }) }, cache)
+}
+
+fn create(backend: impl StorageBackend, cache: ByteSize) -> Result<Database, DatabaseError> {
+    let cache = usize::try_from(cache.bytes()).unwrap_or(usize::MAX);
+    Database::builder().set_cache_size(cache).create_with_backend(backend)
+}
+
+#[derive(Debug)]
+struct Direct(Arc<dyn Disk>);
+
+impl StorageBackend for Direct {
+    fn len(&self) -> io::Result<u64> {
+        self.0.len()
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.0.read(offset, out)
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.0.set_len(len)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.0.sync()
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.0.write(offset, data)
+    }
+}
+
+const PAGE: u64 = 4096;
+
+/// A disk with the pages that were written since in memory: as many as redb repairs.
+#[derive(Debug)]
+struct Shadow {
+    disk: Arc<dyn Disk>,
+    over: Mutex<Over>,
+}
+
+#[derive(Debug)]
+struct Over {
+    len: u64,
+    pages: BTreeMap<u64, Box<[u8]>>,
+}
+
+impl Shadow {
+    fn over(&self) -> MutexGuard<'_, Over> {
+        self.over.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A page as it is on the disk, zeros behind its end.
+    fn page(&self, page: u64) -> io::Result<Box<[u8]>> {
+        let mut bytes = vec![0; PAGE as usize].into_boxed_slice();
+        let start = page * PAGE;
+        let there = self.disk.len()?.saturating_sub(start).min(PAGE) as usize;
+        if there > 0 {
+            self.disk.read(start, &mut bytes[..there])?;
+        }
+        Ok(bytes)
+    }
+}
+
+/// Calls `each` with every page that `offset..offset + len` touches, where in it and where in the range.
+fn pages(
+    offset: u64,
+    len: usize,
+    mut each: impl FnMut(u64, std::ops::Range<usize>, usize) -> io::Result<()>,
+) -> io::Result<()> {
+    let mut done = 0;
+    while done < len {
+        let at = offset + done as u64;
+        let inside = (at % PAGE) as usize;
+        let take = (PAGE as usize - inside).min(len - done);
+        each(at / PAGE, inside..inside + take, done)?;
+        done += take;
+    }
+    Ok(())
+}
+
+impl StorageBackend for Shadow {
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.over().len)
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        let over = self.over();
+        if offset + out.len() as u64 > over.len {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        pages(offset, out.len(), |page, inside, at| {
+            let to = &mut out[at..at + inside.len()];
+            match over.pages.get(&page) {
+                Some(bytes) => to.copy_from_slice(&bytes[inside]),
+                None => to.copy_from_slice(&self.page(page)?[inside]),
+            }
+            Ok(())
+        })
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.over().len = len;
+        Ok(())
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        let mut over = self.over();
+        pages(offset, data.len(), |page, inside, at| {
+            if !over.pages.contains_key(&page) {
+                over.pages.insert(page, self.page(page)?);
+            }
+            if let Some(bytes) = over.pages.get_mut(&page) {
+                let len = inside.len();
+                bytes[inside].copy_from_slice(&data[at..at + len]);
+            }
+            Ok(())
+        })
+    }
+}

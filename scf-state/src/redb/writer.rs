@@ -1,0 +1,141 @@
+//! Group commit: whatever is queued becomes one transaction and one sync.
+
+use std::{
+    sync::Arc,
+    thread::{self, JoinHandle},
+};
+
+use scf_core::StateError;
+use tokio::sync::{mpsc, oneshot};
+
+use super::{
+    Shared,
+    apply::{Answer, Done, Request, Tables},
+    error::{EngineError, Failure},
+};
+
+/// The thread that alone writes. Dropping it lets what is queued finish and joins the thread.
+#[derive(Debug)]
+pub(super) struct Writer {
+    queue: Option<mpsc::Sender<Job>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+#[derive(Debug)]
+struct Job {
+    request: Request,
+    answer: oneshot::Sender<Answer>,
+}
+
+impl Writer {
+    /// Starts the thread. `queue` requests wait at most, further callers with them; `group` share a transaction.
+    pub(super) fn start(shared: Arc<Shared>, queue: usize, group: usize) -> std::io::Result<Self> {
+        let (sender, mut receiver) = mpsc::channel(queue);
+        let write = move || {
+            let mut jobs: Vec<Job> = Vec::with_capacity(group);
+            while receiver.blocking_recv_many(&mut jobs, group) > 0 {
+                write_group(&shared, &mut jobs);
+            }
+        };
+        let thread = thread::Builder::new().name("scf-state".to_owned()).spawn(write)?;
+        Ok(Self { queue: Some(sender), thread: Some(thread) })
+    }
+
+    /// Has `request` done. Once it is queued it is done or refused, whether the caller waits or not.
+    pub(super) async fn ask(&self, request: Request) -> Answer {
+        let scope = request.scope().clone();
+        let stopped = || StateError::Unavailable { reason: "the state store has stopped".to_owned() };
+        let (answer, answered) = oneshot::channel();
+        let queue = self.queue.as_ref().ok_or_else(stopped)?;
+        queue.send(Job { request, answer }).await.map_err(|_| stopped())?;
+        answered.await.unwrap_or(Err(StateError::Unknown { scope }))
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.queue = None;
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the writer of a state store panicked");
+        }
+    }
+}
+
+fn write_group(shared: &Shared, jobs: &mut Vec<Job>) {
+    if let Some(reason) = shared.failure.get() {
+        for job in jobs.drain(..) {
+            reply(job, Err(StateError::Unavailable { reason: reason.clone() }));
+        }
+        return;
+    }
+    match transact(shared, jobs) {
+        Ok(answers) => {
+            for (job, answer) in jobs.drain(..).zip(answers) {
+                note_lease(shared, &job.request, &answer);
+                reply(job, answer);
+            }
+        }
+        Err(Broken { error, uncertain }) => {
+            let reason = error.to_string();
+            shared.fail(&reason);
+            for job in jobs.drain(..) {
+                let scope = job.request.scope().clone();
+                // Of what redb was about to sync, nobody knows what is on the disk.
+                let error = if uncertain {
+                    StateError::Unknown { scope }
+                } else {
+                    StateError::Unavailable { reason: reason.clone() }
+                };
+                reply(job, Err(error));
+            }
+        }
+    }
+}
+
+struct Broken {
+    error: EngineError,
+    /// Whether the group may be on the disk all the same.
+    uncertain: bool,
+}
+
+fn transact(shared: &Shared, jobs: &[Job]) -> Result<Vec<Answer>, Broken> {
+    let certain = |error: EngineError| Broken { error, uncertain: false };
+    let db = shared.db();
+    let txn = db.begin_write().map_err(|error| certain(error.into()))?;
+    let mut answers = Vec::with_capacity(jobs.len());
+    let changed = {
+        let results = shared.config.results_per_scope as u64;
+        let mut tables = Tables::open(&txn, &shared.leases, results).map_err(certain)?;
+        for job in jobs {
+            match tables.apply(job.request.clone()) {
+                Ok(answer) => answers.push(answer),
+                // One scope's record, not the disk.
+                Err(error @ EngineError::Record(_)) => {
+                    answers.push(Err(Failure(job.request.scope(), error).into()));
+                }
+                Err(error) => return Err(certain(error)),
+            }
+        }
+        tables.changed
+    };
+    let end = if changed { txn.commit().map_err(EngineError::from) } else { txn.abort().map_err(EngineError::from) };
+    end.map_err(|error| Broken { error, uncertain: changed })?;
+    Ok(answers)
+}
+
+fn note_lease(shared: &Shared, request: &Request, answer: &Answer) {
+    match (request, answer) {
+        (Request::Acquire { scope, lease, now, .. }, Ok(Done::Acquired(fence))) => {
+            shared.leases.begin(scope, fence.nonce, *now + *lease);
+        }
+        (Request::Release { scope, fence }, Ok(_)) => shared.leases.end(scope, fence.nonce),
+        _ => {}
+    }
+}
+
+fn reply(job: Job, answer: Answer) {
+    // A caller that was cancelled does not hear what came of its request.
+    drop(job.answer.send(answer));
+}
