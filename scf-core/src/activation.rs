@@ -249,7 +249,7 @@ impl Activation {
             VERSION,
             self.spec.dtype.code(),
             rank as u8,
-            u8::from(self.quantisation.is_some()) * QUANTISED | u8::from(self.resume.is_some()) * RESUMES,
+            (u8::from(self.quantisation.is_some()) * QUANTISED) | (u8::from(self.resume.is_some()) * RESUMES),
         ]);
         for &d in &self.spec.shape {
             let d = u32::try_from(d).map_err(|_| ActivationError::Invalid { field: "dimension", value: d as u64 })?;

@@ -1,1 +1,27 @@
-//! Decides where, when and how many.
+//! Decides where functions run and how many calls of them at once.
+//!
+//! | module of the source | what it has |
+//! |---|---|
+//! | `pipeline` | [`Pipeline`], the default scheduler: sample, filter, score |
+//! | `filter/` | one [`Filter`] per need that a function can state |
+//! | `score/` | what a placement costs, as one [`Score`] per question |
+//! | `round_robin` | [`RoundRobin`], the yardstick |
+//! | `autoscale/` | [`ConcurrencyTarget`] and [`FixedConcurrency`] |
+//!
+//! Every decision is synchronous and pure: same request, view and seed, same answer. Nothing here knows a
+//! runtime, an executor or a clock.
+#![forbid(unsafe_code)]
+#![warn(clippy::print_stdout, clippy::print_stderr, clippy::unwrap_used)]
+
+mod autoscale;
+mod filter;
+mod pipeline;
+mod random;
+mod round_robin;
+mod score;
+
+pub use autoscale::{ConcurrencyTarget, FixedConcurrency};
+pub use filter::{AllowedNode, Candidate, Filter, FreeResources, HasAccelerator, InZone, Reach, needs};
+pub use pipeline::Pipeline;
+pub use round_robin::RoundRobin;
+pub use score::{Latency, Score};

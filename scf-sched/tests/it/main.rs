@@ -1,0 +1,21 @@
+//! The contracts, over the schedulers of this crate.
+
+use std::sync::Arc;
+
+use scf_core::conformance;
+use scf_sched::{Pipeline, RoundRobin};
+
+#[test]
+fn the_pipeline_keeps_the_contract() {
+    conformance::scheduler::scheduler(|| Arc::new(Pipeline::default()));
+}
+
+#[test]
+fn a_pipeline_that_samples_one_node_keeps_the_contract() {
+    conformance::scheduler::scheduler(|| Arc::new(Pipeline::default().sample(1)));
+}
+
+#[test]
+fn round_robin_keeps_the_contract() {
+    conformance::scheduler::scheduler(|| Arc::new(RoundRobin::default()));
+}
