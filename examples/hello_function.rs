@@ -2,9 +2,13 @@
 //!
 //! The compiled component is cached, so that the next start takes a fraction of the first.
 
-use std::{error::Error, time::Instant};
+use std::{error::Error, sync::Arc, time::Instant};
 
-use scf::core::{Function, FunctionName, MediaType};
+use scf::{
+    core::{Function, FunctionName, MediaType},
+    runtime::{Fabric, WasmFactory},
+    sched::Pipeline,
+};
 
 const GREET: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/guests/components/greet.wasm");
 
@@ -13,7 +17,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let start = Instant::now();
     let name = std::env::args().nth(1).unwrap_or_else(|| "world".into());
 
-    let fabric = scf::fabric()?.cache(std::env::temp_dir().join("scf-hello"))?.build()?;
+    let wasm = WasmFactory::builder().cache(std::env::temp_dir().join("scf-hello")).build()?;
+    let fabric = Fabric::builder().scheduler(Arc::new(Pipeline::default())).isolates(Arc::new(wasm)).build()?;
     let greet = FunctionName::new("greet")?;
     fabric.deploy(Function::component(greet.clone(), std::fs::read(GREET)?, "greet").gives(MediaType::TEXT)).await?;
     let outcome = fabric.call(&greet, name).await?;

@@ -1,5 +1,50 @@
-//! Serverless Computing Fabric.
+//! SCF, the Serverless Computing Fabric: parts of which serverless runtimes for edge AI are assembled.
+//!
+//! Who you are and where to go:
+//! - **You embed a runtime.** Start at [`fabric`], replace the parts you have better ones for on the
+//!   [`FabricBuilder`](runtime::FabricBuilder), then [`deploy`](runtime::Fabric::deploy) and
+//!   [`call`](runtime::Fabric::call).
+//! - **You implement a part**: a scheduler, a state backend, an isolate, a model block, a transport. Depend on
+//!   `scf-core` alone, here [`core`], and hold your part against its conformance suite.
+//! - **You study a policy.** Schedulers, autoscalers, phase policies and split planners are pure functions of what
+//!   they are given; replace one and measure.
+//!
+//! ```
+//! use scf::core::{Function, FunctionName, Name, Payload};
+//! use scf::runtime::NativeFactory;
+//! use std::sync::Arc;
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let native = NativeFactory::new().with_sync("double", |input| {
+//!     Ok(Payload::new([input.bytes.clone(), input.bytes].concat()))
+//! })?;
+//! let fabric = scf::fabric()?.isolates(Arc::new(native)).build()?;
+//! let double = FunctionName::new("double")?;
+//! fabric.deploy(Function::native(double.clone(), Name::new("double")?)).await?;
+//! assert_eq!(&fabric.call(&double, "ab").await?.payload.bytes[..], b"abab");
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! | crate | here | what it does |
+//! |---|---|---|
+//! | `scf-core` | [`core`] | vocabulary and contracts |
+//! | `scf-runtime` | [`runtime`] | runs functions and carries invocations |
+//! | `scf-sched` | [`sched`] | decides where and how many |
+//! | `scf-state` | [`state`] | remembers, remotely and locally |
+//! | `scf-ai` | [`ai`] | infers, split between nodes |
+//!
+//! | feature | makes available |
+//! |---|---|
+//! | `cuda` | candle's CUDA backend; needs nvcc when built |
+//! | `metal` | candle's Metal backend; macOS only |
+//!
+//! No feature changes a default.
 #![forbid(unsafe_code)]
+#![warn(clippy::print_stdout, clippy::print_stderr, clippy::unwrap_used)]
+
+use std::sync::Arc;
 
 #[doc(inline)]
 pub use scf_ai as ai;
@@ -11,3 +56,17 @@ pub use scf_runtime as runtime;
 pub use scf_sched as sched;
 #[doc(inline)]
 pub use scf_state as state;
+
+/// A builder filled with the default parts: one node, this machine; the filter and score pipeline as scheduler;
+/// WebAssembly components as isolates. Every part can be replaced or added to.
+///
+/// # Errors
+/// [`WasmError`](runtime::WasmError) when this machine cannot give the memory that isolates are pooled in.
+pub fn fabric() -> Result<runtime::FabricBuilder, runtime::WasmError> {
+    let wasm = runtime::WasmFactory::builder().build()?;
+    Ok(runtime::Fabric::builder().scheduler(Arc::new(sched::Pipeline::default())).isolates(Arc::new(wasm)))
+}
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+mod readme {}

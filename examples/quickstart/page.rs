@@ -20,7 +20,7 @@ const LOWEST_MS: f64 = 10.0;
 const DECADES: f64 = 2.5;
 
 /// The page: timeline, photos, and `tables` as text. `photos` are names and JPEG files.
-pub fn html(frames: &[Frame], photos: &[(&str, Vec<u8>)], tables: &str) -> Result<String, std::fmt::Error> {
+pub(crate) fn html(frames: &[Frame], photos: &[(&str, Vec<u8>)], tables: &str) -> Result<String, std::fmt::Error> {
     let mut out = String::from(
         "<!doctype html><html lang=en><meta charset=utf-8><title>SCF quickstart</title><style>\
          body{font:15px/1.5 system-ui,sans-serif;max-width:1100px;margin:2em auto;padding:0 1em;color:#222}\
@@ -29,7 +29,8 @@ pub fn html(frames: &[Frame], photos: &[(&str, Vec<u8>)], tables: &str) -> Resul
          height:150px;object-fit:cover;border-radius:4px}figcaption{font-size:13px}</style>\
          <h1>One photo after another, across camera, gateway and cloud</h1>",
     );
-    let blocks: usize = frames.iter().filter_map(|f| f.arms[0].as_ref().ok()).map(|r| r.blocks.iter().sum()).max().unwrap_or(1);
+    let blocks: usize =
+        frames.iter().filter_map(|f| f.arms[0].as_ref().ok()).map(|r| r.blocks.iter().sum()).max().unwrap_or(1);
     write!(
         out,
         "<p>{} frames, EfficientNet-Lite0 in {blocks} blocks, split anew for every frame. Lines and dots: time of the \
@@ -40,7 +41,11 @@ pub fn html(frames: &[Frame], photos: &[(&str, Vec<u8>)], tables: &str) -> Resul
     timeline(&mut out, frames, blocks)?;
     out.push_str("<h2>What was seen</h2>");
     for (photo, label, probability, count) in labels(frames) {
-        let image = photos.iter().find(|(name, _)| *name == photo).map(|(_, bytes)| BASE64_STANDARD.encode(bytes)).unwrap_or_default();
+        let image = photos
+            .iter()
+            .find(|(name, _)| *name == photo)
+            .map(|(_, bytes)| BASE64_STANDARD.encode(bytes))
+            .unwrap_or_default();
         write!(
             out,
             "<figure><img alt='{photo}' src='data:image/jpeg;base64,{image}'><figcaption><b>{}</b> {probability:.2}, \
@@ -80,8 +85,19 @@ fn timeline(out: &mut String, frames: &[Frame], blocks: usize) -> std::fmt::Resu
             let (cx, cy) = (x(position) + STEP / 2.0, y(run.took));
             write!(line, "{cx},{cy:.1} ")?;
             let radius = if arm == 0 { 3.2 } else { 2.2 };
-            write!(out, "<circle cx={cx} cy={cy:.1} r={radius} fill='{colour}' fill-opacity={}>", if arm == 0 { 1.0 } else { 0.6 })?;
-            write!(out, "<title>frame {}, {}: {:.1} ms, {}</title></circle>", position + 1, ARMS[arm], run.took.as_secs_f64() * 1e3, run.split)?;
+            write!(
+                out,
+                "<circle cx={cx} cy={cy:.1} r={radius} fill='{colour}' fill-opacity={}>",
+                if arm == 0 { 1.0 } else { 0.6 }
+            )?;
+            write!(
+                out,
+                "<title>frame {}, {}: {:.1} ms, {}</title></circle>",
+                position + 1,
+                ARMS[arm],
+                run.took.as_secs_f64() * 1e3,
+                run.split
+            )?;
         }
         if arm == 0 {
             write!(out, "<polyline points='{line}' fill=none stroke='{colour}' stroke-width=1.6 />")?;
@@ -95,14 +111,23 @@ fn timeline(out: &mut String, frames: &[Frame], blocks: usize) -> std::fmt::Resu
         let mut top = 300.0;
         for (count, (node, colour)) in run.blocks.iter().zip(NODE_COLOURS) {
             let high = 90.0 * *count as f64 / blocks as f64;
-            write!(out, "<rect x={} y={top:.1} width={} height={high:.1} fill='{colour}'>", x(position) + 1.0, STEP - 2.0)?;
+            write!(
+                out,
+                "<rect x={} y={top:.1} width={} height={high:.1} fill='{colour}'>",
+                x(position) + 1.0,
+                STEP - 2.0
+            )?;
             write!(out, "<title>frame {}: {count} blocks on {node}</title></rect>", position + 1)?;
             top += high;
         }
     }
     for (row, (node, colour)) in NODE_COLOURS.iter().enumerate() {
         let at = 360.0 + 14.0 * row as f64;
-        write!(out, "<text x={} y={at} text-anchor=end style='fill:{colour};font-weight:600'>{node}</text>", LEFT - 6.0)?;
+        write!(
+            out,
+            "<text x={} y={at} text-anchor=end style='fill:{colour};font-weight:600'>{node}</text>",
+            LEFT - 6.0
+        )?;
     }
     write!(out, "<text x={} y=418 text-anchor=end>tally's state</text>", LEFT - 6.0)?;
     for (from, to, phase) in phases(frames) {
@@ -113,7 +138,13 @@ fn timeline(out: &mut String, frames: &[Frame], blocks: usize) -> std::fmt::Resu
     }
     let last = frames.last().map(|frame| frame.at).unwrap_or_default();
     write!(out, "<text x={LEFT} y=454>frame 1</text>")?;
-    write!(out, "<text x={} y=454 text-anchor=end>frame {}, {:.0} s later</text></svg>", width - 20.0, frames.len(), last.as_secs_f64())
+    write!(
+        out,
+        "<text x={} y=454 text-anchor=end>frame {}, {:.0} s later</text></svg>",
+        width - 20.0,
+        frames.len(),
+        last.as_secs_f64()
+    )
 }
 
 fn escape(text: &str) -> String {

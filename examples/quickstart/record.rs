@@ -5,43 +5,42 @@ use std::time::Duration;
 use scf::core::{ByteSize, Slo};
 
 /// The arms that a frame's tensor is classified by.
-pub const ARMS: [&str; 4] = ["planned", "all on camera", "all in cloud", "best static"];
+pub(crate) const ARMS: [&str; 4] = ["planned", "all on camera", "all in cloud", "best static"];
 
 /// What the service promises: nine of ten frames classified within a tenth of a second.
-pub const SLO: Duration = Duration::from_millis(100);
+pub(crate) const SLO: Duration = Duration::from_millis(100);
 
 /// One classification of a tensor.
 #[derive(Clone, Debug)]
-pub struct Run {
-    pub took: Duration,
-    pub wire: ByteSize,
+pub(crate) struct Run {
+    pub(crate) took: Duration,
+    pub(crate) wire: ByteSize,
     /// Blocks per node, in the order of the nodes.
-    pub blocks: [usize; 3],
+    pub(crate) blocks: [usize; 3],
     /// The split as text: `camera 0-2, gateway 3-17`.
-    pub split: String,
-    pub class: u64,
+    pub(crate) split: String,
 }
 
 /// One frame.
 #[derive(Clone, Debug)]
-pub struct Frame {
+pub(crate) struct Frame {
     /// Position in the schedule of the network.
-    pub weather: usize,
+    pub(crate) weather: usize,
     /// When it was sent, from the start of the run.
-    pub at: Duration,
-    pub photo: &'static str,
+    pub(crate) at: Duration,
+    pub(crate) photo: &'static str,
     /// From photo to tally; nothing when a step failed.
-    pub total: Option<Duration>,
+    pub(crate) total: Option<Duration>,
     /// The arms' classifications; `Err` has the typed error as text.
-    pub arms: [Result<Run, String>; 4],
-    pub label: String,
-    pub probability: f64,
-    pub phase: &'static str,
-    pub tally: Duration,
+    pub(crate) arms: [Result<Run, String>; 4],
+    pub(crate) label: String,
+    pub(crate) probability: f64,
+    pub(crate) phase: &'static str,
+    pub(crate) tally: Duration,
 }
 
 /// The value below which `share` of `values` lie (nearest rank); nothing of nothing.
-pub fn quantile(values: &[Duration], share: f64) -> Option<Duration> {
+pub(crate) fn quantile(values: &[Duration], share: f64) -> Option<Duration> {
     let mut sorted = values.to_vec();
     sorted.sort_unstable();
     let rank = (share * sorted.len() as f64).ceil() as usize;
@@ -50,20 +49,20 @@ pub fn quantile(values: &[Duration], share: f64) -> Option<Duration> {
 
 /// How one arm fared in one stretch of the run.
 #[derive(Clone, Debug)]
-pub struct Summary {
-    pub answered: usize,
-    pub asked: usize,
+pub(crate) struct Summary {
+    pub(crate) answered: usize,
+    pub(crate) asked: usize,
     pub p50: Option<Duration>,
     pub p99: Option<Duration>,
     /// Mean bytes on the wire per answer.
-    pub wire: ByteSize,
+    pub(crate) wire: ByteSize,
     /// The splits that were used, most frequent first, with how often.
-    pub splits: Vec<(String, usize)>,
-    pub slo: bool,
+    pub(crate) splits: Vec<(String, usize)>,
+    pub(crate) slo: bool,
 }
 
 /// Sums up arm `arm` over the frames of schedule position `weather`.
-pub fn summary(frames: &[Frame], weather: usize, arm: usize) -> Summary {
+pub(crate) fn summary(frames: &[Frame], weather: usize, arm: usize) -> Summary {
     let asked: Vec<_> = frames.iter().filter(|frame| frame.weather == weather).map(|frame| &frame.arms[arm]).collect();
     let runs: Vec<&Run> = asked.iter().filter_map(|run| run.as_ref().ok()).collect();
     let took: Vec<Duration> = runs.iter().map(|run| run.took).collect();

@@ -10,11 +10,19 @@ use crate::{
 };
 
 /// The tables that end the run.
-pub fn tables(frames: &[Frame], bills: &[(FunctionName, Bill)], best_static: &str) -> Result<String, std::fmt::Error> {
+pub(crate) fn tables(
+    frames: &[Frame],
+    bills: &[(FunctionName, Bill)],
+    best_static: &str,
+) -> Result<String, std::fmt::Error> {
     let mut out = String::new();
     writeln!(out, "classify, per state of the link between gateway and cloud")?;
     let head = ("arm", "p50", "p99", "answered", "wire/frame", "SLO", "splits (frames)");
-    writeln!(out, "  {:<15} {:>9} {:>9} {:>9} {:>11} {:>6}  {}", head.0, head.1, head.2, head.3, head.4, head.5, head.6)?;
+    writeln!(
+        out,
+        "  {:<15} {:>9} {:>9} {:>9} {:>11} {:>6}  {}",
+        head.0, head.1, head.2, head.3, head.4, head.5, head.6
+    )?;
     for (position, weather) in SCHEDULE.iter().enumerate() {
         writeln!(out, "{} ({} frames)", weather.name, weather.frames)?;
         for (arm, name) in ARMS.iter().enumerate() {
@@ -52,7 +60,7 @@ pub fn tables(frames: &[Frame], bills: &[(FunctionName, Bill)], best_static: &st
 }
 
 /// What each photo was taken for: photo, label, probability, number of frames.
-pub fn labels(frames: &[Frame]) -> Vec<(&'static str, String, f64, usize)> {
+pub(crate) fn labels(frames: &[Frame]) -> Vec<(&'static str, String, f64, usize)> {
     let mut seen: Vec<(&'static str, String, f64, usize)> = Vec::new();
     for frame in frames.iter().filter(|frame| frame.total.is_some()) {
         match seen.iter_mut().find(|(photo, label, ..)| *photo == frame.photo && *label == frame.label) {
@@ -64,7 +72,7 @@ pub fn labels(frames: &[Frame]) -> Vec<(&'static str, String, f64, usize)> {
 }
 
 /// Where the state of `tally` was: first frame, last frame, phase.
-pub fn phases(frames: &[Frame]) -> Vec<(usize, usize, &'static str)> {
+pub(crate) fn phases(frames: &[Frame]) -> Vec<(usize, usize, &'static str)> {
     let mut stretches: Vec<(usize, usize, &'static str)> = Vec::new();
     for (position, frame) in frames.iter().enumerate() {
         match stretches.last_mut() {
@@ -76,6 +84,6 @@ pub fn phases(frames: &[Frame]) -> Vec<(usize, usize, &'static str)> {
 }
 
 /// A time in milliseconds, or a dash.
-pub fn millis(time: Option<Duration>) -> String {
+pub(crate) fn millis(time: Option<Duration>) -> String {
     time.map_or_else(|| "-".into(), |time| format!("{:.1} ms", time.as_secs_f64() * 1e3))
 }

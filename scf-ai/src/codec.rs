@@ -72,7 +72,7 @@ pub(crate) fn restored(activation: Activation) -> Result<Activation, CodecError>
 
 /// CPU time of bringing an activation of `spec` into `form` and back on this kind of CPU, for planners.
 ///
-/// Per element, as measured on one core at 3.7 GHz with tensors that do not fit its caches.
+/// Per element, as measured on one core of a server of 2023 (AMD Zen 4).
 #[must_use]
 pub fn codec_cost(spec: &TensorSpec, form: WireForm) -> Duration {
     let picoseconds = match form {
@@ -82,8 +82,8 @@ pub fn codec_cost(spec: &TensorSpec, form: WireForm) -> Duration {
     Duration::from_nanos(spec.elements().unwrap_or(usize::MAX).saturating_mul(picoseconds) as u64 / 1000)
 }
 
-const EXACT_PS: usize = 900;
-const INT8_PS: usize = 900;
+const EXACT_PS: usize = 300;
+const INT8_PS: usize = 600;
 
 /// Added to a float between -2^22 and 2^22 it leaves the nearest integer in the lowest bits of the mantissa:
 /// rounding that vectorises on every instruction set.
@@ -106,12 +106,13 @@ fn quantise(elements: &[f32]) -> Result<(Bytes, Quantisation), CodecError> {
 /// The smallest and the largest of the elements and zero.
 fn range(elements: &[f32]) -> Result<(f32, f32), CodecError> {
     const LANES: usize = 32;
-    let (mut low, mut high, mut largest) = ([0.0f32; LANES], [0.0f32; LANES], [0u32; LANES]);
+    let (mut low, mut high, mut finite) = ([0.0f32; LANES], [0.0f32; LANES], [0.0f32; LANES]);
     let (chunks, rest) = elements.as_chunks::<LANES>();
     let mut take = |j: usize, v: f32| {
         low[j] = if v < low[j] { v } else { low[j] };
         high[j] = if v > high[j] { v } else { high[j] };
-        largest[j] = largest[j].max(v.to_bits() & 0x7fff_ffff);
+        // Zero for a finite number, no number for any other; minimum and maximum alone would pass over NaN.
+        finite[j] += v - v;
     };
     for chunk in chunks {
         for (j, &v) in chunk.iter().enumerate() {
@@ -119,7 +120,7 @@ fn range(elements: &[f32]) -> Result<(f32, f32), CodecError> {
         }
     }
     rest.iter().for_each(|&v| take(0, v));
-    if largest.iter().any(|&bits| bits >= f32::INFINITY.to_bits()) {
+    if finite.iter().any(|v| v.is_nan()) {
         return Err(CodecError::NotFinite);
     }
     Ok((low.iter().copied().fold(0.0, f32::min), high.iter().copied().fold(0.0, f32::max)))

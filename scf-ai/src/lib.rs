@@ -1,13 +1,46 @@
 //! Infers: model blocks, split planning and split execution.
+//!
+//! A network is a [`BlockGraph`](scf_core::BlockGraph) of coarse [`ModelBlock`](scf_core::ModelBlock)s. Deployed
+//! as a function through [`ModelFactory`], each call runs the blocks that its [`SplitPlanner`](scf_core::SplitPlanner)
+//! puts on this node and calls itself on the next with the activation between them. Where to cut is decided per
+//! call out of measured block times, measured links and the size of what would travel.
+//!
+//! | module | what it has |
+//! |---|---|
+//! | `efficientnet` | [`efficientnet_lite0`]: a network of 18 blocks, fused kernels on the CPU, candle on GPUs |
+//! | `device` | [`Device`]: CPU, CUDA, Metal |
+//! | `codec` | [`to_wire`], [`from_wire`], [`codec_cost`]: activations on the wire, exact or in eight bits |
+//! | `split` | [`LatencyOptimal`], [`FixedSplit`]: planners |
+//! | `profile` | [`BlockProfiler`]: what blocks took where |
+//! | `function` | [`ModelFactory`]: models as functions; [`SplitTrace`]: which split a call used |
+//! | `inference` | [`ModelHost`]: whole models by name |
+//! | `kernel` | convolutions, channels last, for AVX-512, AVX2 and everything else |
+//!
+//! | feature | what it adds |
+//! |---|---|
+//! | `cuda` | [`Device::Cuda`]; needs nvcc when built |
+//! | `metal` | [`Device::Metal`]; macOS only |
+//!
+//! A device that is configured and not there is an error that says what is missing; nothing falls back to the CPU.
+//! [`candle_core::Device`] is part of this API, as what [`Device::open`] gives.
 #![warn(clippy::print_stdout, clippy::print_stderr, clippy::unwrap_used)]
 
 mod codec;
 mod device;
 mod efficientnet;
+mod function;
+mod inference;
 mod kernel;
+mod profile;
+mod split;
 mod tensor;
 mod weights;
 
+pub use candle_core;
 pub use codec::{CodecError, codec_cost, from_wire, to_wire};
 pub use device::Device;
 pub use efficientnet::efficientnet_lite0;
+pub use function::{ModelFactory, SplitPreview, SplitTrace, Stretch};
+pub use inference::ModelHost;
+pub use profile::BlockProfiler;
+pub use split::{FixedSplit, LatencyOptimal};

@@ -103,8 +103,8 @@ pub struct Receipt {
     pub bytes_in: ByteSize,
     /// Size of the output.
     pub bytes_out: ByteSize,
-    /// Size of the request and the reply as messages between nodes, counted once however many links they
-    /// crossed; nothing when it ran where it was called.
+    /// Bytes that the request and the reply put on links, each link that they crossed counted; nothing when it
+    /// ran where it was called.
     pub on_wire: ByteSize,
     /// Parts of the call that the isolate reports.
     pub spans: Vec<Span>,

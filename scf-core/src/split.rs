@@ -132,6 +132,13 @@ pub enum PlanError {
         /// The first block that no assignment gets past.
         block: usize,
     },
+    /// A planner's segments do not cover the blocks that are left in order, name a node that is not there,
+    /// or hand on a block that has to run here. Found by the split runtime.
+    #[error("planner {planner} gave a plan that does not cover the blocks that are left")]
+    Unsound {
+        /// [`SplitPlanner::name`].
+        planner: &'static str,
+    },
     /// The tables of the problem do not have the sizes that it says, or it has no blocks.
     #[error("the problem's {table} do not fit its nodes and blocks")]
     Malformed {

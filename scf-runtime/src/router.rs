@@ -10,7 +10,7 @@ use std::{
 
 use async_trait::async_trait;
 use scf_core::{
-    Envelope, Function, Handler, Invocation, InvokeError, NodeId, Outcome, PlacementRequest, ScheduleError, StateError,
+    ByteSize, Envelope, Function, Handler, Invocation, InvokeError, NodeId, Outcome, PlacementRequest, ScheduleError, StateError,
     Subject, TransportError,
 };
 
@@ -179,7 +179,8 @@ impl Inner {
             }
             _ => unreachable(&member.node.id),
         })?;
-        let on_wire = sent + answer.size();
+        let links = transport.hops(origin, &member.node.id).unwrap_or(1) as u64;
+        let on_wire = ByteSize::from_bytes((sent + answer.size()).bytes() * links);
         route.ledger.book_wire(on_wire);
         let mut outcome = wire::read_answer(answer, function)?;
         outcome.receipt.on_wire += on_wire;

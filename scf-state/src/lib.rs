@@ -1,4 +1,19 @@
 //! Remembers: backends and phases of a stateful function.
+//!
+//! | type | what it is |
+//! |---|---|
+//! | [`MemoryState`] | a backend that is lost with the process |
+//! | [`RedbState`] | a backend on a [`Disk`](scf_core::Disk), with group commit: [`FileDisk`], [`MemoryDisk`] for tests |
+//! | [`RemoteState`], [`StateServer`] | a backend of another node, and what serves it there |
+//! | [`PhasedState`] | the state service of a node: scopes alternate between a home and this node |
+//! | [`SkiRental`], [`AlwaysRemote`], [`AlwaysLocal`] | when they do |
+//!
+//! A backend of your own implements [`StateBackend`](scf_core::StateBackend) and passes
+//! `scf_core::conformance::state`; a policy of your own implements [`PhasePolicy`](scf_core::PhasePolicy).
+//!
+//! Modules: `disk`, `memory`, `redb` and `remote` hold the backends, `head` and `results` what backends share,
+//! `phase` the state service. This crate spawns no task; a [`RedbState`] runs one thread, which its drop joins.
+//! Of tokio it uses channels and locks alone, so any executor will do.
 #![forbid(unsafe_code)]
 #![warn(clippy::print_stdout, clippy::print_stderr, clippy::unwrap_used)]
 
@@ -8,11 +23,13 @@ mod head;
 #[cfg(test)]
 mod loopback;
 mod memory;
+mod phase;
 mod redb;
 mod remote;
 mod results;
 
+pub use crate::redb::{OpenError, RedbConfig, RedbState};
 pub use disk::{FileDisk, MemoryDisk};
 pub use memory::MemoryState;
+pub use phase::{AlwaysLocal, AlwaysRemote, PhaseChange, PhaseConfig, PhasedState, SkiRental};
 pub use remote::{RemoteState, StateServer};
-pub use crate::redb::{OpenError, RedbConfig, RedbState};

@@ -103,7 +103,7 @@ impl StateBackend for MemoryState {
         if batch.durability > given {
             return Err(StateError::Durability { asked: batch.durability, given });
         }
-        let changes = changes(batch.ops)?;
+        let changes = changes(&batch.ops)?;
         let mut shard = self.write(&batch.scope);
         if !shard.contains_key(&batch.scope) {
             HeadRecord::default().admit(&batch.scope, batch.fence, batch.expect)?;
@@ -119,9 +119,12 @@ impl StateBackend for MemoryState {
         let version = record.head.version.next();
         record.head.version = version;
         for (key, value) in changes {
-            match value {
-                Some(value) => drop(record.entries.insert(key, Entry { value, version })),
-                None => drop(record.entries.remove(&key)),
+            match (value, record.entries.get_mut(key)) {
+                (Some(value), Some(entry)) => *entry = Entry { value: value.clone(), version },
+                (Some(value), None) => {
+                    record.entries.insert(key.to_owned(), Entry { value: value.clone(), version });
+                }
+                (None, _) => drop(record.entries.remove(key)),
             }
         }
         if let Some((id, result)) = batch.invocation {

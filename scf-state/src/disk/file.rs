@@ -26,7 +26,7 @@ impl FileDisk {
             // A new file's name is durable only with its folder.
             file.sync_all()?;
             let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-            File::open(folder.unwrap_or(Path::new(".")))?.sync_all()?;
+            File::open(folder.unwrap_or_else(|| Path::new(".")))?.sync_all()?;
         }
         Ok(Self(file))
     }

@@ -16,7 +16,7 @@ pub(super) struct Meter {
     gap: Option<Duration>,
     spent_remote: Duration,
     remote_cost: Option<Duration>,
-    /// One request to the home.
+    /// One commit at home.
     request: Option<Duration>,
     moved_in: Option<Duration>,
     moved_out: Option<Duration>,
@@ -37,8 +37,8 @@ impl Meter {
         }
     }
 
-    /// A request to the home took `took`.
-    pub(super) fn request(&mut self, took: Duration) {
+    /// A commit at home took `took`.
+    pub(super) fn committed(&mut self, took: Duration) {
         self.request = Some(mean(self.request, took));
     }
 

@@ -8,59 +8,42 @@ use scf_core::{PhasePolicy, PhaseStats};
 /// once keeping it idle has cost as much.
 ///
 /// That is the break-even rule of the ski-rental problem (Karlin, Manasse, Rudolph, Sleator: Competitive snoopy
-/// caching, Algorithmica 3, 1988): without knowing the calls to come it pays at most about twice what one pays
-/// who knows them. The costs are those of Puliafito et al., IEEE Computer 55(9), 2022: an access of a remote
+/// caching, Algorithmica 3, 1988), both ways: without knowing the calls to come it never pays more than about
+/// three times what one pays who knows them, the best that is possible between two states (Borodin, Linial,
+/// Saks, JACM 39(4), 1992), and about as much in long bursts. The costs are those of Puliafito et al., IEEE Computer 55(9), 2022: an access of a remote
 /// call, a migration, and warm memory per time. The number of local scopes is capped, because past its
 /// optimum dedicating resources to some starves the rest.
 #[derive(Clone, Copy, Debug, PartialEq)]
-#[must_use]
-#[non_exhaustive]
+#[expect(clippy::exhaustive_structs, reason = "written with struct update syntax from the default")]
 pub struct SkiRental {
-    patience: Duration,
-    warm_cost: f64,
-    scopes: u32,
-    hysteresis: f64,
-}
-
-impl SkiRental {
-    /// Patience of 5 s, a warm cost of 0.01, 64 scopes, no hysteresis.
-    pub const fn new() -> Self {
-        Self { patience: Duration::from_secs(5), warm_cost: 0.01, scopes: 64, hysteresis: 1.0 }
-    }
-
-    /// The gap after which a burst of calls counts as over; default 5 s.
-    pub const fn patience(mut self, patience: Duration) -> Self {
-        self.patience = patience;
-        self
-    }
-
-    /// What keeping a scope here for a second is worth, in seconds of remote accesses; default 0.01. Anything
-    /// that is no number above zero counts as keeping for nothing.
-    pub fn warm_cost(mut self, per_second: f64) -> Self {
-        self.warm_cost = if per_second.is_finite() { per_second.max(0.0) } else { 0.0 };
-        self
-    }
-
-    /// Scopes that are local on this node at most; default 64.
-    pub const fn scopes(mut self, scopes: u32) -> Self {
-        self.scopes = scopes;
-        self
-    }
-
-    /// How many times over the break-even a change of phase must pay; default 1, at least 1.
-    pub fn hysteresis(mut self, times: f64) -> Self {
-        self.hysteresis = if times.is_finite() { times.max(1.0) } else { 1.0 };
-        self
-    }
-
-    fn threshold(&self, stats: &PhaseStats) -> f64 {
-        self.hysteresis * stats.migration.as_secs_f64()
-    }
+    /// The gap after which a burst of calls counts as over.
+    pub patience: Duration,
+    /// What keeping a scope here for a second is worth, in seconds of remote accesses. Anything that is no
+    /// number above zero counts as keeping for nothing.
+    pub warm_cost: f64,
+    /// Scopes that are local on this node at most.
+    pub scopes: u32,
+    /// How many times over the break-even a change of phase must pay; anything that is no number above 1
+    /// counts as 1.
+    pub hysteresis: f64,
 }
 
 impl Default for SkiRental {
+    /// Patience of 5 s, a warm cost of 0.01, 64 scopes, no hysteresis.
     fn default() -> Self {
-        Self::new()
+        Self { patience: Duration::from_secs(5), warm_cost: 0.01, scopes: 64, hysteresis: 1.0 }
+    }
+}
+
+impl SkiRental {
+    /// What must have been paid before a change pays, in seconds.
+    fn break_even(&self, stats: &PhaseStats) -> f64 {
+        // `max` answers the other operand for a NaN.
+        self.hysteresis.max(1.0) * stats.migration.as_secs_f64()
+    }
+
+    fn cost_of_keeping(&self, time: Duration) -> f64 {
+        self.warm_cost.max(0.0) * time.as_secs_f64()
     }
 }
 
@@ -69,16 +52,14 @@ impl PhasePolicy for SkiRental {
         stats.local_scopes < self.scopes
             && !stats.spent_remote.is_zero()
             && stats.now.since(stats.last_call) <= self.patience
-            && stats.spent_remote.as_secs_f64() >= self.threshold(stats)
+            && stats.spent_remote.as_secs_f64() >= self.break_even(stats)
             // Otherwise even staying for ever would not pay.
-            && stats.gap.as_secs_f64() * self.warm_cost < stats.remote_cost.as_secs_f64()
+            && self.cost_of_keeping(stats.gap) < stats.remote_cost.as_secs_f64()
     }
 
     fn go_remote(&self, stats: &PhaseStats) -> bool {
         let idle = stats.now.since(stats.last_call);
-        stats.local_scopes > self.scopes
-            || idle > self.patience
-            || idle.as_secs_f64() * self.warm_cost > self.threshold(stats)
+        stats.local_scopes > self.scopes || idle > self.patience || self.cost_of_keeping(idle) > self.break_even(stats)
     }
 
     fn patience(&self) -> Duration {
@@ -111,42 +92,43 @@ mod tests {
 
     #[test]
     fn buys_when_renting_has_cost_as_much_and_not_before() {
-        let policy = SkiRental::new();
+        let policy = SkiRental::default();
         assert!(policy.go_local(&PhaseStats { spent_remote: ms(200), ..stats() }));
         assert!(!policy.go_local(&PhaseStats { spent_remote: ms(199), ..stats() }));
-        assert!(!policy.hysteresis(2.0).go_local(&PhaseStats { spent_remote: ms(399), ..stats() }));
+        assert!(!SkiRental { hysteresis: 2.0, ..policy }.go_local(&PhaseStats { spent_remote: ms(399), ..stats() }));
     }
 
     #[test]
     fn does_not_buy_above_the_cap_or_for_rare_calls() {
-        let policy = SkiRental::new().scopes(3);
+        let policy = SkiRental { scopes: 3, ..SkiRental::default() };
         assert!(!policy.go_local(&stats()));
         assert!(policy.go_remote(&PhaseStats { local_scopes: 4, ..stats() }), "a lowered cap empties");
         let rare = PhaseStats { gap: Duration::from_secs(5), ..stats() };
-        assert!(!SkiRental::new().go_local(&rare), "5 s at 0.01 cost as much as the access of 50 ms saves");
-        assert!(SkiRental::new().warm_cost(0.009).go_local(&rare));
-        assert!(!SkiRental::new().go_local(&PhaseStats { gap: Duration::MAX, ..stats() }));
+        assert!(!SkiRental::default().go_local(&rare), "5 s at 0.01 cost as much as the access of 50 ms saves");
+        assert!(SkiRental { warm_cost: 0.009, ..SkiRental::default() }.go_local(&rare));
+        assert!(!SkiRental::default().go_local(&PhaseStats { gap: Duration::MAX, ..stats() }));
     }
 
     #[test]
     fn gives_back_when_idling_has_cost_as_much_or_the_burst_is_over() {
         let idle = |idle: u64| PhaseStats { now: stats().last_call + ms(idle), ..stats() };
-        let policy = SkiRental::new().patience(Duration::from_secs(60));
+        let policy = SkiRental { patience: Duration::from_secs(60), ..SkiRental::default() };
         assert!(!policy.go_remote(&idle(20_000)));
         assert!(policy.go_remote(&idle(20_001)));
-        assert!(!policy.warm_cost(0.0).go_remote(&idle(60_000)));
-        assert!(policy.warm_cost(0.0).go_remote(&idle(60_001)));
+        assert!(!SkiRental { warm_cost: 0.0, ..policy }.go_remote(&idle(60_000)));
+        assert!(SkiRental { warm_cost: 0.0, ..policy }.go_remote(&idle(60_001)));
     }
 
     /// A thousand calls of 50 ms remote cost each, in bursts; migration 200 ms, warm cost 0.01.
     #[test]
-    fn pays_at_most_about_twice_what_one_pays_who_knows_the_calls_to_come() {
-        let policy = SkiRental::new().patience(Duration::from_secs(60));
-        for (name, gaps) in [
-            ("steady", vec![100; 1000]),
-            ("bursts of 40", (0..1000).map(|i| if i % 40 == 39 { 120_000 } else { 200 }).collect::<Vec<u64>>()),
-            ("bursts of 6", (0..1000).map(|i| if i % 6 == 5 { 50_000 } else { 200 }).collect()),
-            ("rare", vec![90_000; 1000]),
+    fn pays_at_most_about_three_times_what_one_pays_who_knows_the_calls_to_come() {
+        let policy = SkiRental { patience: Duration::from_secs(60), ..SkiRental::default() };
+        let bursts = |of: u64, idle| (0..1000).map(|i| if i % of == of - 1 { idle } else { 200 }).collect::<Vec<u64>>();
+        for (name, gaps, bound) in [
+            ("steady", vec![100; 1000], 1.3),
+            ("bursts of 40", bursts(40, 120_000), 2.1),
+            ("bursts of 5, the worst case", bursts(5, 25_000), 3.05),
+            ("rare", vec![90_000; 1000], 1.01),
         ] {
             let (mut stats, mut local, mut paid) = (PhaseStats { spent_remote: ms(0), ..stats() }, false, 0.0);
             let (mut best_remote, mut best_local) = (0.0f64, 0.2f64);
@@ -179,7 +161,8 @@ mod tests {
                 stats.now = stats.last_call;
             }
             let ratio = paid / best_remote.min(best_local);
-            assert!(ratio < 2.1, "{name}: {ratio}");
+            println!("{name}: {ratio:.2}");
+            assert!(ratio < bound, "{name}: {ratio}");
         }
     }
 }

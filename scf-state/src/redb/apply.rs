@@ -71,15 +71,14 @@ impl<'t> Tables<'t> {
     }
 
     /// Applies `request` or finds why not. Everything is checked before anything is written.
-    pub(super) fn apply(&mut self, request: Request) -> Result<Answer, EngineError> {
+    pub(super) fn apply(&mut self, request: &Request) -> Result<Answer, EngineError> {
         let scope = scope_key(request.scope());
-        let stored = stored(&self.heads, &scope)?;
+        let mut stored = stored(&self.heads, &scope)?;
         match request {
             Request::Commit(batch) => self.commit(&scope, stored, batch),
             Request::Acquire { scope: of, node, lease, now } => {
-                let mut stored = stored;
-                let remaining = self.leases.remaining(&of, stored.head.owner.as_ref(), now);
-                match stored.head.acquire(&of, &node, lease, remaining) {
+                let remaining = self.leases.remaining(of, stored.head.owner.as_ref(), *now);
+                match stored.head.acquire(of, node, *lease, remaining) {
                     Ok(fence) => {
                         self.write_head(&scope, &stored)?;
                         Ok(Ok(Done::Acquired(fence)))
@@ -88,38 +87,37 @@ impl<'t> Tables<'t> {
                 }
             }
             Request::Release { fence, .. } => {
-                if stored.head.is_owned_under(fence) {
-                    let mut stored = stored;
+                if stored.head.is_owned_under(*fence) {
                     stored.head.owner = None;
                     self.write_head(&scope, &stored)?;
                 }
                 Ok(Ok(Done::Released))
             }
-            Request::Import { scope: of, fence, snapshot } => match stored.head.admit_owner(&of, fence) {
+            Request::Import { scope: of, fence, snapshot } => match stored.head.admit_owner(of, *fence) {
                 Ok(()) => self.import(&scope, stored, snapshot).map(Ok),
                 Err(refused) => Ok(Err(refused)),
             },
         }
     }
 
-    fn commit(&mut self, scope: &str, mut stored: Stored, batch: Batch) -> Result<Answer, EngineError> {
+    fn commit(&mut self, scope: &str, mut stored: Stored, batch: &Batch) -> Result<Answer, EngineError> {
         if let Some((id, _)) = &batch.invocation
             && let Some(kept) = self.results.get((scope, id.bits()))?
         {
             let result = Bytes::copy_from_slice(kept.value().1);
             return Ok(Ok(Done::Committed(Commit::Duplicate { result })));
         }
-        let changes = match stored.head.admit(&batch.scope, batch.fence, batch.expect).and_then(|()| changes(batch.ops))
-        {
-            Ok(changes) => changes,
-            Err(refused) => return Ok(Err(refused)),
-        };
+        let changes =
+            match stored.head.admit(&batch.scope, batch.fence, batch.expect).and_then(|()| changes(&batch.ops)) {
+                Ok(changes) => changes,
+                Err(refused) => return Ok(Err(refused)),
+            };
         let version = stored.head.version.next();
         stored.head.version = version;
-        for (key, value) in &changes {
+        for (key, value) in changes {
             match value {
-                Some(value) => drop(self.entries.insert((scope, key.as_str()), (version.get(), &value[..]))?),
-                None => drop(self.entries.remove((scope, key.as_str()))?),
+                Some(value) => drop(self.entries.insert((scope, key), (version.get(), &value[..]))?),
+                None => drop(self.entries.remove((scope, key))?),
             }
         }
         if let Some((id, result)) = &batch.invocation {
@@ -129,7 +127,7 @@ impl<'t> Tables<'t> {
         Ok(Ok(Done::Committed(Commit::Applied { version, durability: Durability::Durable })))
     }
 
-    fn import(&mut self, scope: &str, mut stored: Stored, snapshot: Snapshot) -> Result<Done, EngineError> {
+    fn import(&mut self, scope: &str, mut stored: Stored, snapshot: &Snapshot) -> Result<Done, EngineError> {
         let behind = behind(scope);
         self.entries.retain_in((scope, "")..(behind.as_str(), ""), |_, _| false)?;
         self.results.retain_in((scope, 0)..(behind.as_str(), 0), |_, _| false)?;

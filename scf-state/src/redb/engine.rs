@@ -1,7 +1,7 @@
 //! redb on a [`Disk`], and what is left to read when the disk has failed.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, btree_map::Entry},
     io,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -133,13 +133,12 @@ impl StorageBackend for Shadow {
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
         let mut over = self.over();
         pages(offset, data.len(), |page, inside, at| {
-            if !over.pages.contains_key(&page) {
-                over.pages.insert(page, self.page(page)?);
-            }
-            if let Some(bytes) = over.pages.get_mut(&page) {
-                let len = inside.len();
-                bytes[inside].copy_from_slice(&data[at..at + len]);
-            }
+            let bytes = match over.pages.entry(page) {
+                Entry::Occupied(there) => there.into_mut(),
+                Entry::Vacant(place) => place.insert(self.page(page)?),
+            };
+            let len = inside.len();
+            bytes[inside].copy_from_slice(&data[at..at + len]);
             Ok(())
         })
     }

@@ -132,11 +132,7 @@ impl RedbState {
         Ok(Self { writer: writer.map_err(OpenError::Disk)?, shared })
     }
 
-    fn read<T>(
-        &self,
-        scope: &Scope,
-        read: impl FnOnce(&Database) -> Result<T, EngineError>,
-    ) -> Result<T, StateError> {
+    fn read<T>(&self, scope: &Scope, read: impl FnOnce(&Database) -> Result<T, EngineError>) -> Result<T, StateError> {
         read(&self.shared.db()).map_err(|error| Failure(scope, error).into())
     }
 }

@@ -109,7 +109,7 @@ fn transact(shared: &Shared, jobs: &[Job]) -> Result<Vec<Answer>, Broken> {
         let results = shared.config.results_per_scope as u64;
         let mut tables = Tables::open(&txn, &shared.leases, results).map_err(certain)?;
         for job in jobs {
-            match tables.apply(job.request.clone()) {
+            match tables.apply(&job.request) {
                 Ok(answer) => answers.push(answer),
                 // One scope's record, not the disk.
                 Err(error @ EngineError::Record(_)) => {

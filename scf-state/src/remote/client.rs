@@ -151,13 +151,7 @@ impl StateBackend for RemoteState {
         }
     }
 
-    async fn acquire(
-        &self,
-        scope: &Scope,
-        owner: &NodeId,
-        lease: Duration,
-        _: Timestamp,
-    ) -> Result<Fence, StateError> {
+    async fn acquire(&self, scope: &Scope, owner: &NodeId, lease: Duration, _: Timestamp) -> Result<Fence, StateError> {
         let request = Request::Acquire { scope: scope.clone(), owner: owner.clone(), lease };
         match self.change(scope, &request).await? {
             Reply::Fence(fence) => Ok(fence),

@@ -3,9 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use scf_core::{
-    Batch, Commit, Envelope, Fence, Head, InvocationId, NodeId, Scope, Snapshot, StateError, Version,
-};
+use scf_core::{Batch, Commit, Envelope, Fence, Head, InvocationId, NodeId, Scope, Snapshot, StateError, Version};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 /// One method of `StateBackend`. No timestamp travels: the home measures leases on its own clock.

@@ -1,0 +1,258 @@
+//! One call of a model.
+
+use std::{borrow::Cow, error::Error, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use scf_core::{
+    Activation, Call, Callee, Clock, DType, FunctionName, InvokeError, Isolate, LimitKind, Limits, MediaType,
+    ModelError, Node, NodeId, Outcome, Payload, PlanError, Receipt, Reply, Segment, Span, Usage,
+};
+
+use super::{
+    Model,
+    situation::{Planned, Standing},
+    stretch::{self, CancelOnDrop, Done, Stopped, Then, Work},
+    trace::{DECODE, ENCODE},
+};
+
+/// The least that a hop is waited for.
+const LEAST_PATIENCE: Duration = Duration::from_secs(1);
+/// How many times longer than predicted a hop is waited for.
+const PATIENCE: u32 = 4;
+/// Longest message of an error in bytes.
+const MAX_MESSAGE: usize = 1024;
+
+/// One instance of a model, for one call.
+#[derive(Debug)]
+pub(super) struct ModelIsolate {
+    pub(super) model: Arc<Model>,
+    pub(super) limits: Limits,
+    pub(super) clock: Option<Arc<dyn Clock>>,
+}
+
+#[async_trait]
+impl Isolate for ModelIsolate {
+    async fn invoke(&mut self, call: &Call, input: Payload) -> Result<Reply, InvokeError> {
+        let model = &self.model;
+        if model.memory > self.limits.memory {
+            return Err(InvokeError::Limit { function: call.function.clone(), limit: LimitKind::Memory });
+        }
+        let (mut activation, begin) = accept(model, &call.function, &input)?;
+        // The call before this one counted on it.
+        let handed_over = activation.resume.is_some();
+        let mut bill = Bill { usage: Usage { cpu: Duration::ZERO, memory: model.memory }, spans: Vec::new() };
+        let (mut at, mut step) = (begin, 0);
+        let (mut excluded, mut failure) = (Vec::new(), None);
+        loop {
+            let pinned = handed_over && at == begin;
+            let standing = Standing { function: &call.function, at, pinned, excluded: &excluded };
+            let planned = match (model.plan(&*call.host, standing), failure) {
+                (Ok(planned), _) => planned,
+                (Err(_), Some(failure)) => return Err(failure),
+                (Err(error), None) => return Err(no_plan(call, &error)),
+            };
+            let (until, next) = first_move(&planned, at);
+            tracing::debug!(faas.name = %call.function, node = %call.host.node().id, at, until, ?next, "split");
+
+            let then = next.map_or(Then::Finish, |segment| Then::Send(segment.form));
+            let cpu = self.limits.cpu.saturating_sub(bill.usage.cpu);
+            let work = Work { graph: model.graph.clone(), input: activation, blocks: at..until, then, cpu };
+            let done = compute(call, work).await?;
+            bill.enter(call, model, at, &done).await;
+            (activation, at) = (done.activation, until);
+
+            let Some(next) = next else {
+                return Ok(bill.reply(done.message, Vec::new()));
+            };
+            let node = &planned.nodes[next.node];
+            let callee = Callee {
+                function: call.function.clone(),
+                node: Some(node.id.clone()),
+                key: call.key.clone(),
+                payload: done.message,
+            };
+            match self.hop(call, step, callee, &planned).await {
+                Ok(outcome) => {
+                    learn(model, call, &planned.nodes, &outcome.receipt);
+                    return Ok(bill.reply(outcome.payload, vec![outcome.receipt]));
+                }
+                Err(error) if may_succeed_elsewhere(&error) => {
+                    tracing::warn!(faas.name = %call.function, node = %node.id, %error, "split: hop failed");
+                    excluded.push(node.id.clone());
+                    failure = Some(error);
+                    step += 1;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}
+
+impl ModelIsolate {
+    /// Calls the next node, not longer than there is patience.
+    async fn hop(&self, call: &Call, step: u64, callee: Callee, planned: &Planned) -> Result<Outcome, InvokeError> {
+        let function = callee.function.clone();
+        let node = callee.node.clone().unwrap_or_else(|| call.host.node().id.clone());
+        let asked = call.host.invoke(call, step, callee);
+        let outcome = match &self.clock {
+            None => asked.await?,
+            Some(clock) => {
+                let patience = self.patience(call, planned);
+                tokio::select! {
+                    biased;
+                    outcome = asked => outcome?,
+                    () = clock.sleep(patience) => return Err(InvokeError::Unreachable { function, node }),
+                }
+            }
+        };
+        if outcome.payload.media != MediaType::ACTIVATION {
+            let given = outcome.payload.media.to_string();
+            return Err(InvokeError::Media { function, takes: MediaType::ACTIVATION.to_string(), given });
+        }
+        Ok(outcome)
+    }
+
+    /// How long to wait for a hop: some times the prediction, but not so long that the rest, done here, is late.
+    fn patience(&self, call: &Call, planned: &Planned) -> Duration {
+        let left = call.deadline.since(call.host.now());
+        let rest = planned.here.mul_f64(1.5);
+        let patience = planned.plan.predicted.saturating_mul(PATIENCE).max(LEAST_PATIENCE);
+        left.checked_sub(rest).map_or(left, |room| room.min(patience))
+    }
+}
+
+/// The activation of a message and the block that takes it.
+fn accept(model: &Model, function: &FunctionName, input: &Payload) -> Result<(Activation, usize), InvokeError> {
+    let refused = |message: String| InvokeError::Refused { function: function.clone(), message };
+    let activation = Activation::decode(input).map_err(|error| refused(told(&error)))?;
+    let block = activation.resume.unwrap_or(0) as usize;
+    if block >= model.graph.blocks().len() {
+        return Err(refused(format!("there is no block {block}")));
+    }
+    let takes = &model.graph.edges()[block];
+    let same_elements = match activation.quantisation {
+        None => activation.spec.dtype == takes.dtype,
+        Some(_) => activation.spec.dtype == DType::I8 && takes.dtype == DType::F32,
+    };
+    if activation.spec.shape != takes.shape || !same_elements {
+        return Err(refused(format!("block {block} takes {takes:?}, not {:?}", activation.spec)));
+    }
+    Ok((activation, block))
+}
+
+/// Up to which block this node runs, and who goes on.
+fn first_move(planned: &Planned, at: usize) -> (usize, Option<Segment>) {
+    let segments = &planned.plan.segments;
+    match segments.first() {
+        Some(first) if first.node == 0 => (first.to, segments.get(1).copied()),
+        first => (at, first.copied()),
+    }
+}
+
+/// Runs `work` on a blocking thread; ends it when this future is dropped.
+async fn compute(call: &Call, work: Work) -> Result<Done, InvokeError> {
+    let function = call.function.clone();
+    let cancel = CancelOnDrop::default();
+    let cancelled = cancel.0.clone();
+    let done = tokio::task::spawn_blocking(move || stretch::run(work, &cancelled)).await;
+    match done {
+        Ok(Ok(done)) => Ok(done),
+        Ok(Err(Stopped::OverCpu)) => Err(InvokeError::Limit { function, limit: LimitKind::Cpu }),
+        Ok(Err(Stopped::Model(error @ ModelError::Shape { .. }))) => {
+            Err(InvokeError::Refused { function, message: told(&error) })
+        }
+        Ok(Err(Stopped::Model(error))) => Err(InvokeError::Host { function, message: told(&error) }),
+        Ok(Err(Stopped::Codec(error))) => Err(InvokeError::Refused { function, message: told(&error) }),
+        Ok(Err(Stopped::Cancelled)) => Err(InvokeError::Host { function, message: "the call was dropped".into() }),
+        Err(error) if error.is_panic() => {
+            Err(InvokeError::Trapped { function, message: "a block of the model panicked".into() })
+        }
+        Err(_) => Err(InvokeError::Host { function, message: "the runtime is shutting down".into() }),
+    }
+}
+
+/// What a call has come to so far.
+struct Bill {
+    usage: Usage,
+    spans: Vec<Span>,
+}
+
+impl Bill {
+    /// Enters what `done` took from block `first` on, and lets the node's emulated time pass.
+    async fn enter(&mut self, call: &Call, model: &Model, first: usize, done: &Done) {
+        let cpu = done.cpu();
+        self.usage.cpu += cpu;
+        // Once for all of it: every wait of an emulated node ends a little late.
+        let took = call.host.pace(cpu).await;
+        let stretch = if cpu.is_zero() { 1.0 } else { took.as_secs_f64() / cpu.as_secs_f64() };
+        let mut span = |name: Cow<'static, str>, cpu: Duration| {
+            let took = cpu.mul_f64(stretch);
+            self.spans.push(Span { name, took });
+            took
+        };
+        if let Some(decode) = done.decode {
+            span(DECODE.into(), decode);
+        }
+        for (i, &cpu) in done.blocks.iter().enumerate() {
+            let block = first + i;
+            let took = span(model.graph.blocks()[block].name().to_owned().into(), cpu);
+            model.profiler.observe(call.host.node(), block, took);
+        }
+        span(ENCODE.into(), done.encode);
+    }
+
+    fn reply(self, payload: Payload, calls: Vec<Receipt>) -> Reply {
+        Reply { payload, usage: self.usage, spans: self.spans, calls }
+    }
+}
+
+/// Takes down what the bills of other nodes say about their blocks and queues.
+fn learn(model: &Model, call: &Call, nodes: &[Arc<Node>], receipt: &Receipt) {
+    if let Some(node) = nodes.iter().find(|node| node.id == receipt.node) {
+        model.profiler.observe_wait(node, receipt.queued, call.host.now());
+        for span in &receipt.spans {
+            let named = |block: &Arc<dyn scf_core::ModelBlock>| block.name() == span.name;
+            if let Some(block) = model.graph.blocks().iter().position(named) {
+                model.profiler.observe(node, block, span.took);
+            }
+        }
+    }
+    for callee in &receipt.calls {
+        learn(model, call, nodes, callee);
+    }
+}
+
+/// Whether what failed there may be done without that node: not where the input was at fault.
+fn may_succeed_elsewhere(error: &InvokeError) -> bool {
+    let lost = matches!(
+        error,
+        InvokeError::NotFound { .. } | InvokeError::Host { .. } | InvokeError::Limit { limit: LimitKind::Wall, .. }
+    );
+    lost || error.is_retryable()
+}
+
+fn no_plan(call: &Call, error: &PlanError) -> InvokeError {
+    let function = call.function.clone();
+    match error {
+        PlanError::NoNode { node } | PlanError::NoWay { to: node, .. } => unreachable_node(function, node),
+        other => InvokeError::Host { function, message: told(other) },
+    }
+}
+
+fn unreachable_node(function: FunctionName, node: &NodeId) -> InvokeError {
+    InvokeError::Unreachable { function, node: node.clone() }
+}
+
+/// An error and its causes in one line, not longer than a message may be.
+fn told(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    let mut text: String = text.escape_debug().collect();
+    text.truncate(text.floor_char_boundary(MAX_MESSAGE));
+    text
+}

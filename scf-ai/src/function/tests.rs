@@ -1,0 +1,376 @@
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Mutex,
+    time::Duration,
+};
+
+use scf_core::{
+    Activation, Bandwidth, BlockCost, Call, Callee, DType, FunctionName, Host, InvocationId, LimitKind, ManualClock,
+    MediaType, ModelBlock, ModelError, Node, NodeId, Outcome, Path, Payload, PlanError, Receipt, Reply, Segment,
+    Slowdown, SplitPlan, SplitProblem, Tier, Timestamp, WireForm,
+};
+
+use super::*;
+use crate::{FixedSplit, LatencyOptimal, tensor::little_endian};
+
+/// Multiplies by two and adds its number.
+#[derive(Debug)]
+struct Affine {
+    name: String,
+    number: f32,
+    flops: u64,
+}
+
+impl ModelBlock for Affine {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn output(&self, input: &TensorSpec) -> Result<TensorSpec, ModelError> {
+        Ok(input.clone())
+    }
+
+    fn cost(&self, _: &TensorSpec) -> BlockCost {
+        BlockCost { flops: self.flops, ..BlockCost::default() }
+    }
+
+    fn wire_forms(&self) -> &[WireForm] {
+        &[WireForm::Exact, WireForm::Int8]
+    }
+
+    fn forward(&self, input: Activation) -> Result<Activation, ModelError> {
+        let bytes = input.bytes().unwrap();
+        let out: Vec<f32> = bytes.as_chunks().0.iter().map(|&b| f32::from_le_bytes(b) * 2.0 + self.number).collect();
+        Ok(Activation::new(input.spec, little_endian(&out)).unwrap())
+    }
+}
+
+const BLOCKS: usize = 6;
+
+fn graph() -> BlockGraph {
+    let block = |i: usize| {
+        let block = Affine { name: format!("block{i}"), number: i as f32, flops: 40_000_000 };
+        Arc::new(block) as Arc<dyn ModelBlock>
+    };
+    let input = TensorSpec::new(DType::F32, &[1, 4]);
+    BlockGraph::chain(ModelName::new("affine").unwrap(), input, (0..BLOCKS).map(block).collect()).unwrap()
+}
+
+fn input() -> Payload {
+    let spec = TensorSpec::new(DType::F32, &[1, 4]);
+    Activation::new(spec, little_endian(&[0.0, 1.0, -1.0, 0.5])).unwrap().encode().unwrap()
+}
+
+/// What all blocks make of [`input`].
+fn expected() -> Vec<u8> {
+    let whole = graph().run(0..BLOCKS, Activation::decode(&input()).unwrap()).unwrap();
+    whole.bytes().unwrap().to_vec()
+}
+
+fn elements(payload: &Payload) -> Vec<u8> {
+    Activation::decode(payload).unwrap().bytes().unwrap().to_vec()
+}
+
+/// Nodes in one process that call one another directly.
+#[derive(Debug)]
+struct Net {
+    nodes: Vec<Arc<Node>>,
+    prepared: HashMap<NodeId, Arc<dyn Prepared>>,
+    profilers: HashMap<NodeId, Arc<BlockProfiler>>,
+    unreachable: HashSet<NodeId>,
+    silent: HashSet<NodeId>,
+    path: Path,
+    calls: Mutex<Vec<(NodeId, NodeId, u64)>>,
+}
+
+#[derive(Debug)]
+struct At(Arc<Net>, Arc<Node>);
+
+#[async_trait]
+impl Host for At {
+    fn node(&self) -> &Arc<Node> {
+        &self.1
+    }
+
+    fn now(&self) -> Timestamp {
+        Timestamp::default()
+    }
+
+    fn hosts_of(&self, _: &FunctionName) -> Vec<Arc<Node>> {
+        self.0.nodes.clone()
+    }
+
+    fn path(&self, _: &NodeId, _: &NodeId) -> Option<Path> {
+        Some(self.0.path)
+    }
+
+    async fn pace(&self, cpu: Duration) -> Duration {
+        self.1.slowdown.stretch(cpu)
+    }
+
+    async fn invoke(&self, call: &Call, step: u64, callee: Callee) -> Result<Outcome, InvokeError> {
+        let node = callee.node.unwrap();
+        self.0.calls.lock().unwrap().push((self.1.id.clone(), node.clone(), step));
+        if self.0.silent.contains(&node) {
+            std::future::pending::<()>().await;
+        }
+        if self.0.unreachable.contains(&node) {
+            return Err(InvokeError::Unreachable { function: callee.function, node });
+        }
+        let reply = self.0.run(call.id.child(step), &node, callee.payload).await?;
+        let mut receipt = Receipt::new(callee.function, node);
+        receipt.usage = reply.usage;
+        receipt.spans = reply.spans;
+        receipt.calls = reply.calls;
+        Ok(Outcome { payload: reply.payload, receipt })
+    }
+}
+
+impl Net {
+    /// One factory per node, as in a fleet: what a node knows of another it has from receipts.
+    async fn new<P: SplitPlanner>(slowdowns: &[(&str, f32)], planner: impl Fn() -> P) -> Self {
+        let function = Function::model(FunctionName::new("f").unwrap(), ModelName::new("affine").unwrap());
+        let (mut nodes, mut prepared, mut profilers) = (Vec::new(), HashMap::new(), HashMap::new());
+        for &(name, slowdown) in slowdowns {
+            let id = NodeId::new(name).unwrap();
+            nodes.push(Arc::new(Node::new(id.clone(), Tier::Device).slowdown(Slowdown::new(slowdown))));
+            let factory = ModelFactory::new().with(&graph(), planner());
+            profilers.insert(id.clone(), factory.profiler(&graph().model).unwrap().clone());
+            prepared.insert(id, factory.prepare(&function).await.unwrap());
+        }
+        let path = Path {
+            latency: Duration::from_micros(100),
+            bandwidth: Bandwidth::from_mbit_per_s(100),
+            measured: Timestamp::default(),
+        };
+        let (unreachable, silent) = Default::default();
+        Self { nodes, prepared, profilers, unreachable, silent, path, calls: Mutex::default() }
+    }
+
+    fn run<'a>(
+        self: &'a Arc<Self>,
+        id: InvocationId,
+        node: &'a NodeId,
+        payload: Payload,
+    ) -> std::pin::Pin<Box<dyn Future<Output = Result<Reply, InvokeError>> + Send + 'a>> {
+        Box::pin(async move {
+            let function = FunctionName::new("f").unwrap();
+            let here = self.nodes.iter().find(|n| n.id == *node).unwrap().clone();
+            let deadline = Timestamp::default() + Duration::from_secs(30);
+            let call = Call::new(id, function, deadline, Arc::new(At(self.clone(), here)));
+            self.prepared[node].instantiate().await?.invoke(&call, payload).await
+        })
+    }
+
+    /// Runs [`input`] from the first node on.
+    async fn start(self: &Arc<Self>, payload: Payload) -> Result<(Payload, Receipt), InvokeError> {
+        let first = self.nodes[0].id.clone();
+        let reply = self.run(InvocationId::new(1), &first, payload).await?;
+        let mut receipt = Receipt::new(FunctionName::new("f").unwrap(), first);
+        receipt.usage = reply.usage;
+        receipt.spans = reply.spans;
+        receipt.calls = reply.calls;
+        Ok((reply.payload, receipt))
+    }
+}
+
+fn node(name: &str) -> NodeId {
+    NodeId::new(name).unwrap()
+}
+
+#[tokio::test]
+async fn a_fixed_chain_runs_each_block_once_where_it_was_told() {
+    let split =
+        || FixedSplit::here().hand_over(2, node("gw"), WireForm::Exact).hand_over(5, node("cloud"), WireForm::Exact);
+    let net = Arc::new(Net::new(&[("cam", 1.0), ("gw", 1.0), ("cloud", 1.0)], split).await);
+    let (payload, receipt) = net.start(input()).await.unwrap();
+    assert_eq!(elements(&payload), expected());
+    let trace = SplitTrace::of(&receipt);
+    assert_eq!(trace.to_string(), "cam block0..block1 > gw block2..block4 > cloud block5");
+    assert_eq!(receipt.calls.len(), 1);
+    assert_eq!(Activation::decode(&payload).unwrap().resume, None);
+}
+
+#[tokio::test]
+async fn everything_elsewhere_starts_there_with_the_first_block() {
+    let net = Arc::new(Net::new(&[("cam", 1.0), ("cloud", 1.0)], || FixedSplit::all_on(node("cloud"))).await);
+    let (payload, receipt) = net.start(input()).await.unwrap();
+    assert_eq!(elements(&payload), expected());
+    assert_eq!(SplitTrace::of(&receipt).to_string(), "cloud block0..block5");
+}
+
+#[tokio::test]
+async fn an_eight_bit_hop_is_restored_before_the_next_block() {
+    let split = || FixedSplit::here().hand_over(3, node("cloud"), WireForm::Int8);
+    let net = Arc::new(Net::new(&[("cam", 1.0), ("cloud", 1.0)], split).await);
+    let (payload, receipt) = net.start(input()).await.unwrap();
+    assert!(receipt.calls[0].spans.iter().any(|span| span.name == trace::DECODE));
+    let floats = |bytes: &[u8]| bytes.as_chunks().0.iter().map(|&b| f32::from_le_bytes(b)).collect::<Vec<f32>>();
+    // The tensor spans 16 at the cut; the three blocks behind it double a step of 16/255 three times.
+    for (a, e) in floats(&elements(&payload)).iter().zip(floats(&expected())) {
+        assert!((a - e).abs() <= 16.0 / 255.0 * 8.0, "{a} is not {e}");
+    }
+}
+
+#[tokio::test]
+async fn the_fast_node_gets_the_work_and_the_bills_teach_its_speed() {
+    let net = Arc::new(Net::new(&[("cam", 5000.0), ("cloud", 1.0)], LatencyOptimal::new).await);
+    let mut times = Vec::new();
+    for _ in 0..3 {
+        let (payload, receipt) = net.start(input()).await.unwrap();
+        assert_eq!(elements(&payload), expected());
+        assert_eq!(SplitTrace::of(&receipt).to_string(), "cloud block0..block5");
+        assert!(receipt.usage.cpu < receipt.total_cpu());
+        times.push(receipt.calls[0].spans.iter().find(|span| span.name == "block4").unwrap().took);
+    }
+    // The camera never ran a block; what it knows of the cloud it has from three bills.
+    times.sort_unstable();
+    assert_eq!(net.profilers[&node("cam")].estimate(&net.nodes[1], 4), times[1]);
+}
+
+#[tokio::test]
+async fn when_the_far_node_is_lost_the_rest_runs_here_from_the_kept_activation() {
+    let mut net = Net::new(&[("cam", 5000.0), ("gw", 50.0), ("cloud", 1.0)], LatencyOptimal::new).await;
+    net.unreachable = [node("cloud"), node("gw")].into();
+    let net = Arc::new(net);
+    let (payload, receipt) = net.start(input()).await.unwrap();
+    assert_eq!(elements(&payload), expected());
+    assert_eq!(SplitTrace::of(&receipt).to_string(), "cam block0..block5");
+    let calls = net.calls.lock().unwrap().clone();
+    assert_eq!(calls, [(node("cam"), node("cloud"), 0), (node("cam"), node("gw"), 1)], "each lost node is tried once");
+}
+
+#[tokio::test]
+async fn a_fixed_split_fails_with_the_node_that_it_needs() {
+    let split = || FixedSplit::here().hand_over(2, node("cloud"), WireForm::Exact);
+    let unreachable = InvokeError::Unreachable { function: FunctionName::new("f").unwrap(), node: node("cloud") };
+    let net = Arc::new(Net::new(&[("cam", 1.0), ("gw", 1.0)], split).await);
+    assert_eq!(net.start(input()).await.unwrap_err(), unreachable);
+
+    let mut net = Net::new(&[("cam", 1.0), ("cloud", 1.0)], split).await;
+    net.unreachable = [node("cloud")].into();
+    assert_eq!(Arc::new(net).start(input()).await.unwrap_err(), unreachable);
+}
+
+/// Wants everything on the node after this one, whatever the problem says.
+#[derive(Debug)]
+struct Elsewhere;
+
+impl SplitPlanner for Elsewhere {
+    fn name(&self) -> &'static str {
+        "elsewhere"
+    }
+
+    fn plan(&self, problem: &SplitProblem<'_>) -> Result<SplitPlan, PlanError> {
+        let end = problem.first + problem.blocks;
+        // A block that only this node may run is the only thing it leaves here.
+        let pinned = usize::from(problem.times[problem.blocks] == Duration::MAX);
+        let here = Segment { node: 0, from: problem.first, to: problem.first + pinned, form: WireForm::Exact };
+        let there = Segment { node: 1, from: here.to, to: end, form: WireForm::Exact };
+        let segments = [here, there].into_iter().filter(|s| s.from < s.to).collect();
+        Ok(SplitPlan { segments, predicted: Duration::ZERO })
+    }
+}
+
+#[tokio::test]
+async fn a_planner_that_passes_everything_on_ends_after_one_hop_per_block() {
+    let net = Arc::new(Net::new(&[("a", 1.0), ("b", 1.0)], || Elsewhere).await);
+    let (payload, receipt) = net.start(input()).await.unwrap();
+    assert_eq!(elements(&payload), expected());
+    assert_eq!(SplitTrace::of(&receipt).stretches.len(), BLOCKS);
+}
+
+/// A planner whose plans do not cover the blocks.
+#[derive(Debug)]
+struct Broken;
+
+impl SplitPlanner for Broken {
+    fn name(&self) -> &'static str {
+        "broken"
+    }
+
+    fn plan(&self, _: &SplitProblem<'_>) -> Result<SplitPlan, PlanError> {
+        let segments = [Segment { node: 0, from: 3, to: 100, form: WireForm::Exact }].into_iter().collect();
+        Ok(SplitPlan { segments, predicted: Duration::ZERO })
+    }
+}
+
+#[tokio::test]
+async fn a_plan_that_does_not_cover_the_blocks_is_an_error_and_no_panic() {
+    let net = Arc::new(Net::new(&[("a", 1.0)], || Broken).await);
+    let error = net.start(input()).await.unwrap_err();
+    assert!(matches!(&error, InvokeError::Host { message, .. } if message.contains("broken")), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_node_that_does_not_answer_is_waited_for_only_so_long() {
+    let mut net = Net::new(&[("cam", 5000.0), ("cloud", 1.0)], LatencyOptimal::new).await;
+    net.silent = [node("cloud")].into();
+    let clock = ManualClock::new();
+    let factory = ModelFactory::new().with(&graph(), LatencyOptimal::new()).clock(Arc::new(clock.clone()));
+    let function = Function::model(FunctionName::new("f").unwrap(), graph().model);
+    net.prepared.insert(node("cam"), factory.prepare(&function).await.unwrap());
+    let net = Arc::new(net);
+    let mut run = Box::pin(net.start(input()));
+    let (payload, receipt) = loop {
+        tokio::select! {
+            biased;
+            done = &mut run => break done.unwrap(),
+            () = tokio::task::yield_now() => clock.advance(Duration::from_millis(10)),
+        }
+    };
+    assert_eq!(elements(&payload), expected());
+    assert_eq!(SplitTrace::of(&receipt).to_string(), "cam block0..block5");
+}
+
+#[tokio::test]
+async fn what_does_not_fit_the_block_is_refused() {
+    let net = Arc::new(Net::new(&[("cam", 1.0)], FixedSplit::here).await);
+    let activation = |shape: &[usize], bytes: &'static [u8]| {
+        Activation::new(TensorSpec::new(DType::U8, shape), bytes::Bytes::from_static(bytes)).unwrap()
+    };
+    let past = Activation::decode(&input()).unwrap().resume(BLOCKS as u32).encode().unwrap();
+    let inputs = [
+        Payload::new("no activation").with_media(MediaType::ACTIVATION),
+        Payload::new("no activation"),
+        activation(&[1, 4], b"abcd").encode().unwrap(),
+        activation(&[4], b"abcd").encode().unwrap(),
+        past,
+    ];
+    for input in inputs {
+        let error = net.start(input).await.unwrap_err();
+        assert!(matches!(error, InvokeError::Refused { .. }), "{error:?}");
+    }
+}
+
+#[tokio::test]
+async fn the_functions_limits_of_cpu_and_memory_hold() {
+    let net = Arc::new(Net::new(&[("cam", 1.0)], FixedSplit::here).await);
+    for (limits, limit) in [
+        (Limits { cpu: Duration::ZERO, ..Limits::default() }, LimitKind::Cpu),
+        (Limits { memory: ByteSize::from_bytes(31), ..Limits::default() }, LimitKind::Memory),
+    ] {
+        let function = Function::model(FunctionName::new("f").unwrap(), graph().model).limits(limits);
+        let factory = ModelFactory::new().with(&graph(), FixedSplit::here());
+        let prepared = factory.prepare(&function).await.unwrap();
+        let deadline = Timestamp::default() + Duration::from_secs(1);
+        let host = Arc::new(At(net.clone(), net.nodes[0].clone()));
+        let call = Call::new(InvocationId::new(1), function.name.clone(), deadline, host);
+        let error = prepared.instantiate().await.unwrap().invoke(&call, input()).await.unwrap_err();
+        assert_eq!(error, InvokeError::Limit { function: function.name, limit });
+    }
+}
+
+#[tokio::test]
+async fn names_of_one_graph_share_a_profiler_and_an_unknown_name_is_not_prepared() {
+    let static_name = ModelName::new("affine-here").unwrap();
+    let factory = ModelFactory::new().with(&graph(), LatencyOptimal::new()).with_as(
+        static_name.clone(),
+        &graph(),
+        FixedSplit::here(),
+    );
+    assert!(Arc::ptr_eq(&factory.models[&static_name].profiler, &factory.models[&graph().model].profiler));
+    let unknown = Function::model(FunctionName::new("f").unwrap(), ModelName::new("other").unwrap());
+    let error = factory.prepare(&unknown).await.unwrap_err().to_string();
+    assert_eq!(error, "function f: model \"other\" is not registered");
+}

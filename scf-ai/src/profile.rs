@@ -1,0 +1,308 @@
+//! How long blocks take, as measured.
+
+use std::{
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use scf_core::{BlockGraph, Node, NodeId, Slowdown, Timestamp};
+
+/// Measured times of a block on a node that are kept. Ten, as Clockwork keeps (Gujarati et al., OSDI 2020,
+/// section 5.3); the planner takes their median where Clockwork, for admission, takes the 99th percentile.
+const WINDOW: usize = 10;
+/// Measured times from which on they count.
+const ENOUGH: usize = 3;
+/// Nodes that are kept; the one that is known longest makes room.
+const MAX_NODES: usize = 64;
+/// Floating-point operations per second that are assumed before anything was measured anywhere.
+const ASSUMED_RATE: f64 = 20e9;
+/// Weight of a new wait in the mean.
+const WAIT_WEIGHT: f64 = 0.3;
+/// Time in which a wait that was seen loses half its weight: what nobody uses is not known to be busy.
+const WAIT_HALF_LIFE: Duration = Duration::from_secs(1);
+
+/// Times of the blocks of one model on every node, shared by all functions over that model.
+///
+/// A block's time on a node is the median of the last ten measured there. Until there are three, it is
+/// estimated: by its operations at the rate of the blocks that were measured on that node; where none was, by
+/// another node's times and the ratio of both nodes' [`Slowdown`]s; before anything was measured, at 20
+/// GFLOP/s. Keeps at most 64 nodes.
+#[derive(Debug)]
+pub struct BlockProfiler {
+    flops: Box<[u64]>,
+    nodes: Mutex<Vec<Profile>>,
+}
+
+#[derive(Debug)]
+struct Profile {
+    node: NodeId,
+    slowdown: Slowdown,
+    blocks: Box<[Times]>,
+    /// Sums over the blocks that were measured often enough.
+    measured: usize,
+    nanos: f64,
+    flops: f64,
+    wait: f64,
+    waited: Timestamp,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Times {
+    last: [u64; WINDOW],
+    seen: usize,
+    /// In nanoseconds; meaningful from [`ENOUGH`] on.
+    median: u64,
+}
+
+impl Times {
+    fn add(&mut self, nanos: u64) {
+        self.last[self.seen % WINDOW] = nanos;
+        // Wraps from a full window to a full window.
+        self.seen = if self.seen + 1 == 2 * WINDOW { WINDOW } else { self.seen + 1 };
+        let mut sorted = self.last;
+        let sorted = &mut sorted[..self.seen.min(WINDOW)];
+        sorted.sort_unstable();
+        self.median = sorted[(sorted.len() - 1) / 2];
+    }
+
+    fn known(&self) -> Option<u64> {
+        (self.seen >= ENOUGH).then_some(self.median)
+    }
+}
+
+impl Profile {
+    fn new(node: &Node, blocks: usize) -> Self {
+        Self {
+            node: node.id.clone(),
+            slowdown: node.slowdown,
+            blocks: vec![Times::default(); blocks].into(),
+            measured: 0,
+            nanos: 0.0,
+            flops: 0.0,
+            wait: 0.0,
+            waited: Timestamp::default(),
+        }
+    }
+
+    fn add(&mut self, block: usize, nanos: u64, flops: u64) {
+        let times = &mut self.blocks[block];
+        let before = times.known();
+        times.add(nanos);
+        let Some(now) = times.known() else { return };
+        self.nanos += now as f64 - before.map_or(0.0, |b| b as f64);
+        if before.is_none() {
+            self.measured += 1;
+            self.flops += flops as f64;
+        }
+    }
+
+    /// Time of a block in nanoseconds, if anything was measured here.
+    fn time(&self, block: usize, flops: u64) -> Option<f64> {
+        if let Some(known) = self.blocks[block].known() {
+            return Some(known as f64);
+        }
+        (self.measured > 0 && self.flops > 0.0).then(|| flops as f64 * self.nanos / self.flops)
+    }
+}
+
+impl BlockProfiler {
+    /// A profiler of the blocks of `graph` that has measured nothing.
+    #[must_use]
+    pub fn new(graph: &BlockGraph) -> Self {
+        let costs = graph.blocks().iter().zip(graph.edges()).map(|(block, input)| block.cost(input).flops);
+        Self { flops: costs.collect(), nodes: Mutex::default() }
+    }
+
+    /// Whether it is for blocks like those of `graph`.
+    pub(crate) fn fits(&self, graph: &BlockGraph) -> bool {
+        *self.flops == *Self::new(graph).flops
+    }
+
+    /// Takes down that `block` took `took` on `node`, an emulated node's slowdown included. Called by the split
+    /// runtime for each block that ran here and for each that a receipt from elsewhere lists.
+    pub fn observe(&self, node: &Node, block: usize, took: Duration) {
+        let Some(&flops) = self.flops.get(block) else { return };
+        let nanos = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
+        let mut nodes = self.lock();
+        let at = self.entry(&mut nodes, node);
+        nodes[at].slowdown = node.slowdown;
+        nodes[at].add(block, nanos, flops);
+    }
+
+    /// Takes down that a call waited `queued` on `node` before it started.
+    pub fn observe_wait(&self, node: &Node, queued: Duration, now: Timestamp) {
+        let mut nodes = self.lock();
+        let at = self.entry(&mut nodes, node);
+        let faded = nodes[at].faded(now);
+        nodes[at].wait = faded + WAIT_WEIGHT * (queued.as_secs_f64() - faded);
+        nodes[at].waited = now;
+    }
+
+    /// The time that `block` will take on `node`; [`Duration::MAX`] for a block that the model does not have.
+    #[must_use]
+    pub fn estimate(&self, node: &Node, block: usize) -> Duration {
+        let mut times = Vec::with_capacity(1);
+        self.estimates(node, block..block + 1, &mut times);
+        times.first().copied().unwrap_or(Duration::MAX)
+    }
+
+    /// Appends the times of the blocks of `range` on `node`; of each, [`BlockProfiler::estimate`].
+    pub(crate) fn estimates(&self, node: &Node, range: std::ops::Range<usize>, times: &mut impl Extend<Duration>) {
+        let nodes = self.lock();
+        let own = nodes.iter().find(|p| p.node == node.id).filter(|p| p.measured > 0);
+        let other = || nodes.iter().max_by_key(|p| p.measured).filter(|p| p.measured > 0);
+        let (profile, ratio) = match (own, other()) {
+            (Some(own), _) => (Some(own), 1.0),
+            (None, Some(other)) => {
+                (Some(other), f64::from(node.slowdown.factor()) / f64::from(other.slowdown.factor()))
+            }
+            (None, None) => (None, f64::from(node.slowdown.factor())),
+        };
+        times.extend(range.map(|block| {
+            let Some(&flops) = self.flops.get(block) else { return Duration::MAX };
+            let measured = profile.and_then(|p| p.time(block, flops));
+            let nanos = measured.unwrap_or_else(|| flops as f64 / ASSUMED_RATE * 1e9) * ratio;
+            Duration::from_nanos(nanos as u64)
+        }));
+    }
+
+    /// The time that a call will wait on `node`, by what calls waited there lately.
+    #[must_use]
+    pub fn wait(&self, node: &NodeId, now: Timestamp) -> Duration {
+        let nodes = self.lock();
+        nodes.iter().find(|p| p.node == *node).map_or(Duration::ZERO, |p| Duration::from_secs_f64(p.faded(now)))
+    }
+
+    /// Where `node` is among `nodes`, put there if it was not.
+    fn entry(&self, nodes: &mut Vec<Profile>, node: &Node) -> usize {
+        if let Some(at) = nodes.iter().position(|p| p.node == node.id) {
+            return at;
+        }
+        if nodes.len() == MAX_NODES {
+            // One that is still used is seen again and comes back.
+            nodes.remove(0);
+        }
+        nodes.push(Profile::new(node, self.flops.len()));
+        nodes.len() - 1
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Profile>> {
+        self.nodes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Profile {
+    /// The mean wait in seconds, halved for each half-life since it was last seen.
+    fn faded(&self, now: Timestamp) -> f64 {
+        let halvings = now.since(self.waited).as_secs_f64() / WAIT_HALF_LIFE.as_secs_f64();
+        self.wait * (-halvings).exp2()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use scf_core::{Activation, BlockCost, DType, ModelBlock, ModelError, ModelName, TensorSpec, Tier, WireForm};
+
+    use super::*;
+
+    /// A block that gives what it takes and counts as so many operations.
+    #[derive(Debug)]
+    struct Counted(u64);
+
+    impl ModelBlock for Counted {
+        fn name(&self) -> &str {
+            "counted"
+        }
+        fn output(&self, input: &TensorSpec) -> Result<TensorSpec, ModelError> {
+            Ok(input.clone())
+        }
+        fn cost(&self, _: &TensorSpec) -> BlockCost {
+            BlockCost { flops: self.0, ..BlockCost::default() }
+        }
+        fn wire_forms(&self) -> &[WireForm] {
+            &[WireForm::Exact]
+        }
+        fn forward(&self, input: Activation) -> Result<Activation, ModelError> {
+            Ok(input)
+        }
+    }
+
+    fn profiler(flops: &[u64]) -> BlockProfiler {
+        let blocks = flops.iter().map(|&f| Arc::new(Counted(f)) as Arc<dyn ModelBlock>).collect();
+        let input = TensorSpec::new(DType::F32, &[1]);
+        BlockProfiler::new(&BlockGraph::chain(ModelName::new("m").unwrap(), input, blocks).unwrap())
+    }
+
+    fn node(name: &str, slowdown: f32) -> Node {
+        Node::new(NodeId::new(name).unwrap(), Tier::Device).slowdown(Slowdown::new(slowdown))
+    }
+
+    const MS: Duration = Duration::from_millis(1);
+
+    #[test]
+    fn the_median_of_the_last_ten_counts_and_an_outlier_does_not() {
+        let (profiler, cam) = (profiler(&[1000]), node("cam", 1.0));
+        for ms in [500, 4, 4, 4, 5, 900, 4, 4, 4, 4, 4] {
+            profiler.observe(&cam, 0, MS * ms);
+        }
+        assert_eq!(profiler.estimate(&cam, 0), 4 * MS);
+        for _ in 0..6 {
+            profiler.observe(&cam, 0, 9 * MS);
+        }
+        assert_eq!(profiler.estimate(&cam, 0), 9 * MS);
+    }
+
+    #[test]
+    fn a_block_not_measured_here_goes_by_the_rate_of_those_that_were() {
+        let (profiler, cam) = (profiler(&[1000, 3000]), node("cam", 8.0));
+        for _ in 0..3 {
+            profiler.observe(&cam, 0, 2 * MS);
+        }
+        assert_eq!(profiler.estimate(&cam, 1), 6 * MS);
+    }
+
+    #[test]
+    fn a_node_never_measured_goes_by_another_and_the_ratio_of_their_slowdowns() {
+        let (profiler, cam, cloud) = (profiler(&[1000, 1000]), node("cam", 8.0), node("cloud", 2.0));
+        for _ in 0..3 {
+            profiler.observe(&cam, 0, 8 * MS);
+            profiler.observe(&cam, 1, 4 * MS);
+        }
+        assert_eq!([0, 1].map(|b| profiler.estimate(&cloud, b)), [2 * MS, MS]);
+        // Two samples are not enough to take their place.
+        profiler.observe(&cloud, 0, 50 * MS);
+        profiler.observe(&cloud, 0, 50 * MS);
+        assert_eq!(profiler.estimate(&cloud, 0), 2 * MS);
+        profiler.observe(&cloud, 0, 50 * MS);
+        assert_eq!(profiler.estimate(&cloud, 0), 50 * MS);
+    }
+
+    #[test]
+    fn before_anything_was_measured_operations_and_slowdown_count() {
+        let profiler = profiler(&[20_000_000, 0]);
+        assert_eq!(profiler.estimate(&node("cam", 4.0), 0), 4 * MS);
+        assert_eq!(profiler.estimate(&node("cam", 4.0), 1), Duration::ZERO);
+        assert_eq!(profiler.estimate(&node("cam", 4.0), 2), Duration::MAX);
+    }
+
+    #[test]
+    fn a_wait_fades_by_half_each_second() {
+        let (profiler, cloud) = (profiler(&[1]), node("cloud", 1.0));
+        let at = |s| Timestamp::default() + Duration::from_secs(s);
+        profiler.observe_wait(&cloud, 100 * MS, at(5));
+        assert_eq!(profiler.wait(&cloud.id, at(5)).as_micros(), 30_000);
+        assert_eq!(profiler.wait(&cloud.id, at(7)).as_micros(), 7_500);
+        assert_eq!(profiler.wait(&node("gw", 1.0).id, at(7)), Duration::ZERO);
+    }
+
+    #[test]
+    fn keeps_no_more_nodes_than_its_bound() {
+        let profiler = profiler(&[1000]);
+        for i in 0..2 * MAX_NODES {
+            profiler.observe(&node(&format!("n{i}"), 1.0), 0, MS);
+        }
+        assert_eq!(profiler.lock().len(), MAX_NODES);
+    }
+}

@@ -1,0 +1,127 @@
+//! What interrupts guests that run long.
+
+use std::{
+    future::{Future, poll_fn},
+    io,
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
+    },
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use wasmtime::EngineWeak;
+
+/// Time between two ticks. A guest is interrupted at the second one that it sees.
+pub(super) const TICK: Duration = Duration::from_millis(1);
+/// Ticks without any guest after which the thread sleeps: long enough that a stream of calls does not wake
+/// it once for each of them, which would take longer than the call.
+const LINGER: u32 = 100;
+
+/// Increments the engine's epoch every millisecond while guests run.
+///
+/// A thread of its own, since guests that never return may hold every thread of the executor; parked while
+/// nothing runs, stopped when the ticker is dropped.
+#[derive(Debug)]
+pub(super) struct Ticker {
+    shared: Arc<Shared>,
+    /// Taken only by the drop.
+    thread: Option<JoinHandle<()>>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    /// Guests being polled.
+    running: AtomicUsize,
+    parked: AtomicBool,
+    stopped: AtomicBool,
+}
+
+impl Ticker {
+    /// Starts the thread.
+    pub(super) fn start(engine: EngineWeak) -> io::Result<Self> {
+        let shared = Arc::new(Shared {
+            running: AtomicUsize::new(0),
+            parked: AtomicBool::new(false),
+            stopped: AtomicBool::new(false),
+        });
+        let thread = thread::Builder::new().name("scf-ticker".into()).spawn({
+            let shared = Arc::clone(&shared);
+            move || shared.run(&engine)
+        })?;
+        Ok(Self { shared, thread: Some(thread) })
+    }
+
+    /// Runs `future` with the ticks going while it is polled.
+    pub(super) async fn during<F: Future>(&self, future: F) -> F::Output {
+        let mut future = pin!(future);
+        poll_fn(|cx| {
+            let running = self.enter();
+            let polled = future.as_mut().poll(cx);
+            drop(running);
+            polled
+        })
+        .await
+    }
+
+    fn enter(&self) -> Running<'_> {
+        self.shared.running.fetch_add(1, SeqCst);
+        // Either this sees that the thread is about to park, or the thread sees that a guest runs.
+        if self.shared.parked.load(SeqCst) {
+            self.wake();
+        }
+        Running(&self.shared.running)
+    }
+
+    fn wake(&self) {
+        if let Some(thread) = &self.thread {
+            thread.thread().unpark();
+        }
+    }
+}
+
+struct Running<'a>(&'a AtomicUsize);
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, SeqCst);
+    }
+}
+
+impl Shared {
+    fn run(&self, engine: &EngineWeak) {
+        let mut idle = 0;
+        while !self.stopped.load(SeqCst) {
+            if self.running.load(SeqCst) > 0 {
+                idle = 0;
+            } else {
+                idle += 1;
+            }
+            if idle <= LINGER {
+                thread::park_timeout(TICK);
+            } else {
+                self.parked.store(true, SeqCst);
+                if self.running.load(SeqCst) == 0 && !self.stopped.load(SeqCst) {
+                    thread::park();
+                }
+                self.parked.store(false, SeqCst);
+                idle = 0;
+            }
+            let Some(engine) = engine.upgrade() else { return };
+            engine.increment_epoch();
+        }
+    }
+}
+
+impl Drop for Ticker {
+    fn drop(&mut self) {
+        self.shared.stopped.store(true, SeqCst);
+        self.wake();
+        if let Some(thread) = self.thread.take() {
+            // It ends within the tick it is in; a panic in it has been reported by the panic hook.
+            drop(thread.join());
+        }
+    }
+}

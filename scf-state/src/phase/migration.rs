@@ -1,0 +1,254 @@
+//! How a scope changes between remote and local state.
+//!
+//! Every step may fail or be dropped. What holds at any time: at most one fence passes at home; a scope's local
+//! copy and the fence it rests on are one record of the local store; a local copy is cleared only after home
+//! has all of it, or after it was set aside.
+
+use std::{sync::atomic::Ordering, time::Duration};
+
+use scf_core::{Batch, Fence, Head, Phase, Scope, Snapshot, StateError, Timestamp};
+
+use super::{
+    naming::{self, HomeRecord, RECORD, aside, index, index_key},
+    resident::{self, Resident},
+    slot::{Cell, Hold, Slot},
+    store::Parts,
+};
+
+/// Ownership in the local store ends with the local phase, not by time.
+const LOCAL_LEASE: Duration = Duration::from_secs(u32::MAX as u64);
+
+impl Parts {
+    /// Finds out whether the local store owns the scope, after a start or an interrupted migration.
+    pub(super) async fn examine(&self, slot: &Slot, cell: &mut Cell) -> Result<(), StateError> {
+        self.set_hold(cell, None);
+        let Some(entry) = self.local.get(&slot.local, RECORD).await? else {
+            cell.examined = true;
+            self.set_phase(slot, Phase::Remote);
+            return Ok(());
+        };
+        let record = HomeRecord::decode(&slot.scope, &entry.value)?;
+        let now = self.clock.now();
+        let snapshot = naming::unpack(self.local.export(&slot.local).await?);
+        let renewed = self.home.renew(&slot.scope, record.fence, self.config.lease, now).await;
+        if let Err(StateError::Fenced { .. }) = renewed {
+            return self.lose(slot, cell, &record, snapshot).await;
+        }
+        let local = self.local.acquire(&slot.local, &self.node, LOCAL_LEASE, now).await?;
+        // Without an answer the scope goes on here: if somebody has taken it, its fence keeps us out of home.
+        let renew_at = if renewed.is_ok() { now + self.config.lease / 2 } else { now };
+        cell.meter.begin(now);
+        self.begin_local(slot, cell, &record, local, &snapshot, renew_at);
+        Ok(())
+    }
+
+    /// Remote to local: acquires at home, takes everything, stores it here with the fence.
+    pub(super) async fn enter(&self, slot: &Slot, cell: &mut Cell) -> Result<(), StateError> {
+        let started = self.clock.now();
+        cell.examined = false;
+        self.set_phase(slot, Phase::Acquiring);
+        let fence = match self.home.acquire(&slot.scope, &self.node, self.config.lease, started).await {
+            Ok(fence) => fence,
+            Err(error) => return Err(self.stay_remote(slot, cell, error)),
+        };
+        match self.take(slot, fence).await {
+            Ok((record, local, snapshot)) => {
+                self.begin_local(slot, cell, &record, local, &snapshot, started + self.config.lease / 2);
+                cell.meter.moved_in(self.clock.now().since(started));
+                Ok(())
+            }
+            Err(error) => {
+                if let Err(release) = self.home.release(&slot.scope, fence).await {
+                    tracing::debug!(scope = %slot.scope, error = %release, "a scope stays owned that was not taken");
+                }
+                Err(self.stay_remote(slot, cell, error))
+            }
+        }
+    }
+
+    async fn take(&self, slot: &Slot, fence: Fence) -> Result<(HomeRecord, Fence, Snapshot), StateError> {
+        let snapshot = self.home.export(&slot.scope).await?;
+        let record = HomeRecord { fence, base: snapshot.version };
+        let listed = Batch::new(index()).durability(self.config.durability).put(index_key(&slot.scope), "");
+        self.local.commit(listed).await?;
+        let local = self.local.acquire(&slot.local, &self.node, LOCAL_LEASE, self.clock.now()).await?;
+        self.local.import(&slot.local, local, naming::pack(snapshot.clone(), &record)).await?;
+        Ok((record, local, snapshot))
+    }
+
+    fn stay_remote(&self, slot: &Slot, cell: &mut Cell, error: StateError) -> StateError {
+        cell.backoff.fail(self.clock.now(), self.config.retry);
+        cell.wants_local = false;
+        self.set_phase(slot, Phase::Remote);
+        tracing::debug!(scope = %slot.scope, %error, "a scope stays remote");
+        error
+    }
+
+    /// Local to remote: publishes at home under the fence, gives the fence up, clears the local copy. The scope
+    /// stays local when home cannot be reached.
+    pub(super) async fn leave(&self, slot: &Slot, cell: &mut Cell) -> Result<(), StateError> {
+        let Some(hold) = &cell.hold else { return Ok(()) };
+        let (home, local, base, version) = (hold.home, hold.local, hold.base, hold.version);
+        let unpublished = hold.stale || version != base;
+        let started = self.clock.now();
+        cell.examined = false;
+        self.set_phase(slot, Phase::Draining(home));
+        match self.publish(slot, home, unpublished).await {
+            Ok(()) => {
+                self.clear(slot, Some(local)).await;
+                self.end_local(slot, cell);
+                cell.meter.moved_out(self.clock.now().since(started));
+                Ok(())
+            }
+            Err(StateError::Fenced { .. }) => {
+                let snapshot = naming::unpack(self.local.export(&slot.local).await?);
+                self.lose(slot, cell, &HomeRecord { fence: home, base }, snapshot).await
+            }
+            Err(error) => {
+                cell.examined = true;
+                cell.backoff.fail(self.clock.now(), self.config.retry);
+                self.set_phase(slot, Phase::Local(home));
+                tracing::debug!(scope = %slot.scope, %error, "a scope stays local");
+                Err(error)
+            }
+        }
+    }
+
+    async fn publish(&self, slot: &Slot, fence: Fence, unpublished: bool) -> Result<(), StateError> {
+        if unpublished {
+            let snapshot = naming::unpack(self.local.export(&slot.local).await?);
+            self.home.import(&slot.scope, fence, snapshot).await?;
+        }
+        self.home.release(&slot.scope, fence).await
+    }
+
+    /// Extends the lease at home.
+    pub(super) async fn renew(&self, slot: &Slot, cell: &mut Cell) -> Result<(), StateError> {
+        let Some(hold) = &mut cell.hold else { return Ok(()) };
+        let now = self.clock.now();
+        match self.home.renew(&slot.scope, hold.home, self.config.lease, now).await {
+            Ok(()) => {
+                hold.renew_at = now + self.config.lease / 2;
+                cell.backoff.succeed();
+                Ok(())
+            }
+            Err(StateError::Fenced { .. }) => {
+                cell.examined = false;
+                self.examine(slot, cell).await
+            }
+            Err(error) => {
+                cell.backoff.fail(now, self.config.retry);
+                Err(error)
+            }
+        }
+    }
+
+    /// Reads version and values anew after a commit whose outcome is not known.
+    pub(super) async fn refresh(&self, slot: &Slot, hold: &mut Hold) -> Result<(), StateError> {
+        let snapshot = naming::unpack(self.local.export(&slot.local).await?);
+        hold.version = snapshot.version;
+        hold.resident = Resident::of(&snapshot, self.config.resident);
+        hold.stale = false;
+        Ok(())
+    }
+
+    /// Home says that the fence is no longer the scope's: somebody took the scope over, or this node had
+    /// published it and did not come to clear its copy. What home does not have is set aside, never dropped.
+    async fn lose(
+        &self,
+        slot: &Slot,
+        cell: &mut Cell,
+        record: &HomeRecord,
+        snapshot: Snapshot,
+    ) -> Result<(), StateError> {
+        let commits = snapshot.version.get().saturating_sub(record.base.get());
+        let published = match snapshot.results.last() {
+            _ if commits == 0 => true,
+            Some((last, _)) => matches!(self.home.result_of(&slot.scope, *last).await, Ok(Some(_))),
+            None => false,
+        };
+        if !published {
+            let epoch = record.fence.epoch;
+            let copy = aside(&slot.scope, epoch);
+            let fence = self.local.acquire(&copy, &self.node, LOCAL_LEASE, self.clock.now()).await?;
+            self.local.import(&copy, fence, snapshot).await?;
+            self.losses.fetch_add(1, Ordering::Relaxed);
+            tracing::warn!(scope = %slot.scope, epoch, commits, "taken over by another node; the local copy is set aside");
+        }
+        self.clear(slot, None).await;
+        self.end_local(slot, cell);
+        Ok(())
+    }
+
+    /// Removes a local copy that is no longer the scope's state. What cannot be removed now is found, and known
+    /// for what it is, when the scope is examined after the next start.
+    async fn clear(&self, slot: &Slot, local: Option<Fence>) {
+        if let Err(error) = self.try_clear(slot, local).await {
+            tracing::warn!(scope = %slot.scope, %error, "a local copy that has gone home stays behind");
+        }
+    }
+
+    async fn try_clear(&self, slot: &Slot, local: Option<Fence>) -> Result<(), StateError> {
+        let local = match local {
+            Some(local) => local,
+            None => self.local.acquire(&slot.local, &self.node, LOCAL_LEASE, self.clock.now()).await?,
+        };
+        self.local.import(&slot.local, local, Snapshot::default()).await?;
+        self.local.release(&slot.local, local).await?;
+        let unlisted = Batch::new(index()).durability(self.config.durability).delete(index_key(&slot.scope));
+        self.local.commit(unlisted).await.map(drop)
+    }
+
+    fn begin_local(
+        &self,
+        slot: &Slot,
+        cell: &mut Cell,
+        record: &HomeRecord,
+        local: Fence,
+        snapshot: &Snapshot,
+        renew_at: Timestamp,
+    ) {
+        let resident = Resident::of(snapshot, self.config.resident);
+        let (home, base, version) = (record.fence, record.base, snapshot.version);
+        self.set_hold(cell, Some(Hold { home, base, local, version, resident, stale: false, renew_at }));
+        cell.meter.size = resident::size(snapshot);
+        cell.examined = true;
+        cell.wants_local = false;
+        cell.backoff.succeed();
+        self.set_phase(slot, Phase::Local(home));
+    }
+
+    fn end_local(&self, slot: &Slot, cell: &mut Cell) {
+        self.set_hold(cell, None);
+        cell.examined = true;
+        cell.must_leave = false;
+        cell.backoff.succeed();
+        self.set_phase(slot, Phase::Remote);
+    }
+
+    fn set_hold(&self, cell: &mut Cell, hold: Option<Hold>) {
+        match (cell.hold.is_some(), hold.is_some()) {
+            (false, true) => drop(self.local_scopes.fetch_add(1, Ordering::Relaxed)),
+            (true, false) => drop(self.local_scopes.fetch_sub(1, Ordering::Relaxed)),
+            _ => {}
+        }
+        cell.hold = hold;
+    }
+
+    /// Where a remote scope stands at home, after ending an ownership that binds nobody: this node's own, left
+    /// over from an interrupted migration, or one whose lease has run out.
+    pub(super) async fn home_head(&self, scope: &Scope) -> Result<Head, StateError> {
+        let head = self.home.head(scope, self.clock.now()).await?;
+        let Some(owner) = &head.owner else { return Ok(head) };
+        if owner.node != self.node && !owner.remaining.is_zero() {
+            let (owner, remaining) = (owner.node.clone(), owner.remaining);
+            return Err(StateError::Held { scope: scope.clone(), owner, remaining });
+        }
+        if owner.node != self.node {
+            tracing::warn!(%scope, owner = %owner.node, "its lease has run out; the scope is taken from it");
+        }
+        let fence = self.home.acquire(scope, &self.node, self.config.lease, self.clock.now()).await?;
+        self.home.release(scope, fence).await?;
+        Ok(Head { version: self.home.head(scope, self.clock.now()).await?.version, owner: None })
+    }
+}

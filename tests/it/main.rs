@@ -1,0 +1,13 @@
+//! Stories that cross the crates.
+
+/// Nodes that are cut off while a frame is on its way.
+mod partition;
+/// A photo from JPEG to label, split at every place.
+mod photo;
+/// Where functions run, and what refuses them.
+mod placement;
+/// Input that no function can work with.
+mod wrong_input;
+
+/// The fabric of the stories: the three nodes and four functions of the quickstart, without slowdowns.
+mod support;
