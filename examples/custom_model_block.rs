@@ -9,9 +9,9 @@ use std::{any::Any, error::Error, sync::Arc, time::Duration};
 use scf::{
     ai::{Device, LatencyOptimal, codec_cost, efficientnet_lite0},
     core::{
-        Activation, Bandwidth, BlockCost, BlockGraph, BoxError, ByteSize, Bytes, DType, DeviceTensor, EdgeCost,
-        FormCost, ModelBlock, ModelError, ModelName, NodeId, Path, Slowdown, SplitPlanner, SplitProblem, TensorSpec,
-        Timestamp, WireForm, conformance,
+        Activation, Bandwidth, BlockCost, BlockGraph, BoxError, Bytes, DType, DeviceTensor, EdgeCost, FormCost,
+        ModelBlock, ModelError, ModelName, NodeId, Path, Slowdown, SplitPlanner, SplitProblem, TensorSpec, Timestamp,
+        WireForm, conformance,
     },
 };
 
@@ -44,17 +44,13 @@ impl ModelBlock for NpuPool {
 
     fn output(&self, input: &TensorSpec) -> Result<TensorSpec, ModelError> {
         match input.shape[..] {
-            [1, _, _, channels] if input.dtype == DType::F32 => Ok(TensorSpec::new(DType::F32, &[1, channels])),
-            _ => Err(ModelError::Shape {
-                block: self.name().into(),
-                takes: "f32 [1, h, w, c]".into(),
-                given: input.clone(),
-            }),
+            [1, h, w, c] if input.dtype == DType::F32 && h * w * c > 0 => Ok(TensorSpec::new(DType::F32, &[1, c])),
+            _ => Err(ModelError::Shape { block: "npu-pool".into(), takes: "f32 1 h w c".into(), given: input.clone() }),
         }
     }
 
     fn cost(&self, input: &TensorSpec) -> BlockCost {
-        BlockCost { flops: input.elements().unwrap_or(0) as u64, weights: ByteSize::ZERO }
+        BlockCost { flops: input.elements().unwrap_or(0) as u64, ..BlockCost::default() }
     }
 
     fn wire_forms(&self) -> &[WireForm] {
@@ -63,9 +59,9 @@ impl ModelBlock for NpuPool {
 
     fn forward(&self, input: Activation) -> Result<Activation, ModelError> {
         let output = self.output(&input.spec)?;
-        let failed = |source: BoxError| ModelError::Block { block: self.name().into(), source };
         // An upload: elements of another maker come as bytes.
-        let bytes = input.bytes().map_err(|error| failed(error.into()))?;
+        let failed = |error| ModelError::Block { block: "npu-pool".into(), source: BoxError::from(error) };
+        let bytes = input.bytes().map_err(failed)?;
         let fixed = |b: &[u8; 4]| (f32::from_le_bytes(*b) * (1 << FRACTION) as f32) as i16;
         let channels = output.shape[1];
         let mut sums = vec![0i32; channels];
@@ -84,9 +80,7 @@ fn input(spec: &TensorSpec) -> Result<Activation, Box<dyn Error>> {
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let weights =
-        std::fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/examples/assets/efficientnet-lite0.safetensors"))?;
-    let lite0 = efficientnet_lite0(&weights, Device::Cpu)?;
+    let lite0 = efficientnet_lite0(&std::fs::read("examples/assets/efficientnet-lite0.safetensors")?, Device::Cpu)?;
     let pixels = input(&lite0.edges()[17])?;
     conformance::model::model_block(|| Arc::new(NpuPool), || pixels.clone());
     println!("npu-pool passes the suite of model blocks");
@@ -106,21 +100,13 @@ fn main() -> Result<(), Box<dyn Error>> {
     let cost = |spec| [FormCost { form, size: form.size(spec).unwrap_or_default(), codec: codec_cost(spec, form) }];
     let forms: Vec<_> = graph.edges()[..18].iter().map(cost).collect();
     let edges: Vec<_> = forms.iter().map(|forms| EdgeCost { forms }).collect();
+    let (names, slowdowns, waits) = (&names, &slowdowns, &[Duration::ZERO; 2]);
+    let (nodes, blocks, first, times, paths, edges) = (2, 18, 0, &times[..], &[None; 4], &edges[..]);
+    let problem = SplitProblem { nodes, names, slowdowns, blocks, first, times, waits, paths, edges, result };
     for mbit in [1, 10, 100, 1000] {
         let (latency, bandwidth) = (Duration::from_millis(5), Bandwidth::from_mbit_per_s(mbit));
-        let problem = SplitProblem {
-            nodes: 2,
-            names: &names,
-            slowdowns: &slowdowns,
-            blocks: 18,
-            first: 0,
-            times: &times,
-            waits: &[Duration::ZERO; 2],
-            paths: &[Some(Path { latency, bandwidth, measured: Timestamp::default() }); 4],
-            edges: &edges,
-            result,
-        };
-        let plan = LatencyOptimal.plan(&problem)?;
+        let paths = &[Some(Path { latency, bandwidth, measured: Timestamp::default() }); 4];
+        let plan = LatencyOptimal.plan(&SplitProblem { paths, ..problem })?;
         let parts = plan.segments.iter().map(|s| format!("{} {}..{}", names[s.node], s.from, s.to));
         println!("at {mbit:4} Mbit/s in {:.1?}: {}", plan.predicted, parts.collect::<Vec<_>>().join(", "));
     }

@@ -24,19 +24,21 @@ struct LogState(Mutex<(File, HashMap<Scope, (Image, Timestamp)>)>);
 impl LogState {
     fn open(path: &Path) -> io::Result<Self> {
         let file = File::options().read(true).append(true).create(true).open(path)?;
-        let lines = BufReader::new(&file).lines().map(|line| Ok(serde_json::from_str(&line?)?));
-        // Of several lines of a scope the last one stays. Leases are of the process that gave them.
-        let scopes = lines
-            .map(|line: io::Result<(Scope, Image)>| line.map(|(scope, image)| (scope, (image, Timestamp::default()))));
-        let scopes = scopes.collect::<io::Result<_>>()?;
+        let mut scopes = HashMap::new();
+        for line in BufReader::new(&file).lines() {
+            match serde_json::from_str(&line?) {
+                // Of several lines of a scope the last one stays. Leases are of the process that gave them.
+                Ok((scope, image)) => drop(scopes.insert(scope, (image, Timestamp::default()))),
+                // Cut short by a crash, and so never acknowledged.
+                Err(error) if error.is_eof() => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
         Ok(Self(Mutex::new((file, scopes))))
     }
 
-    fn read<T>(&self, scope: &Scope, read: impl FnOnce(&Image, Timestamp) -> T) -> Result<T, StateError> {
-        let (_, scopes) = &*self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        Ok(scopes
-            .get(scope)
-            .map_or_else(|| read(&Image::default(), Timestamp::default()), |(image, lease)| read(image, *lease)))
+    fn read(&self, scope: &Scope) -> (Image, Timestamp) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).1.get(scope).cloned().unwrap_or_default()
     }
 
     /// Changes a copy of the scope, makes it durable where it differs, and shows it.
@@ -51,7 +53,7 @@ impl LogState {
         let answer = change(&mut image, &mut lease)?;
         if image != shown.0 {
             let text = serde_json::to_string(&(scope, &image)).map_err(io::Error::from);
-            let written = text.and_then(|text| writeln!(file, "{text}")).and_then(|()| file.sync_data());
+            let written = text.and_then(|text| write!(file, "\n{text}")).and_then(|()| file.sync_data());
             written.map_err(|_| StateError::Unknown { scope: scope.clone() })?;
         }
         *shown = (image, lease);
@@ -76,18 +78,17 @@ impl StateBackend for LogState {
     }
 
     async fn get(&self, scope: &Scope, key: &str) -> Result<Option<Entry>, StateError> {
-        self.read(scope, |(now, ..), _| now.entries.iter().find(|(k, _)| k == key).map(|(_, entry)| entry.clone()))
+        Ok(self.read(scope).0.0.entries.into_iter().find(|(k, _)| k == key).map(|(_, entry)| entry))
     }
 
     async fn head(&self, scope: &Scope, now: Timestamp) -> Result<Head, StateError> {
-        self.read(scope, |(of, epoch, owner), lease| {
-            let owner = owner.clone().map(|(node, _)| Ownership { node, epoch: *epoch, remaining: lease.since(now) });
-            Head { version: of.version, owner }
-        })
+        let ((Snapshot { version, .. }, epoch, owner), lease) = self.read(scope);
+        let owner = owner.map(|(node, _)| Ownership { node, epoch, remaining: lease.since(now) });
+        Ok(Head { version, owner })
     }
 
     async fn result_of(&self, scope: &Scope, id: InvocationId) -> Result<Option<Bytes>, StateError> {
-        self.read(scope, |(now, ..), _| result(now, id))
+        Ok(result(&self.read(scope).0.0, id))
     }
 
     async fn commit(&self, Batch { scope, fence, expect, invocation, ops, .. }: Batch) -> Result<Commit, StateError> {
@@ -142,7 +143,7 @@ impl StateBackend for LogState {
     }
 
     async fn export(&self, scope: &Scope) -> Result<Snapshot, StateError> {
-        self.read(scope, |(now, ..), _| now.clone())
+        Ok(self.read(scope).0.0)
     }
 
     async fn import(&self, s: &Scope, fence: Fence, snapshot: Snapshot) -> Result<(), StateError> {
@@ -168,6 +169,6 @@ async fn main() -> Result<(), Box<dyn Error>> {
         let batch = Batch::new(scope.clone()).put("count", count).invocation(InvocationId::new(id), count);
         println!("call {id}: {:?}", state.commit(batch).await?);
     }
-    print!("{}", std::fs::read_to_string(folder.path().join("door"))?);
+    println!("{}", std::fs::read_to_string(folder.path().join("door"))?);
     Ok(())
 }

@@ -17,7 +17,7 @@ const ARM_COLOURS: [&str; 4] = ["#0b6e4f", "#c08a1e", "#4a6fa5", "#a0568c"];
 const NODE_COLOURS: [(&str, &str); 3] = [("camera", "#c08a1e"), ("gateway", "#0b6e4f"), ("cloud", "#4a6fa5")];
 const WEATHER_COLOURS: [&str; 4] = ["#e6f2ec", "#fbeecf", "#f7d9d5", "#e6f2ec"];
 const LOWEST_MS: f64 = 10.0;
-const DECADES: f64 = 2.5;
+const DECADES: f64 = 2.7;
 
 /// The page: timeline, photos, and `tables` as text. `photos` are names and JPEG files.
 pub(crate) fn html(frames: &[Frame], photos: &[(&str, Vec<u8>)], tables: &str) -> Result<String, std::fmt::Error> {
@@ -69,8 +69,9 @@ fn timeline(out: &mut String, frames: &[Frame], blocks: usize) -> std::fmt::Resu
     for (weather, colour) in SCHEDULE.iter().zip(WEATHER_COLOURS) {
         let (left, wide) = (x(first), STEP * weather.frames as f64);
         let uplink = weather.uplink.map_or_else(|| "no uplink".into(), |link| format!("uplink {}", link.bandwidth));
+        let name = weather.name;
         write!(out, "<rect x={left} y=20 width={wide} height=420 fill='{colour}'/>")?;
-        write!(out, "<text x={} y=14>{}: {uplink}</text>", left + 4.0, weather.name)?;
+        write!(out, "<text x={0} y=34 font-weight=600>{name}</text><text x={0} y=48>{uplink}</text>", left + 4.0)?;
         first += weather.frames;
     }
     for ms in [10u64, 30, 100, 300, 1000, 3000] {
@@ -134,7 +135,9 @@ fn timeline(out: &mut String, frames: &[Frame], blocks: usize) -> std::fmt::Resu
         let (left, wide) = (x(from - 1), STEP * (to + 1 - from) as f64);
         let colour = if phase == "local" { "#7fb69b" } else { "#c9c4d6" };
         write!(out, "<rect x={left} y=402 width={wide} height=24 fill='{colour}'/>")?;
-        write!(out, "<text x={} y=418>{phase}</text>", left + 4.0)?;
+        if wide > 50.0 {
+            write!(out, "<text x={} y=418>{phase}</text>", left + 4.0)?;
+        }
     }
     let last = frames.last().map(|frame| frame.at).unwrap_or_default();
     write!(out, "<text x={LEFT} y=454>frame 1</text>")?;

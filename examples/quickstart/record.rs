@@ -36,7 +36,6 @@ pub(crate) struct Frame {
     pub(crate) label: String,
     pub(crate) probability: f64,
     pub(crate) phase: &'static str,
-    pub(crate) tally: Duration,
 }
 
 /// The value below which `share` of `values` lie (nearest rank); nothing of nothing.

@@ -5,6 +5,7 @@ use std::{error::Error, time::Duration};
 use scf::{
     ai::SplitTrace,
     core::{Bytes, FunctionName, Invocation, InvocationId, Name, NodeId, Outcome, Payload, Scope, StateStore},
+    runtime::WorkflowFailure,
 };
 use serde_json::Value;
 
@@ -55,7 +56,7 @@ impl Demo {
         Ok(name)
     }
 
-    /// Sends `photo` through the workflow and its tensor through the other arms, in an order that changes.
+    /// Sends `photo` through the workflow, then its tensor through the other arms, in an order that changes.
     pub(crate) async fn frame(
         &self,
         number: usize,
@@ -63,7 +64,6 @@ impl Demo {
         at: Duration,
         photo: &Photo,
     ) -> Result<Frame, Box<dyn Error>> {
-        let tensor = self.decode(photo).await?;
         let mut frame = Frame {
             weather,
             at,
@@ -73,41 +73,45 @@ impl Demo {
             label: String::new(),
             probability: 0.0,
             phase: "remote",
-            tally: Duration::ZERO,
         };
-        for turn in 0..CLASSIFIERS.len() {
-            let arm = (number + turn) % CLASSIFIERS.len();
-            if arm == 0 {
-                self.workflow(number, photo, &mut frame).await?;
-            } else {
-                frame.arms[arm] = match self.classify(arm, tensor.clone(), None).await {
-                    Ok(outcome) => Ok(self.read(&outcome)),
-                    Err(error) => Err(error.to_string()),
-                };
-            }
+        let tensor = self.workflow(number, photo, &mut frame).await?;
+        let others = CLASSIFIERS.len() - 1;
+        for turn in 0..others {
+            let turn = if number % 2 == 0 { turn } else { others - 1 - turn };
+            let arm = 1 + (number / 2 + turn) % others;
+            frame.arms[arm] = match self.classify(arm, tensor.clone(), None).await {
+                Ok(outcome) => Ok(self.read(&outcome)),
+                Err(error) => Err(error.to_string()),
+            };
         }
         Ok(frame)
     }
 
-    async fn workflow(&self, number: usize, photo: &Photo, frame: &mut Frame) -> Result<(), Box<dyn Error>> {
+    /// Runs the workflow for frame `number` and answers the decoded tensor.
+    async fn workflow(&self, number: usize, photo: &Photo, frame: &mut Frame) -> Result<Payload, Box<dyn Error>> {
         let scope = Scope { function: FunctionName::new("tally")?, key: CAMERA.into() };
         frame.phase = self.state.phase(&scope).as_str();
         // The frame's number is its id: however often it is tried, it is counted once.
         let id = InvocationId::new(number as u128 + 1);
         let before = self.fabric.now();
         let result = self.fabric.run(&Name::new(WORKFLOW)?, &self.camera, id, Some(CAMERA), photo.jpeg.clone()).await;
-        match result {
+        let done = match result {
             Ok(outcome) => {
                 frame.total = Some(self.fabric.now().since(before));
-                frame.arms[0] = Ok(self.read(&outcome.steps[1]));
-                frame.tally = outcome.steps[3].receipt.wall;
                 let counted: Value = serde_json::from_slice(&outcome.steps[3].payload.bytes)?;
                 frame.label = counted["name"].as_str().unwrap_or_default().to_owned();
                 frame.probability = counted["probability"].as_f64().unwrap_or_default();
+                outcome.steps
             }
-            Err(error) => frame.arms[0] = Err(chain(&error)),
-        }
-        Ok(())
+            // What was done before the step that failed is kept: a frame may be classified and not counted.
+            Err(WorkflowFailure::Step { step, source, done, .. }) if step > 1 => {
+                frame.label = format!("not counted: {}", chain(&source));
+                done
+            }
+            Err(error) => return Err(error.into()),
+        };
+        frame.arms[0] = Ok(self.read(&done[1]));
+        Ok(done[0].payload.clone())
     }
 
     async fn decode(&self, photo: &Photo) -> Result<Payload, Box<dyn Error>> {

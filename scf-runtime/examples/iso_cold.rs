@@ -1,7 +1,7 @@
 #![allow(missing_docs)]
 use std::{sync::Arc, time::{Duration, Instant}};
 use scf_core::*;
-use scf_runtime::{wasm::WasmFactory, NativeFactory};
+use scf_runtime::{WasmFactory, NativeFactory};
 use wasmtime::{component::{Component, Linker}, *};
 #[derive(Debug)] struct H(Arc<Node>);
 #[async_trait::async_trait]

@@ -1,6 +1,6 @@
 //! One call of a model.
 
-use std::{borrow::Cow, error::Error, sync::Arc, time::Duration};
+use std::{borrow::Cow, error::Error, pin::pin, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use scf_core::{
@@ -71,7 +71,12 @@ impl Isolate for ModelIsolate {
                 key: call.key.clone(),
                 payload: done.message,
             };
-            match self.hop(call, step, callee, &planned).await {
+            let without = || {
+                let excluded: Vec<NodeId> = excluded.iter().chain([&node.id]).cloned().collect();
+                let standing = Standing { function: &call.function, at, pinned: false, excluded: &excluded };
+                model.plan(&*call.host, standing).is_ok()
+            };
+            match self.hop(call, step, callee, &planned, without).await {
                 Ok(outcome) => {
                     learn(model, call, &planned.nodes, &outcome.receipt);
                     return Ok(bill.reply(outcome.payload, vec![outcome.receipt]));
@@ -89,8 +94,15 @@ impl Isolate for ModelIsolate {
 }
 
 impl ModelIsolate {
-    /// Calls the next node, not longer than there is patience.
-    async fn hop(&self, call: &Call, step: u64, callee: Callee, planned: &Planned) -> Result<Outcome, InvokeError> {
+    /// Calls the next node; not longer than there is patience, if the rest can be done `without` it.
+    async fn hop(
+        &self,
+        call: &Call,
+        step: u64,
+        callee: Callee,
+        planned: &Planned,
+        without: impl Fn() -> bool + Send,
+    ) -> Result<Outcome, InvokeError> {
         let function = callee.function.clone();
         let node = callee.node.clone().unwrap_or_else(|| call.host.node().id.clone());
         let asked = call.host.invoke(call, step, callee);
@@ -98,10 +110,16 @@ impl ModelIsolate {
             None => asked.await?,
             Some(clock) => {
                 let patience = self.patience(call, planned);
+                let mut asked = pin!(asked);
                 tokio::select! {
                     biased;
-                    outcome = asked => outcome?,
-                    () = clock.sleep(patience) => return Err(InvokeError::Unreachable { function, node }),
+                    outcome = &mut asked => outcome?,
+                    () = clock.sleep(patience) => {
+                        if without() {
+                            return Err(InvokeError::Unreachable { function, node });
+                        }
+                        asked.await?
+                    }
                 }
             }
         };

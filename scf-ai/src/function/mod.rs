@@ -102,8 +102,9 @@ impl ModelFactory {
     }
 
     /// Lets a call end its wait for another node by itself, once the answer is four times later than
-    /// predicted (but at least a second), or so late that finishing here just meets the deadline. Default none: then only the
-    /// fabric's transport says that a node does not answer.
+    /// predicted (but at least a second), or so late that finishing here just meets the deadline; not where the
+    /// planner has no plan without that node. Default none: then only the fabric's transport says that a node does
+    /// not answer.
     pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
         self.clock = Some(clock);
         self

@@ -94,7 +94,12 @@ pub(super) fn run(work: Work, cancelled: &AtomicBool) -> Result<Done, Stopped> {
         Then::Send(form) => {
             // There are never as many blocks as do not fit: a graph of them would not fit into memory.
             let next = u32::try_from(work.blocks.end).unwrap_or(u32::MAX);
-            to_wire(&activation.clone().resume(next), form)
+            let marked = activation.clone().resume(next);
+            match to_wire(&marked, form) {
+                // Such elements travel only as they are; the answer is the one that this node alone would give.
+                Err(CodecError::NotFinite) => to_wire(&marked, WireForm::Exact),
+                sent => sent,
+            }
         }
     };
     let message = message.map_err(Stopped::Codec)?;

@@ -374,3 +374,15 @@ async fn names_of_one_graph_share_a_profiler_and_an_unknown_name_is_not_prepared
     let error = factory.prepare(&unknown).await.unwrap_err().to_string();
     assert_eq!(error, "function f: model \"other\" is not registered");
 }
+
+#[tokio::test]
+async fn what_is_not_finite_travels_as_it_is_instead_of_in_eight_bits() {
+    let split = || FixedSplit::here().hand_over(3, node("cloud"), WireForm::Int8);
+    let net = Arc::new(Net::new(&[("cam", 1.0), ("cloud", 1.0)], split).await);
+    let spec = TensorSpec::new(DType::F32, &[1, 4]);
+    let input = Activation::new(spec, little_endian(&[f32::INFINITY, 1.0, 0.0, 0.0])).unwrap();
+    let (payload, receipt) = net.start(input.encode().unwrap()).await.unwrap();
+    let here = graph().run(0..BLOCKS, input).unwrap();
+    assert_eq!(elements(&payload), here.bytes().unwrap());
+    assert_eq!(SplitTrace::of(&receipt).to_string(), "cam block0..block2 > cloud block3..block5");
+}

@@ -216,10 +216,10 @@ unsafe fn tile<V: Vector, const R: usize, const C: usize>(
         let (x, panel) = (x.as_ptr(), panel.as_ptr());
         for i in 0..k {
             let weights: [V; C] = std::array::from_fn(|c| V::load(panel.add((i * C + c) * V::LANES)));
-            for r in 0..R {
+            for (r, sums) in sums.iter_mut().enumerate() {
                 let a = V::splat(*x.add(r * k + i));
-                for c in 0..C {
-                    sums[r][c] = a.fma(weights[c], sums[r][c]);
+                for (sum, weight) in sums.iter_mut().zip(weights) {
+                    *sum = a.fma(weight, *sum);
                 }
             }
         }
