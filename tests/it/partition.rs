@@ -7,8 +7,8 @@ use async_trait::async_trait;
 use scf::{
     ai::{FixedSplit, LatencyOptimal, SplitTrace},
     core::{
-        Batch, Bytes, Caps, Commit, Entry, Fence, Invocation, InvocationId, InvokeError, Name, NodeId, PlanError,
-        Scope, Snapshot, SplitPlan, SplitPlanner, SplitProblem, StateBackend, StateError, Timestamp, Version, WireForm,
+        Batch, Bytes, Caps, Commit, Entry, Fence, Head, Invocation, InvocationId, InvokeError, Name, NodeId, PlanError,
+        Scope, Snapshot, SplitPlan, SplitPlanner, SplitProblem, StateBackend, StateError, Timestamp, WireForm,
     },
     runtime::{
         WorkflowFailure, WorkflowOutcome,
@@ -137,8 +137,8 @@ impl StateBackend for CutAfterCommit {
         self.inner.get(scope, key).await
     }
 
-    async fn version(&self, scope: &Scope) -> Result<Version, StateError> {
-        self.inner.version(scope).await
+    async fn head(&self, scope: &Scope, now: Timestamp) -> Result<Head, StateError> {
+        self.inner.head(scope, now).await
     }
 
     async fn result_of(&self, scope: &Scope, invocation: InvocationId) -> Result<Option<Bytes>, StateError> {

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use scf::{
-    ai::{Device, FixedSplit, LatencyOptimal, ModelFactory, efficientnet_lite0},
+    ai::{Device, FixedSplit, ModelFactory, efficientnet_lite0},
     core::{
         Bandwidth, BlockGraph, Bytes, Clock, Function, FunctionName, Invocation, InvokeError, Link, MediaType,
         ModelName, Name, Node, NodeId, Outcome, Payload, Scope, SplitPlanner, StateBackend, StateStore, Subject, Tier,
@@ -11,7 +11,7 @@ use scf::{
     },
     runtime::{Fabric, NativeFactory, SystemClock, WasmFactory, transport::InProcess},
     sched::Pipeline,
-    state::{AlwaysRemote, MemoryState, PhasedState, RedbState, RemoteState, StateServer},
+    state::{AlwaysRemote, PhasedState, RedbState, RemoteState, StateServer},
 };
 use serde_json::Value;
 
@@ -64,8 +64,8 @@ impl Site {
         let (camera, gateway, cloud) = (node("camera"), node("gateway"), node("cloud"));
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
         let network = InProcess::builder()
-            .link(camera.clone(), gateway.clone(), self::link(1))
-            .link(gateway.clone(), cloud.clone(), self::link(2))
+            .link(camera.clone(), gateway.clone(), link(1))
+            .link(gateway.clone(), cloud.clone(), link(2))
             .build(clock.clone())
             .unwrap();
         let network = Arc::new(network);

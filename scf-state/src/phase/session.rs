@@ -2,10 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -36,18 +33,11 @@ pub(super) struct Visit {
 pub(super) struct LocalSession {
     visit: Visit,
     writes: Mutex<Writes>,
-    /// Spares reads before the first write the lock: a third of their time.
-    wrote: AtomicBool,
 }
 
 impl LocalSession {
     pub(super) fn new(visit: Visit) -> Self {
-        Self { visit, writes: Mutex::default(), wrote: AtomicBool::new(false) }
-    }
-
-    fn write(&self, key: &str, value: Option<Bytes>) {
-        self.writes().insert(key.to_owned(), value);
-        self.wrote.store(true, Ordering::Release);
+        Self { visit, writes: Mutex::default() }
     }
 
     fn writes(&self) -> MutexGuard<'_, Writes> {
@@ -56,9 +46,7 @@ impl LocalSession {
 
     /// What is at hand: the call's own change, or the resident value.
     fn at_hand(&self, key: &str) -> Option<Option<Bytes>> {
-        if self.wrote.load(Ordering::Acquire)
-            && let Some(written) = self.writes().get(key)
-        {
+        if let Some(written) = self.writes().get(key) {
             return Some(written.clone());
         }
         let resident = self.visit.cell.hold.as_ref()?.resident.as_ref()?;
@@ -86,11 +74,11 @@ impl StateSession for LocalSession {
     }
 
     fn put(&self, key: &str, value: Bytes) {
-        self.write(key, Some(value));
+        self.writes().insert(key.to_owned(), Some(value));
     }
 
     fn delete(&self, key: &str) {
-        self.write(key, None);
+        self.writes().insert(key.to_owned(), None);
     }
 
     fn phase(&self) -> Phase {
