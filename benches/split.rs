@@ -11,7 +11,7 @@ use std::{
 use async_trait::async_trait;
 use criterion::Criterion;
 use scf::{
-    ai::{BlockProfiler, Device, LatencyOptimal, ModelFactory, codec_cost, efficientnet_lite0, from_wire, to_wire},
+    ai::{BlockProfiler, Device, LatencyOptimal, ModelFactory, efficientnet_lite0, from_wire, to_wire},
     core::{
         Activation, Bandwidth, BlockGraph, ByteSize, Bytes, Call, Callee, EdgeCost, FormCost, FunctionName, Host,
         InvokeError, Node, NodeId, Outcome, Path, Slowdown, SplitPlanner, SplitProblem, Tier, Timestamp, WireForm,
@@ -132,12 +132,6 @@ fn main() {
     for form in [WireForm::Exact, WireForm::Int8] {
         let there_and_back = || from_wire(&to_wire(black_box(&stem), form).expect("finite")).expect("just written");
         group.bench_function(format!("1.6 MB to {} and back", form.as_str()), |b| b.iter(there_and_back));
-        let spec = &graph.edges()[1];
-        println!(
-            "estimated {:?}, measured {:.0} us",
-            codec_cost(spec, form),
-            median_us(21, 10, || drop(there_and_back()))
-        );
     }
     group.finish();
     criterion.final_summary();

@@ -77,7 +77,7 @@ impl Demo {
         let tensor = self.workflow(number, photo, &mut frame).await?;
         let others = CLASSIFIERS.len() - 1;
         for turn in 0..others {
-            let turn = if number % 2 == 0 { turn } else { others - 1 - turn };
+            let turn = if number.is_multiple_of(2) { turn } else { others - 1 - turn };
             let arm = 1 + (number / 2 + turn) % others;
             frame.arms[arm] = match self.classify(arm, tensor.clone(), None).await {
                 Ok(outcome) => Ok(self.read(&outcome)),

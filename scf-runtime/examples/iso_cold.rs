@@ -22,7 +22,7 @@ fn cfg(epoch: bool) -> Config {
      .epoch_interruption(epoch).wasm_backtrace_max_frames(None).async_stack_size(512<<10).max_wasm_stack(256<<10);
     c
 }
-fn stat(name: &str, v: &mut Vec<u64>) { v.sort(); println!("{name:40} p50 {} ns  p99 {} ns", v[v.len()/2], v[v.len()*99/100]); v.clear(); }
+fn stat(name: &str, v: &mut Vec<u64>) { if v.is_empty() { return; } v.sort(); println!("{name:40} p50 {} ns  p99 {} ns", v[v.len()/2], v[v.len()*99/100]); v.clear(); }
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
 async fn main() {
     tokio::spawn(run()).await.unwrap();
@@ -43,30 +43,44 @@ async fn run() {
     let payload = Payload::new(input.clone());
     const N: usize = 20000;
     let mut vs: Vec<Vec<u64>> = vec![vec![]; 6];
+    let arm: Option<usize> = std::env::var("ARM").ok().map(|a| a.parse().unwrap());
+    let on = |k| arm.is_none_or(|a| a == k);
     for i in 0..N + 2000 {
         if i == 2000 { vs.iter_mut().for_each(Vec::clear); }
+        if on(0) {
         let t = Instant::now();
         { let mut s = Store::new(&e, ()); let inst = pre.instantiate(&mut s).unwrap();
           let f = inst.get_typed_func::<(&[u8],), (std::result::Result<Vec<u8>, String>,)>(&mut s, &idx).unwrap();
           let r = f.call(&mut s, (&input,)).unwrap(); assert!(r.0.unwrap().len()==16); }
         vs[0].push(t.elapsed().as_nanos() as u64);
+        }
+        if on(1) {
         let t = Instant::now();
         { let mut s = Store::new(&e, ()); let inst = pre.instantiate_async(&mut s).await.unwrap();
           let f = inst.get_typed_func::<(&[u8],), (std::result::Result<Vec<u8>, String>,)>(&mut s, &idx).unwrap();
           let r = f.call_async(&mut s, (&input,)).await.unwrap(); assert!(r.0.unwrap().len()==16); }
         vs[1].push(t.elapsed().as_nanos() as u64);
+        }
+        if on(2) {
         let t = Instant::now();
         { let mut iso = prepared.instantiate().await.unwrap(); let r = iso.invoke(&call, payload.clone()).await.unwrap(); assert!(r.payload.bytes.len()==16); }
         vs[2].push(t.elapsed().as_nanos() as u64);
+        }
+        if on(3) {
         let t = Instant::now();
         { let mut iso = nprep.instantiate().await.unwrap(); let r = iso.invoke(&call, payload.clone()).await.unwrap(); assert!(r.payload.bytes.len()==16); }
         vs[3].push(t.elapsed().as_nanos() as u64);
+        }
+        if on(4) {
         let t = Instant::now();
         { let mut s = Store::new(&e, ()); let _inst = pre.instantiate(&mut s).unwrap(); }
         vs[4].push(t.elapsed().as_nanos() as u64);
+        }
+        if on(5) {
         let t = Instant::now();
         { let s = Store::new(&e, ()); std::hint::black_box(&s); }
         vs[5].push(t.elapsed().as_nanos() as u64);
+        }
     }
     for (n, v) in ["bare sync", "bare async", "WasmFactory isolate", "native isolate", "bare instantiate only", "store only"].iter().zip(&mut vs) { stat(n, v); }
 }

@@ -37,7 +37,7 @@ impl Member {
         let mut free = claims.free;
         if claims.holders.contains(function) {
             free.cpu = scf_core::MilliCpu::new(free.cpu.milli().saturating_add(needs.cpu.milli()));
-            free.memory = free.memory + needs.memory;
+            free.memory += needs.memory;
         }
         (free, claims.version)
     }
@@ -65,7 +65,7 @@ impl Member {
         let mut claims = self.claims.lock().unwrap_or_else(PoisonError::into_inner);
         if claims.holders.remove(&function.name) {
             claims.free.cpu = scf_core::MilliCpu::new(claims.free.cpu.milli() + needs.cpu.milli());
-            claims.free.memory = claims.free.memory + needs.memory;
+            claims.free.memory += needs.memory;
             claims.version += 1;
         }
     }

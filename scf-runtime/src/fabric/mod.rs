@@ -55,7 +55,6 @@ pub(crate) struct Inner {
 
 impl Fabric {
     /// Starts to assemble a fabric.
-    #[must_use]
     pub fn builder() -> FabricBuilder {
         FabricBuilder::default()
     }

@@ -1,13 +1,12 @@
 //! Changes as they are applied to redb's tables.
 
-use bytes::Bytes;
-use redb::{ReadableTable as _, Table, WriteTransaction};
+use redb::{Table, WriteTransaction};
 use scf_core::{Batch, Commit, Durability, Fence, InvocationId, NodeId, Scope, Snapshot, StateError, Timestamp};
 
 use super::{
     error::EngineError,
     lease::Leases,
-    table::{ENTRIES, HEADS, ORDER, RESULTS, Stored, behind, scope_key, stored},
+    table::{ENTRY, HEAD, Keys, ORDER, RESULT, STATE, Stored, decode_invocation, encode_entry, result, stored},
 };
 use crate::change::changes;
 
@@ -41,46 +40,35 @@ pub(super) enum Done {
 /// A request's answer inside a transaction: the outer error ends the transaction, the inner one is the answer.
 pub(super) type Answer = Result<Done, StateError>;
 
-/// The tables of one write transaction.
-pub(super) struct Tables<'t> {
-    heads: Table<'t, &'static str, &'static [u8]>,
-    entries: Table<'t, (&'static str, &'static str), (u64, &'static [u8])>,
-    results: Table<'t, (&'static str, u128), (u64, &'static [u8])>,
-    order: Table<'t, (&'static str, u64), u128>,
+/// The state's table in one write transaction.
+pub(super) struct Changes<'t> {
+    table: Table<'t, &'static [u8], &'static [u8]>,
     leases: &'t Leases,
     results_per_scope: u64,
     /// Whether anything was written.
     pub(super) changed: bool,
 }
 
-impl<'t> Tables<'t> {
+impl<'t> Changes<'t> {
     pub(super) fn open(
         txn: &'t WriteTransaction,
         leases: &'t Leases,
         results_per_scope: u64,
     ) -> Result<Self, EngineError> {
-        Ok(Self {
-            heads: txn.open_table(HEADS)?,
-            entries: txn.open_table(ENTRIES)?,
-            results: txn.open_table(RESULTS)?,
-            order: txn.open_table(ORDER)?,
-            leases,
-            results_per_scope,
-            changed: false,
-        })
+        Ok(Self { table: txn.open_table(STATE)?, leases, results_per_scope, changed: false })
     }
 
     /// Applies `request` or finds why not. Everything is checked before anything is written.
     pub(super) fn apply(&mut self, request: &Request) -> Result<Answer, EngineError> {
-        let scope = scope_key(request.scope());
-        let mut stored = stored(&self.heads, &scope)?;
+        let mut keys = Keys::of(request.scope());
+        let mut stored = stored(&self.table, &mut keys)?;
         match request {
-            Request::Commit(batch) => self.commit(&scope, stored, batch),
-            Request::Acquire { scope: of, node, lease, now } => {
-                let remaining = self.leases.remaining(of, stored.head.owner.as_ref(), *now);
-                match stored.head.acquire(of, node, *lease, remaining) {
+            Request::Commit(batch) => self.commit(&mut keys, stored, batch),
+            Request::Acquire { scope, node, lease, now } => {
+                let remaining = self.leases.remaining(scope, stored.head.owner.as_ref(), *now);
+                match stored.head.acquire(scope, node, *lease, remaining) {
                     Ok(fence) => {
-                        self.write_head(&scope, &stored)?;
+                        self.write_head(&mut keys, &stored)?;
                         Ok(Ok(Done::Acquired(fence)))
                     }
                     Err(refused) => Ok(Err(refused)),
@@ -89,83 +77,84 @@ impl<'t> Tables<'t> {
             Request::Release { fence, .. } => {
                 if stored.head.is_owned_under(*fence) {
                     stored.head.owner = None;
-                    self.write_head(&scope, &stored)?;
+                    self.write_head(&mut keys, &stored)?;
                 }
                 Ok(Ok(Done::Released))
             }
-            Request::Import { scope: of, fence, snapshot } => match stored.head.admit_owner(of, *fence) {
-                Ok(()) => self.import(&scope, stored, snapshot).map(Ok),
+            Request::Import { scope, fence, snapshot } => match stored.head.admit_owner(scope, *fence) {
+                Ok(()) => self.import(&mut keys, stored, snapshot).map(Ok),
                 Err(refused) => Ok(Err(refused)),
             },
         }
     }
 
-    fn commit(&mut self, scope: &str, mut stored: Stored, batch: &Batch) -> Result<Answer, EngineError> {
+    fn commit(&mut self, keys: &mut Keys, mut stored: Stored, batch: &Batch) -> Result<Answer, EngineError> {
         if let Some((id, _)) = &batch.invocation
-            && let Some(kept) = self.results.get((scope, id.bits()))?
+            && let Some(result) = result(&self.table, keys, *id)?
         {
-            let result = Bytes::copy_from_slice(kept.value().1);
             return Ok(Ok(Done::Committed(Commit::Duplicate { result })));
         }
-        let changes =
-            match stored.head.admit(&batch.scope, batch.fence, batch.expect).and_then(|()| changes(&batch.ops)) {
-                Ok(changes) => changes,
-                Err(refused) => return Ok(Err(refused)),
-            };
+        let admitted = stored.head.admit(&batch.scope, batch.fence, batch.expect);
+        let changes = match admitted.and_then(|()| changes(&batch.ops)) {
+            Ok(changes) => changes,
+            Err(refused) => return Ok(Err(refused)),
+        };
         let version = stored.head.version.next();
         stored.head.version = version;
         for (key, value) in changes {
+            let key = keys.key(ENTRY, key.as_bytes());
             match value {
-                Some(value) => drop(self.entries.insert((scope, key), (version.get(), &value[..]))?),
-                None => drop(self.entries.remove((scope, key))?),
+                Some(value) => drop(self.table.insert(key, &encode_entry(version, value)[..])?),
+                None => drop(self.table.remove(key)?),
             }
         }
         if let Some((id, result)) = &batch.invocation {
-            self.keep_result(scope, &mut stored, *id, result)?;
+            self.keep_result(keys, &mut stored, *id, result)?;
         }
-        self.write_head(scope, &stored)?;
+        self.write_head(keys, &stored)?;
         Ok(Ok(Done::Committed(Commit::Applied { version, durability: Durability::Durable })))
     }
 
-    fn import(&mut self, scope: &str, mut stored: Stored, snapshot: &Snapshot) -> Result<Done, EngineError> {
-        let behind = behind(scope);
-        self.entries.retain_in((scope, "")..(behind.as_str(), ""), |_, _| false)?;
-        self.results.retain_in((scope, 0)..(behind.as_str(), 0), |_, _| false)?;
-        self.order.retain_in((scope, 0)..(behind.as_str(), 0), |_, _| false)?;
+    fn import(&mut self, keys: &mut Keys, mut stored: Stored, snapshot: &Snapshot) -> Result<Done, EngineError> {
+        let (from, to) = keys.range(ORDER..=ENTRY);
+        self.table.retain_in(&from[..]..&to[..], |_, _| false)?;
         (stored.first_result, stored.next_result) = (0, 0);
         stored.head.version = snapshot.version;
         for (key, entry) in &snapshot.entries {
-            self.entries.insert((scope, key.as_str()), (entry.version.get(), &entry.value[..]))?;
+            let value = encode_entry(entry.version, &entry.value);
+            self.table.insert(keys.key(ENTRY, key.as_bytes()), &value[..])?;
         }
         for (id, result) in &snapshot.results {
-            self.keep_result(scope, &mut stored, *id, result)?;
+            self.keep_result(keys, &mut stored, *id, result)?;
         }
-        self.write_head(scope, &stored)?;
+        self.write_head(keys, &stored)?;
         Ok(Done::Imported)
     }
 
     fn keep_result(
         &mut self,
-        scope: &str,
+        keys: &mut Keys,
         stored: &mut Stored,
         id: InvocationId,
         result: &[u8],
     ) -> Result<(), EngineError> {
-        self.results.insert((scope, id.bits()), (stored.next_result, result))?;
-        self.order.insert((scope, stored.next_result), id.bits())?;
+        let invocation = id.bits().to_be_bytes();
+        self.table.insert(keys.key(RESULT, &invocation), result)?;
+        self.table.insert(keys.key(ORDER, &stored.next_result.to_be_bytes()), &invocation[..])?;
         stored.next_result += 1;
         while stored.next_result - stored.first_result > self.results_per_scope {
-            let oldest = self.order.remove((scope, stored.first_result))?.map(|id| id.value());
+            let oldest = self.table.remove(keys.key(ORDER, &stored.first_result.to_be_bytes()))?;
+            let oldest = oldest.map(|oldest| decode_invocation(oldest.value())).transpose()?;
             if let Some(oldest) = oldest {
-                self.results.remove((scope, oldest))?;
+                self.table.remove(keys.key(RESULT, &oldest.bits().to_be_bytes()))?;
             }
             stored.first_result += 1;
         }
         Ok(())
     }
 
-    fn write_head(&mut self, scope: &str, stored: &Stored) -> Result<(), EngineError> {
-        self.heads.insert(scope, &postcard::to_stdvec(stored)?[..])?;
+    fn write_head(&mut self, keys: &mut Keys, stored: &Stored) -> Result<(), EngineError> {
+        self.table.insert(keys.key(HEAD, &[]), &postcard::to_stdvec(stored)?[..])?;
         self.changed = true;
         Ok(())
     }

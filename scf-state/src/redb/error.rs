@@ -21,6 +21,8 @@ pub(super) enum EngineError {
     Redb(Box<redb::Error>),
     #[error("a record cannot be decoded")]
     Record(#[from] postcard::Error),
+    #[error("{0} is malformed")]
+    Malformed(&'static str),
     #[error("the store has format {found}, this program knows {known}")]
     Format { found: u32, known: u32 },
 }
@@ -43,7 +45,9 @@ pub(super) struct Failure<'a>(pub(super) &'a Scope, pub(super) EngineError);
 impl From<Failure<'_>> for StateError {
     fn from(Failure(scope, error): Failure<'_>) -> Self {
         match error {
-            EngineError::Record(error) => Self::Corrupt { scope: scope.clone(), what: error.to_string() },
+            EngineError::Record(_) | EngineError::Malformed(_) => {
+                Self::Corrupt { scope: scope.clone(), what: error.to_string() }
+            }
             EngineError::Redb(error) => match *error {
                 redb::Error::Corrupted(what) => Self::Corrupt { scope: scope.clone(), what },
                 other => Self::Unavailable { reason: other.to_string() },

@@ -157,7 +157,7 @@ impl StateBackend for RedbState {
     }
 
     async fn result_of(&self, scope: &Scope, invocation: InvocationId) -> Result<Option<Bytes>, StateError> {
-        self.read(scope, |db| table::result(db, scope, invocation))
+        self.read(scope, |db| table::result_of(db, scope, invocation))
     }
 
     async fn commit(&self, batch: Batch) -> Result<Commit, StateError> {

@@ -1,4 +1,16 @@
 //! What is stored where in redb, and how it is read.
+//!
+//! One table holds everything, ordered by scope: a commit touches neighbours, and so few pages. A key is
+//! the length of the scope's name (4 bytes, big endian), the name, a tag, and what the tag says:
+//!
+//! | tag | rest of the key | value |
+//! |---|---|---|
+//! | [`HEAD`] | nothing | [`Stored`], in postcard |
+//! | [`ORDER`] | place in the order (8 bytes, big endian) | invocation (16 bytes) |
+//! | [`RESULT`] | invocation (16 bytes, big endian) | result |
+//! | [`ENTRY`] | the user's key | version (8 bytes, little endian), value |
+
+use std::ops::RangeInclusive;
 
 use bytes::Bytes;
 use redb::{Database, ReadOnlyTable, ReadableDatabase as _, ReadableTable, TableDefinition, TableError};
@@ -11,15 +23,13 @@ use crate::head::HeadRecord;
 /// What this code writes; another number on the disk is refused.
 const FORMAT: u32 = 1;
 
-pub(super) const FORMATS: TableDefinition<'_, (), u32> = TableDefinition::new("scf.format");
-/// Scope to [`Stored`], in postcard.
-pub(super) const HEADS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("scf.heads");
-/// Scope and key to version and value.
-pub(super) const ENTRIES: TableDefinition<'_, (&str, &str), (u64, &[u8])> = TableDefinition::new("scf.entries");
-/// Scope and invocation to the result's place in the order and the result.
-pub(super) const RESULTS: TableDefinition<'_, (&str, u128), (u64, &[u8])> = TableDefinition::new("scf.results");
-/// Scope and place in the order to invocation.
-pub(super) const ORDER: TableDefinition<'_, (&str, u64), u128> = TableDefinition::new("scf.order");
+const FORMATS: TableDefinition<'_, (), u32> = TableDefinition::new("scf.format");
+pub(super) const STATE: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("scf.state");
+
+pub(super) const HEAD: u8 = 0;
+pub(super) const ORDER: u8 = 1;
+pub(super) const RESULT: u8 = 2;
+pub(super) const ENTRY: u8 = 3;
 
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Stored {
@@ -29,14 +39,42 @@ pub(super) struct Stored {
     pub(super) next_result: u64,
 }
 
-/// A scope as the first part of table keys. No function name has a NUL, so no two scopes fall together.
-pub(super) fn scope_key(scope: &Scope) -> String {
-    format!("{}\0{}", scope.function, scope.key)
+/// Builds the keys of one scope.
+pub(super) struct Keys {
+    bytes: Vec<u8>,
+    prefix: usize,
 }
 
-/// The least table key behind all that begin with `scope_key`.
-pub(super) fn behind(scope_key: &str) -> String {
-    format!("{scope_key}\0")
+impl Keys {
+    pub(super) fn of(scope: &Scope) -> Self {
+        let function = scope.function.as_str();
+        // No function name has a NUL, so no two scopes have the same name.
+        let len = function.len() + 1 + scope.key.len();
+        let mut bytes = Vec::with_capacity(len + 40);
+        bytes.extend(u32::try_from(len).unwrap_or(u32::MAX).to_be_bytes());
+        bytes.extend([function.as_bytes(), b"\0", scope.key.as_bytes()].concat());
+        let prefix = bytes.len();
+        Self { bytes, prefix }
+    }
+
+    /// The key of `rest` under `tag`.
+    pub(super) fn key(&mut self, tag: u8, rest: &[u8]) -> &[u8] {
+        self.bytes.truncate(self.prefix);
+        self.bytes.push(tag);
+        self.bytes.extend_from_slice(rest);
+        &self.bytes
+    }
+
+    /// All keys under `tags`.
+    pub(super) fn range(&self, tags: RangeInclusive<u8>) -> (Vec<u8>, Vec<u8>) {
+        let with = |tag: u8| [&self.bytes[..self.prefix], &[tag]].concat();
+        (with(*tags.start()), with(tags.end() + 1))
+    }
+
+    /// What follows the tag of a key of this scope.
+    fn rest<'k>(&self, key: &'k [u8]) -> &'k [u8] {
+        key.get(self.prefix + 1..).unwrap_or_default()
+    }
 }
 
 /// Makes the tables of a new database, and checks the format of another.
@@ -51,63 +89,80 @@ pub(super) fn prepare(db: &Database) -> Result<(), EngineError> {
         Some(found) => Err(EngineError::Format { found, known: FORMAT }),
         None => {
             let txn = db.begin_write()?;
-            txn.open_table(HEADS)?;
-            txn.open_table(ENTRIES)?;
-            txn.open_table(RESULTS)?;
-            txn.open_table(ORDER)?;
+            txn.open_table(STATE)?;
             txn.open_table(FORMATS)?.insert((), FORMAT)?;
             Ok(txn.commit()?)
         }
     }
 }
 
+fn table(db: &Database) -> Result<ReadOnlyTable<&'static [u8], &'static [u8]>, EngineError> {
+    Ok(db.begin_read()?.open_table(STATE)?)
+}
+
 pub(super) fn entry(db: &Database, scope: &Scope, key: &str) -> Result<Option<Entry>, EngineError> {
-    let table = db.begin_read()?.open_table(ENTRIES)?;
-    Ok(table.get((scope_key(scope).as_str(), key))?.map(|found| owned(found.value())))
+    table(db)?.get(Keys::of(scope).key(ENTRY, key.as_bytes()))?.map(|found| decode_entry(found.value())).transpose()
 }
 
 pub(super) fn head(db: &Database, scope: &Scope) -> Result<Stored, EngineError> {
-    let table: ReadOnlyTable<&str, &[u8]> = db.begin_read()?.open_table(HEADS)?;
-    stored(&table, &scope_key(scope))
+    stored(&table(db)?, &mut Keys::of(scope))
 }
 
 pub(super) fn stored(
-    table: &impl ReadableTable<&'static str, &'static [u8]>,
-    scope_key: &str,
+    table: &impl ReadableTable<&'static [u8], &'static [u8]>,
+    keys: &mut Keys,
 ) -> Result<Stored, EngineError> {
-    match table.get(scope_key)? {
+    match table.get(keys.key(HEAD, &[]))? {
         Some(found) => Ok(postcard::from_bytes(found.value())?),
         None => Ok(Stored::default()),
     }
 }
 
-pub(super) fn result(db: &Database, scope: &Scope, invocation: InvocationId) -> Result<Option<Bytes>, EngineError> {
-    let table = db.begin_read()?.open_table(RESULTS)?;
-    let found = table.get((scope_key(scope).as_str(), invocation.bits()))?;
-    Ok(found.map(|found| Bytes::copy_from_slice(found.value().1)))
+pub(super) fn result(
+    table: &impl ReadableTable<&'static [u8], &'static [u8]>,
+    keys: &mut Keys,
+    invocation: InvocationId,
+) -> Result<Option<Bytes>, EngineError> {
+    let found = table.get(keys.key(RESULT, &invocation.bits().to_be_bytes()))?;
+    Ok(found.map(|found| Bytes::copy_from_slice(found.value())))
+}
+
+pub(super) fn result_of(db: &Database, scope: &Scope, invocation: InvocationId) -> Result<Option<Bytes>, EngineError> {
+    result(&table(db)?, &mut Keys::of(scope), invocation)
 }
 
 /// Everything in a scope, of one read transaction.
 pub(super) fn snapshot(db: &Database, scope: &Scope) -> Result<Snapshot, EngineError> {
-    let txn = db.begin_read()?;
-    let (scope, behind) = (scope_key(scope), behind(&scope_key(scope)));
-    let stored = stored(&txn.open_table(HEADS)?, &scope)?;
+    let (table, mut keys) = (table(db)?, Keys::of(scope));
+    let version = stored(&table, &mut keys)?.head.version;
+    let (from, to) = keys.range(ENTRY..=ENTRY);
     let mut entries = Vec::new();
-    for found in txn.open_table(ENTRIES)?.range((scope.as_str(), "")..(behind.as_str(), ""))? {
+    for found in table.range(&from[..]..&to[..])? {
         let (key, value) = found?;
-        entries.push((key.value().1.to_owned(), owned(value.value())));
+        let key = std::str::from_utf8(keys.rest(key.value())).map_err(|_| EngineError::Malformed("a key"))?;
+        entries.push((key.to_owned(), decode_entry(value.value())?));
     }
-    let table = txn.open_table(RESULTS)?;
+    let (from, to) = keys.range(ORDER..=ORDER);
     let mut results = Vec::new();
-    for found in txn.open_table(ORDER)?.range((scope.as_str(), 0)..(behind.as_str(), 0))? {
-        let invocation = found?.1.value();
-        if let Some(result) = table.get((scope.as_str(), invocation))? {
-            results.push((InvocationId::new(invocation), Bytes::copy_from_slice(result.value().1)));
+    for found in table.range(&from[..]..&to[..])? {
+        let invocation = decode_invocation(found?.1.value())?;
+        if let Some(kept) = result(&table, &mut keys, invocation)? {
+            results.push((invocation, kept));
         }
     }
-    Ok(Snapshot { version: stored.head.version, entries, results })
+    Ok(Snapshot { version, entries, results })
 }
 
-fn owned((version, value): (u64, &[u8])) -> Entry {
-    Entry { value: Bytes::copy_from_slice(value), version: Version::new(version) }
+pub(super) fn encode_entry(version: Version, value: &[u8]) -> Vec<u8> {
+    [&version.get().to_le_bytes()[..], value].concat()
+}
+
+fn decode_entry(bytes: &[u8]) -> Result<Entry, EngineError> {
+    let (version, value) = bytes.split_first_chunk().ok_or(EngineError::Malformed("an entry"))?;
+    Ok(Entry { value: Bytes::copy_from_slice(value), version: Version::new(u64::from_le_bytes(*version)) })
+}
+
+pub(super) fn decode_invocation(bytes: &[u8]) -> Result<InvocationId, EngineError> {
+    let bits = bytes.try_into().map_err(|_| EngineError::Malformed("an invocation"))?;
+    Ok(InvocationId::new(u128::from_be_bytes(bits)))
 }

@@ -10,7 +10,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::{
     Shared,
-    apply::{Answer, Done, Request, Tables},
+    apply::{Answer, Changes, Done, Request},
     error::{EngineError, Failure},
 };
 
@@ -33,7 +33,15 @@ impl Writer {
         let (sender, mut receiver) = mpsc::channel(queue);
         let write = move || {
             let mut jobs: Vec<Job> = Vec::with_capacity(group);
-            while receiver.blocking_recv_many(&mut jobs, group) > 0 {
+            while let Some(job) = receiver.blocking_recv() {
+                jobs.push(job);
+                // Those who were acknowledged a moment ago are about to queue their next commit.
+                thread::yield_now();
+                while jobs.len() < group
+                    && let Ok(job) = receiver.try_recv()
+                {
+                    jobs.push(job);
+                }
                 write_group(&shared, &mut jobs);
             }
         };
@@ -107,18 +115,18 @@ fn transact(shared: &Shared, jobs: &[Job]) -> Result<Vec<Answer>, Broken> {
     let mut answers = Vec::with_capacity(jobs.len());
     let changed = {
         let results = shared.config.results_per_scope as u64;
-        let mut tables = Tables::open(&txn, &shared.leases, results).map_err(certain)?;
+        let mut changes = Changes::open(&txn, &shared.leases, results).map_err(certain)?;
         for job in jobs {
-            match tables.apply(&job.request) {
+            match changes.apply(&job.request) {
                 Ok(answer) => answers.push(answer),
                 // One scope's record, not the disk.
-                Err(error @ EngineError::Record(_)) => {
+                Err(error @ (EngineError::Record(_) | EngineError::Malformed(_))) => {
                     answers.push(Err(Failure(job.request.scope(), error).into()));
                 }
                 Err(error) => return Err(certain(error)),
             }
         }
-        tables.changed
+        changes.changed
     };
     let end = if changed { txn.commit().map_err(EngineError::from) } else { txn.abort().map_err(EngineError::from) };
     end.map_err(|error| Broken { error, uncertain: changed })?;
