@@ -35,12 +35,20 @@ impl Writer {
             let mut jobs: Vec<Job> = Vec::with_capacity(group);
             while let Some(job) = receiver.blocking_recv() {
                 jobs.push(job);
-                // Those who were acknowledged a moment ago are about to queue their next commit.
-                thread::yield_now();
-                while jobs.len() < group
-                    && let Ok(job) = receiver.try_recv()
-                {
-                    jobs.push(job);
+                // Those who were acknowledged a moment ago are about to queue their next commit. Without
+                // them two halves take turns, each with a sync of its own.
+                let mut quiet = 0;
+                while quiet < 16 && jobs.len() < group {
+                    match receiver.try_recv() {
+                        Ok(job) => {
+                            jobs.push(job);
+                            quiet = 0;
+                        }
+                        Err(_) => {
+                            quiet += 1;
+                            thread::yield_now();
+                        }
+                    }
                 }
                 write_group(&shared, &mut jobs);
             }
