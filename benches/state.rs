@@ -73,8 +73,8 @@ fn median(mut of: Vec<f64>) -> f64 {
     of[of.len() / 2]
 }
 
-fn scope(key: impl ToString) -> Result<Scope, Box<dyn Error>> {
-    Ok(Scope { function: FunctionName::new("bench")?, key: key.to_string() })
+fn scope(key: &str) -> Result<Scope, Box<dyn Error>> {
+    Ok(Scope { function: FunctionName::new("bench")?, key: key.to_owned() })
 }
 
 /// A session in the local phase, of a scope with `values`.
@@ -125,7 +125,7 @@ async fn group_commit(disk: &Arc<Counted>, state: &Arc<RedbState>, each: u64) ->
     let before = disk.1.load(Ordering::Relaxed);
     let tasks: Vec<_> = (0..TASKS)
         .map(|task| {
-            let (state, scope) = (Arc::clone(state), scope(task).expect("a valid name"));
+            let (state, scope) = (Arc::clone(state), scope(&task.to_string()).expect("a valid name"));
             tokio::spawn(async move {
                 for _ in 0..each {
                     state.commit(Batch::new(scope.clone()).put("k", vec![7; VALUE])).await?;

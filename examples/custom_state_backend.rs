@@ -17,14 +17,16 @@ use scf::core::{
 type Image = (Snapshot, u64, Option<(NodeId, u128)>);
 const RESULTS: usize = 64;
 
+type Scopes = HashMap<Scope, (Image, Timestamp)>;
+
 /// The file, and of each scope what the file says and when the owner's lease ends.
 #[derive(Debug)]
-struct LogState(Mutex<(File, HashMap<Scope, (Image, Timestamp)>)>);
+struct LogState(Mutex<(File, Scopes)>);
 
 impl LogState {
     fn open(path: &Path) -> io::Result<Self> {
         let file = File::options().read(true).append(true).create(true).open(path)?;
-        let mut scopes = HashMap::new();
+        let mut scopes = Scopes::new();
         for line in BufReader::new(&file).lines() {
             match serde_json::from_str(&line?) {
                 // Of several lines of a scope the last one stays. Leases are of the process that gave them.
@@ -136,9 +138,9 @@ impl StateBackend for LogState {
 
     async fn release(&self, s: &Scope, fence: Fence) -> Result<(), StateError> {
         self.change(s, |image, _| {
-            Ok(if admit(s, image, Some(fence)).is_ok() {
-                image.2 = None
-            })
+            let owned = admit(s, image, Some(fence)).is_ok();
+            image.2.take_if(|_| owned);
+            Ok(())
         })
     }
 

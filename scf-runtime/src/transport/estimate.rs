@@ -66,6 +66,8 @@ impl PathEstimator {
         now: Timestamp,
     ) {
         let bytes = large.0.saturating_sub(small.0).bytes().max(1) as f64;
+        // The small one waited behind other messages: the pair says nothing of the bandwidth.
+        let disturbed = large.1 <= small.1;
         let sending = (large.1.as_secs_f64() - small.1.as_secs_f64()).max(SHORTEST);
         let seconds_per_byte = sending / bytes;
         let latency = (small.1.as_secs_f64() - small.0.bytes() as f64 * seconds_per_byte).max(0.0);
@@ -73,6 +75,7 @@ impl PathEstimator {
             way.cut = false;
             way.estimate = Some(match way.estimate {
                 None => Estimate { latency, seconds_per_byte, measured: now },
+                Some(known) if disturbed => Estimate { measured: now, ..known },
                 Some(known) => Estimate {
                     latency: replace_or_average(known.latency, latency, NOISE),
                     seconds_per_byte: replace_or_average(known.seconds_per_byte, seconds_per_byte, NOISE / bytes),
@@ -80,6 +83,22 @@ impl PathEstimator {
                 },
             });
         });
+    }
+
+    /// Whether a probe says about what is known. One that does not may have waited behind other messages, and is
+    /// worth repeating; also when nothing is known yet, it does.
+    #[must_use]
+    pub fn agrees(&self, from: &NodeId, to: &NodeId, small: (ByteSize, Duration), large: (ByteSize, Duration)) -> bool {
+        let ways = self.ways();
+        let Some(known) = ways.get(from).and_then(|ways| ways.get(to)).and_then(|way| way.estimate) else {
+            return true;
+        };
+        let near = |(size, took): (ByteSize, Duration)| {
+            let expected = known.latency + size.bytes() as f64 * known.seconds_per_byte;
+            let took = took.as_secs_f64();
+            took <= expected * CHANGED + NOISE && took >= expected / CHANGED - NOISE
+        };
+        near(small) && near(large) && large.1 > small.1
     }
 
     /// A message of `size`, as on the wire, took `took` one way and arrived at `now`.
@@ -223,6 +242,18 @@ mod tests {
         assert_near(wire.path(), 5.0, 8.0);
         wire.transfer(5, 100, 600_000);
         assert_near(wire.path(), 5.0, 100.0);
+    }
+
+    #[test]
+    fn a_probe_whose_first_message_waited_is_no_new_bandwidth() {
+        let wire = Wire::new();
+        wire.probe(10, 20);
+        let [a, b] = &wire.ends;
+        let [small, large] = [Wire::time(90, 20, 64), Wire::time(10, 20, 2048)];
+        assert!(!wire.estimator.agrees(a, b, small, large));
+        wire.estimator.probed(a, b, small, large, Timestamp::default());
+        assert_near(wire.path(), 10.0, 20.0);
+        assert!(wire.estimator.agrees(a, b, Wire::time(10, 20, 64), large));
     }
 
     #[test]

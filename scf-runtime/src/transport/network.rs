@@ -210,6 +210,7 @@ mod tests {
         network.set(0, 1, LinkState::Cut, Timestamp::default()).unwrap();
         network.set(0, 1, shaped(5), Timestamp::default()).unwrap();
         assert!(!network.is_intact(&route));
-        assert!(network.is_intact(&network.route(0, 1).unwrap()));
+        let route = network.route(0, 1).unwrap();
+        assert!(network.is_intact(&route));
     }
 }

@@ -14,6 +14,9 @@ use super::{
     error::{EngineError, Failure},
 };
 
+/// How often in a row the writer looks in vain for a commit that it expects: some tens of microseconds.
+const LOOKS: u32 = 64;
+
 /// The thread that alone writes. Dropping it lets what is queued finish and joins the thread.
 #[derive(Debug)]
 pub(super) struct Writer {
@@ -33,24 +36,31 @@ impl Writer {
         let (sender, mut receiver) = mpsc::channel(queue);
         let write = move || {
             let mut jobs: Vec<Job> = Vec::with_capacity(group);
+            let mut expected = 1;
             while let Some(job) = receiver.blocking_recv() {
                 jobs.push(job);
-                // Those who were acknowledged a moment ago are about to queue their next commit. Without
-                // them two halves take turns, each with a sync of its own.
-                let mut quiet = 0;
-                while quiet < 16 && jobs.len() < group {
+                let mut looks = 0;
+                while jobs.len() < group && looks < LOOKS {
                     match receiver.try_recv() {
                         Ok(job) => {
                             jobs.push(job);
-                            quiet = 0;
+                            looks = 0;
                         }
+                        Err(_) if jobs.len() >= expected => break,
                         Err(_) => {
-                            quiet += 1;
+                            looks += 1;
                             thread::yield_now();
                         }
                     }
                 }
-                write_group(&shared, &mut jobs);
+                let answers = write_group(&shared, &mut jobs);
+                // Who is answered now is likely to commit again, beside those who wait. Without waiting for
+                // them two halves take turns, each with a sync of its own; one alone is never waited for.
+                expected = answers.len() + receiver.len();
+                for (caller, answer) in answers {
+                    // A caller that was cancelled does not hear what came of its request.
+                    drop(caller.send(answer));
+                }
             }
         };
         let thread = thread::Builder::new().name("scf-state".to_owned()).spawn(write)?;
@@ -79,33 +89,34 @@ impl Drop for Writer {
     }
 }
 
-fn write_group(shared: &Shared, jobs: &mut Vec<Job>) {
+type Answered = (oneshot::Sender<Answer>, Answer);
+
+fn write_group(shared: &Shared, jobs: &mut Vec<Job>) -> Vec<Answered> {
     if let Some(reason) = shared.failure.get() {
-        for job in jobs.drain(..) {
-            reply(job, Err(StateError::Unavailable { reason: reason.clone() }));
-        }
-        return;
+        let refuse = |job: Job| (job.answer, Err(StateError::Unavailable { reason: reason.clone() }));
+        return jobs.drain(..).map(refuse).collect();
     }
     match transact(shared, jobs) {
         Ok(answers) => {
-            for (job, answer) in jobs.drain(..).zip(answers) {
+            let answer = |(job, answer): (Job, Answer)| {
                 note_lease(shared, &job.request, &answer);
-                reply(job, answer);
-            }
+                (job.answer, answer)
+            };
+            jobs.drain(..).zip(answers).map(answer).collect()
         }
         Err(Broken { error, uncertain }) => {
             let reason = error.to_string();
             shared.fail(&reason);
-            for job in jobs.drain(..) {
-                let scope = job.request.scope().clone();
+            let refuse = |job: Job| {
                 // Of what redb was about to sync, nobody knows what is on the disk.
                 let error = if uncertain {
-                    StateError::Unknown { scope }
+                    StateError::Unknown { scope: job.request.scope().clone() }
                 } else {
                     StateError::Unavailable { reason: reason.clone() }
                 };
-                reply(job, Err(error));
-            }
+                (job.answer, Err(error))
+            };
+            jobs.drain(..).map(refuse).collect()
         }
     }
 }
@@ -149,9 +160,4 @@ fn note_lease(shared: &Shared, request: &Request, answer: &Answer) {
         (Request::Release { scope, fence }, Ok(_)) => shared.leases.end(scope, fence.nonce),
         _ => {}
     }
-}
-
-fn reply(job: Job, answer: Answer) {
-    // A caller that was cancelled does not hear what came of its request.
-    drop(job.answer.send(answer));
 }

@@ -1,0 +1,9 @@
+//! Isolates and transports as those who embed them use them.
+
+mod isolate;
+mod support;
+mod transport;
+#[cfg(feature = "wasm")]
+mod wasm;
+#[cfg(feature = "wasm")]
+mod wasm_cache;
