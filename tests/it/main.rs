@@ -1,11 +1,15 @@
 //! Stories that cross the crates.
 
+/// What is let in, what waits and what is ended.
+mod admission;
 /// Nodes that are cut off while a frame is on its way.
 mod partition;
 /// A photo from JPEG to label, split at every place.
 mod photo;
 /// Where functions run, and what refuses them.
 mod placement;
+/// State that two nodes work on.
+mod stateful;
 /// Input that no function can work with.
 mod wrong_input;
 

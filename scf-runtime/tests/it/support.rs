@@ -14,27 +14,27 @@ use scf_core::{
     Outcome, Path, Payload, Receipt, Reply, Tier, Timestamp,
 };
 
-pub fn name(text: &str) -> FunctionName {
+pub(crate) fn name(text: &str) -> FunctionName {
     FunctionName::new(text).unwrap()
 }
 
-pub fn node(text: &str) -> NodeId {
+pub(crate) fn node(text: &str) -> NodeId {
     NodeId::new(text).unwrap()
 }
 
 /// A host whose other functions give what they are given, and bill for it.
 #[derive(Debug)]
-pub struct Alone {
+pub(crate) struct Alone {
     node: Arc<Node>,
     paced: AtomicU64,
 }
 
 impl Alone {
-    pub fn new() -> Arc<Self> {
+    pub(crate) fn new() -> Arc<Self> {
         Arc::new(Self { node: Arc::new(Node::new(node("here"), Tier::Edge)), paced: AtomicU64::new(0) })
     }
 
-    pub fn paced(&self) -> Duration {
+    pub(crate) fn paced(&self) -> Duration {
         Duration::from_nanos(self.paced.load(Ordering::Relaxed))
     }
 }
@@ -72,12 +72,12 @@ impl Host for Alone {
     }
 }
 
-pub fn call(function: &Function, host: Arc<dyn Host>) -> Call {
+pub(crate) fn call(function: &Function, host: Arc<dyn Host>) -> Call {
     Call::new(InvocationId::new(1), function.name.clone(), Timestamp::from_nanos(u64::MAX), host)
 }
 
 /// Prepares the function and calls it once.
-pub async fn run(
+pub(crate) async fn run(
     factory: &dyn IsolateFactory,
     function: &Function,
     input: impl Into<Payload>,

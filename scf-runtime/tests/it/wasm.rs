@@ -9,14 +9,14 @@ use scf_runtime::WasmFactory;
 use crate::support::{self, Alone, name, run};
 
 /// One of the example guests.
-pub fn guest(file: &str, export: &str) -> Function {
+pub(crate) fn guest(file: &str, export: &str) -> Function {
     let components = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/guests/components");
     let bytes = std::fs::read(components.join(file).with_extension("wasm")).unwrap();
     Function::component(name(file), bytes, export)
 }
 
 /// A component written out.
-pub fn component(export: &str, text: &str) -> Function {
+pub(crate) fn component(export: &str, text: &str) -> Function {
     Function::component(name(export), wat::parse_str(text).unwrap(), export)
 }
 
@@ -42,7 +42,7 @@ fn fallible(memory: &str, fields: &str, body: &str) -> Function {
     )
 }
 
-pub fn factory() -> WasmFactory {
+pub(crate) fn factory() -> WasmFactory {
     WasmFactory::builder().instances(16).build().unwrap()
 }
 
@@ -219,13 +219,13 @@ async fn an_export_of_another_type_is_refused_with_that_type() {
     let other = component(
         "f",
         r#"(component
-          (core module $m (func (export "run") (param i32) (result i32) (i32.const 0)))
+          (core module $m (func (export "run") (param i32 i32) (result i32) (i32.const 0)))
           (core instance $i (instantiate $m))
-          (func (export "f") (param "x" u32) (result (result (error u8)))
+          (func (export "f") (param "x" (tuple u32 bool)) (result char)
             (canon lift (core func $i "run"))))"#,
     );
     let PrepareError::Export { problem, .. } = refused(&other).await else { panic!("it is no function") };
-    assert!(problem.starts_with("is func(u32) -> result<_, u8>, where a function is func(list<u8>)"), "{problem}");
+    assert!(problem.starts_with("is func(tuple<u32, bool>) -> char, where a function is func(list<u8>)"), "{problem}");
 }
 
 #[tokio::test]
