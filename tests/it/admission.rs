@@ -2,7 +2,7 @@ use std::{sync::Arc, time::Duration};
 
 use scf::{
     core::{Function, Invocation, InvokeError, LimitKind, Limits, Name, Payload},
-    runtime::{Fabric, NativeFactory},
+    runtime::{Fabric, FabricBuilder, NativeFactory},
     sched::FixedConcurrency,
 };
 use tokio::sync::Semaphore;
@@ -10,7 +10,7 @@ use tokio::sync::Semaphore;
 use crate::support::{component, function};
 
 /// A fabric with the function `gate`, whose calls wait until they are let through.
-fn gated(limits: Limits) -> (Fabric, Function, Arc<Semaphore>) {
+async fn gated(limits: Limits, with: impl FnOnce(FabricBuilder) -> FabricBuilder) -> (Fabric, Arc<Semaphore>) {
     let gate = Arc::new(Semaphore::new(0));
     let held = gate.clone();
     let native = NativeFactory::new().with("gate", move |_, input| {
@@ -20,14 +20,16 @@ fn gated(limits: Limits) -> (Fabric, Function, Arc<Semaphore>) {
             Ok(input)
         })
     });
-    let fabric = scf::fabric().unwrap().isolates(Arc::new(native.unwrap())).build().unwrap();
-    (fabric, Function::native(function("gate"), Name::new("gate").unwrap()).limits(limits), gate)
+    let fabric = with(scf::fabric().unwrap().isolates(Arc::new(native.unwrap()))).build().unwrap();
+    let function = Function::native(function("gate"), Name::new("gate").unwrap());
+    fabric.deploy(function.limits(limits)).await.unwrap();
+    (fabric, gate)
 }
 
 #[tokio::test]
 async fn calls_beyond_slot_and_queue_are_refused_at_once_and_the_others_served() {
-    let (fabric, gate, open) = gated(Limits { concurrency: 1, queue: 1, ..Limits::default() });
-    fabric.deploy(gate).await.unwrap();
+    let limits = Limits { concurrency: 1, queue: 1, ..Limits::default() };
+    let (fabric, open) = gated(limits, |builder| builder).await;
     let name = function("gate");
     let admitted: Vec<_> = (0..2)
         .map(|_| {
@@ -49,8 +51,7 @@ async fn calls_beyond_slot_and_queue_are_refused_at_once_and_the_others_served()
 
 #[tokio::test]
 async fn a_call_ends_with_its_patience_and_its_slot_is_free_again() {
-    let (fabric, gate, open) = gated(Limits { concurrency: 1, ..Limits::default() });
-    fabric.deploy(gate).await.unwrap();
+    let (fabric, open) = gated(Limits { concurrency: 1, ..Limits::default() }, |builder| builder).await;
     let call = Invocation::new(fabric.new_id(), function("gate"), "x").patience(Duration::from_millis(20));
     let error = fabric.invoke(call).await.unwrap_err();
     assert_eq!(error, InvokeError::Limit { function: function("gate"), limit: LimitKind::Wall });
@@ -86,19 +87,8 @@ async fn a_guest_that_spins_is_ended_and_its_neighbour_is_not() {
 
 #[tokio::test]
 async fn an_autoscaler_holds_the_calls_that_run_at_once_below_the_functions_limit() {
-    let gate = Arc::new(Semaphore::new(0));
-    let held = gate.clone();
-    let native = NativeFactory::new().with("gate", move |_, input| {
-        let gate = held.clone();
-        Box::pin(async move {
-            gate.acquire().await.expect("the gate is never closed").forget();
-            Ok(input)
-        })
-    });
-    let builder = scf::fabric().unwrap().isolates(Arc::new(native.unwrap()));
-    let fabric = builder.autoscaler(|_| Box::new(FixedConcurrency::new(2))).build().unwrap();
     let limits = Limits { concurrency: 8, queue: 1, ..Limits::default() };
-    fabric.deploy(Function::native(function("gate"), Name::new("gate").unwrap()).limits(limits)).await.unwrap();
+    let (fabric, gate) = gated(limits, |builder| builder.autoscaler(|_| Box::new(FixedConcurrency::new(2)))).await;
     let name = function("gate");
     let calls: Vec<_> = (0..5)
         .map(|_| {

@@ -11,6 +11,7 @@ use std::{
 };
 
 use async_trait::async_trait;
+use futures::stream::{FuturesUnordered, StreamExt};
 use scf_core::{
     Bandwidth, Bytes, Clock, Envelope, Handler, Link, ManualClock, NodeId, Subject, Transport, TransportError,
 };
@@ -107,11 +108,12 @@ impl World {
     /// Moves time on in steps of 0.1 ms until `future` is done; returns what it gave and how long it took.
     async fn pass<T>(&self, future: impl Future<Output = T>) -> (T, Duration) {
         let start = self.now();
-        let mut future = pin!(future);
+        // Polls the future only when it was woken, however often this loop goes round.
+        let mut future: FuturesUnordered<_> = [future].into_iter().collect();
         loop {
             tokio::select! {
                 biased;
-                output = &mut future => return (output, self.now() - start),
+                Some(output) = future.next() => return (output, self.now() - start),
                 () = settle() => self.clock.advance(Duration::from_micros(100)),
             }
         }
