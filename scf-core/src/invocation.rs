@@ -91,8 +91,6 @@ pub struct Receipt {
     pub function: FunctionName,
     /// Where it ran.
     pub node: NodeId,
-    /// Whether code was prepared for this call.
-    pub cold: bool,
     /// From acceptance on that node to the start of the isolate.
     pub queued: Duration,
     /// From acceptance on that node to the reply.
@@ -119,7 +117,6 @@ impl Receipt {
         Self {
             function,
             node,
-            cold: false,
             queued: Duration::ZERO,
             wall: Duration::ZERO,
             usage: Usage { cpu: Duration::ZERO, memory: ByteSize::ZERO },

@@ -10,7 +10,7 @@ use crate::{Activation, BoxError, ByteSize, DType, ModelName, TensorSpec};
 /// A coarse block of a network: a stage that is worth a function call, not a single operator.
 ///
 /// A vendor implements it for an accelerator of its own; [`Activation`] keeps the tensor there between
-/// consecutive blocks. Implementations pass [`conformance::model`](crate::conformance).
+/// consecutive blocks. Implementations pass `conformance::model` (feature `conformance`).
 pub trait ModelBlock: Debug + Send + Sync + 'static {
     /// Its name, unique in the model and short: `stem`, `mbconv3`, `head`.
     fn name(&self) -> &str;

@@ -235,7 +235,7 @@ pub struct Caps {
 /// Stores the state of stateful functions.
 ///
 /// Used as `Arc<dyn StateBackend>` by the phases of a function and by nodes that serve state to others.
-/// Implementations are linearizable per scope and pass [`conformance::state`](crate::conformance).
+/// Implementations are linearizable per scope and pass `conformance::state` (feature `conformance`).
 ///
 /// # Contract
 /// - `commit` applies everything or nothing, including the invocation's result.
