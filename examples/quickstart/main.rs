@@ -101,9 +101,10 @@ fn options() -> Result<(Slowdowns, PathBuf), Box<dyn Error>> {
     let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {
         let value = words.next().ok_or_else(|| format!("{word} needs a value"))?;
+        let number = || value.parse().map_err(|_| format!("{word} takes a number, not {value:?}"));
         match word.as_str() {
-            "--camera" => slow.camera = value.parse()?,
-            "--gateway" => slow.gateway = value.parse()?,
+            "--camera" => slow.camera = number()?,
+            "--gateway" => slow.gateway = number()?,
             "--out" => out = value.into(),
             _ => return Err(format!("unknown option {word}; see the first lines of this example").into()),
         }

@@ -47,7 +47,8 @@ pub(crate) fn tables(
     }
     writeln!(out, "\ntally's state was")?;
     for (from, to, phase) in phases(frames) {
-        writeln!(out, "  {phase:<8} frames {from:>2} to {to:>2}")?;
+        let place = if phase == "remote" { "on cloud" } else { "on camera" };
+        writeln!(out, "  {phase:<8} {place:<9} frames {from:>2} to {to:>2}")?;
     }
     writeln!(out, "\nbilled       calls  failed        CPU       input      output   between nodes")?;
     for (function, bill) in bills {

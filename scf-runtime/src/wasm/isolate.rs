@@ -16,8 +16,6 @@ use wasmtime_wasi::{WasiCtxView, WasiView};
 use super::{engine::Machine, limits::Ledger, signature::Signature, wasi::Wasi};
 use crate::{cpu::CpuMeter, escape::escape};
 
-/// Ticks before a guest is first interrupted: a call shorter than a tick mostly never is.
-const FIRST: u64 = 2;
 /// When the pool may have room again: about the time of a call.
 const RETRY: Duration = Duration::from_millis(10);
 
@@ -57,9 +55,9 @@ struct WasmIsolate(Arc<Program>);
 #[async_trait]
 impl Isolate for WasmIsolate {
     async fn invoke(&mut self, call: &Call, input: Payload) -> Result<Reply, InvokeError> {
-        let program = &*self.0;
+        let program = &self.0;
         let meter = Arc::new(CpuMeter::default());
-        let mut store = program.store(Arc::clone(&meter));
+        let mut store = self.0.store(Arc::clone(&meter));
         let work = program.run(&mut store, &input.bytes);
         let output = meter.run(program.machine.ticker.during(work)).await;
         let output = output.map_err(|error| program.explain(&error, store.data(), call));
@@ -85,17 +83,17 @@ impl Isolate for WasmIsolate {
 type Output = Result<Vec<u8>, String>;
 
 impl Program {
-    fn store(&self, meter: Arc<CpuMeter>) -> Store<Guest> {
+    fn store(self: &Arc<Self>, meter: Arc<CpuMeter>) -> Store<Guest> {
         let guest = Guest {
             ledger: Ledger::new(self.limits.memory, self.machine.memory),
             meter,
-            cpu: self.limits.cpu,
+            program: Arc::clone(self),
             is_over_cpu: false,
             wasi: self.imports_wasi.then(|| Box::new(Wasi::new(&self.function))),
         };
         let mut store = Store::new(&self.machine.engine, guest);
         store.limiter(|guest| &mut guest.ledger);
-        store.set_epoch_deadline(FIRST);
+        store.set_epoch_deadline(1);
         store.epoch_deadline_callback(interrupt);
         // What the guest passes to the host in one go is in its memory.
         store.set_hostcall_fuel(usize::try_from(self.limits.memory.bytes()).unwrap_or(usize::MAX));
@@ -146,8 +144,7 @@ impl Program {
 pub(super) struct Guest {
     ledger: Ledger,
     meter: Arc<CpuMeter>,
-    /// CPU time that it may use.
-    cpu: Duration,
+    program: Arc<Program>,
     is_over_cpu: bool,
     /// There if the component imports it.
     wasi: Option<Box<Wasi>>,
@@ -156,7 +153,8 @@ pub(super) struct Guest {
 /// Called when a guest has run for a tick: ends it if it used what it may use, else lets others run.
 fn interrupt(mut store: StoreContextMut<'_, Guest>) -> wasmtime::Result<UpdateDeadline> {
     let guest = store.data_mut();
-    guest.is_over_cpu = guest.meter.running() >= guest.cpu;
+    guest.program.machine.ticker.interrupted();
+    guest.is_over_cpu = guest.meter.running() >= guest.program.limits.cpu;
     Ok(if guest.is_over_cpu {
         UpdateDeadline::Interrupt
     } else {

@@ -7,7 +7,8 @@
 //!
 //! Components may import WASI 0.2 (cli, clocks, filesystem, io, random) and nothing else. They are given no
 //! arguments, no environment, no input, no files and no network; what they print is logged at level `debug`.
-//! Memory, tables and CPU time are limited per call; a call yields to others every millisecond.
+//! Memory, tables and CPU time are limited per call; a call that takes long yields to others, first after at
+//! most 4 ms, then every millisecond, and is ended when it has used up its CPU time.
 
 mod cache;
 mod engine;

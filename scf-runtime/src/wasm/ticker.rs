@@ -6,7 +6,7 @@ use std::{
     pin::pin,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
+        atomic::{AtomicBool, AtomicUsize, Ordering::{Relaxed, SeqCst}},
     },
     thread::{self, JoinHandle},
     time::Duration,
@@ -14,13 +14,18 @@ use std::{
 
 use wasmtime::EngineWeak;
 
-/// Time between two ticks. A guest is interrupted at the second one that it sees.
-pub(super) const TICK: Duration = Duration::from_millis(1);
+/// Time between two ticks while guests run long.
+const TICK: Duration = Duration::from_millis(1);
+/// Time between two ticks while they do not: every tick interrupts the call that runs on its core, so that
+/// one call in four hundred of 10 µs each is late, not one in a hundred.
+const SLOW: Duration = Duration::from_millis(4);
+/// Ticks for which guests are taken to run long after one did.
+const LONG: u32 = 50;
 /// Ticks without any guest after which the thread sleeps: long enough that a stream of calls does not wake
 /// it once for each of them, which would take longer than the call.
-const LINGER: u32 = 100;
+const LINGER: u32 = 25;
 
-/// Increments the engine's epoch every millisecond while guests run.
+/// Increments the engine's epoch every 4 ms while guests run, every millisecond once one was interrupted.
 ///
 /// A thread of its own, since guests that never return may hold every thread of the executor; parked while
 /// nothing runs, stopped when the ticker is dropped.
@@ -35,6 +40,8 @@ pub(super) struct Ticker {
 struct Shared {
     /// Guests being polled.
     running: AtomicUsize,
+    /// A guest was interrupted since the last tick.
+    is_long: AtomicBool,
     parked: AtomicBool,
     stopped: AtomicBool,
 }
@@ -44,6 +51,7 @@ impl Ticker {
     pub(super) fn start(engine: EngineWeak) -> io::Result<Self> {
         let shared = Arc::new(Shared {
             running: AtomicUsize::new(0),
+            is_long: AtomicBool::new(false),
             parked: AtomicBool::new(false),
             stopped: AtomicBool::new(false),
         });
@@ -64,6 +72,11 @@ impl Ticker {
             polled
         })
         .await
+    }
+
+    /// A guest was interrupted: it runs longer than a tick.
+    pub(super) fn interrupted(&self) {
+        self.shared.is_long.store(true, Relaxed);
     }
 
     fn enter(&self) -> Running<'_> {
@@ -92,7 +105,7 @@ impl Drop for Running<'_> {
 
 impl Shared {
     fn run(&self, engine: &EngineWeak) {
-        let mut idle = 0;
+        let (mut idle, mut long) = (0, 0);
         while !self.stopped.load(SeqCst) {
             if self.running.load(SeqCst) > 0 {
                 idle = 0;
@@ -100,7 +113,7 @@ impl Shared {
                 idle += 1;
             }
             if idle <= LINGER {
-                thread::park_timeout(TICK);
+                thread::park_timeout(if long > 0 { TICK } else { SLOW });
             } else {
                 self.parked.store(true, SeqCst);
                 if self.running.load(SeqCst) == 0 && !self.stopped.load(SeqCst) {
@@ -109,6 +122,7 @@ impl Shared {
                 self.parked.store(false, SeqCst);
                 idle = 0;
             }
+            long = if self.is_long.swap(false, Relaxed) { LONG } else { long.saturating_sub(1) };
             let Some(engine) = engine.upgrade() else { return };
             engine.increment_epoch();
         }
