@@ -40,9 +40,7 @@ impl Demo {
     /// static split; answers its name.
     pub(crate) async fn prepare(&self, photos: &[Photo]) -> Result<String, Box<dyn Error>> {
         self.deploy().await?;
-        while [&self.gateway, &self.cloud].iter().any(|node| self.fabric.path(&self.camera, node).is_none()) {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        self.fabric.ready().await;
         let tensor = self.decode(&photos[0]).await?;
         for node in [&self.camera, &self.gateway, &self.cloud] {
             for _ in 0..WARM_UP {

@@ -5,7 +5,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::{Accelerator, ByteSize, FunctionName, MediaType, MilliCpu, ModelName, Name, Node, NodeId, Resources, Tier, Zone};
+use crate::{
+    Accelerator, ByteSize, FunctionName, MediaType, MilliCpu, ModelName, Name, Node, NodeId, Resources, Tier, Zone,
+};
 
 /// What runs when a function is called. An [`IsolateFactory`](crate::IsolateFactory) accepts a kind of it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -12,7 +12,7 @@ use crate::support::{function, link, node, tally};
 const SEEN: &str = r#"{"top5":[{"class":1,"name":"goldfish","probability":0.5}]}"#;
 
 /// Two nodes that share a home for state and take every scope they work on.
-async fn two_nodes() -> (Fabric, Arc<InProcess>) {
+async fn two_nodes() -> Fabric {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let network = InProcess::builder().link(node("a"), node("b"), link(1)).build(clock.clone()).unwrap();
     let network = Arc::new(network);
@@ -32,10 +32,8 @@ async fn two_nodes() -> (Fabric, Arc<InProcess>) {
     let fabric = builder.build().unwrap();
     let tally = Function::native(function("tally"), Name::new("tally").unwrap()).stateful();
     fabric.deploy(tally.takes(MediaType::JSON).gives(MediaType::JSON)).await.unwrap();
-    for name in ["a", "b"] {
-        scf::core::Transport::probe(&*network, &node(name)).await;
-    }
-    (fabric, network)
+    fabric.ready().await;
+    fabric
 }
 
 fn count(id: u128) -> Invocation {
@@ -45,7 +43,7 @@ fn count(id: u128) -> Invocation {
 
 #[tokio::test]
 async fn calls_of_one_key_from_two_nodes_are_all_counted_once() {
-    let (fabric, _network) = two_nodes().await;
+    let fabric = two_nodes().await;
     let calls: Vec<_> = (0..40)
         .map(|id| {
             let fabric = fabric.clone();
@@ -65,7 +63,7 @@ async fn calls_of_one_key_from_two_nodes_are_all_counted_once() {
 
 #[tokio::test]
 async fn a_call_goes_to_the_node_that_owns_the_state() {
-    let (fabric, _network) = two_nodes().await;
+    let fabric = two_nodes().await;
     let here = |outcome: scf::core::Outcome| outcome.receipt.node.to_string();
     for id in 0..3 {
         assert_eq!(here(fabric.invoke_from(&node("a"), count(id)).await.unwrap()), "a");
@@ -76,7 +74,7 @@ async fn a_call_goes_to_the_node_that_owns_the_state() {
 
 #[tokio::test]
 async fn the_same_invocation_has_the_same_answer_and_one_effect() {
-    let (fabric, _network) = two_nodes().await;
+    let fabric = two_nodes().await;
     let first = fabric.invoke_from(&node("a"), count(7)).await.unwrap().payload;
     fabric.invoke_from(&node("a"), count(8)).await.unwrap();
     assert_eq!(fabric.invoke_from(&node("b"), count(7)).await.unwrap().payload, first);

@@ -102,7 +102,7 @@ impl Site {
         }
         let site = Self { fabric: builder.build().unwrap(), network, home, graph, _disk: disk };
         site.deploy().await;
-        site.measured().await;
+        site.fabric.ready().await;
         site
     }
 

@@ -14,6 +14,7 @@ use scf_core::{
     Autoscaler, Clock, Function, InvocationId, IsolateFactory, MilliCpu, Node, NodeId, Resources, Scheduler,
     StateStore, Subject, Tier, Transport,
 };
+use tokio::sync::watch;
 
 use super::{Fabric, Inner, Member, tick::Tick};
 use crate::{
@@ -135,6 +136,7 @@ impl FabricBuilder {
                 members: self.nodes.into_iter().zip(stores).enumerate().map(member).collect(),
                 positions,
                 epoch: AtomicU32::new(1),
+                probed: watch::Sender::new(0),
                 routes: RwLock::default(),
                 workflows: RwLock::default(),
                 seed: AtomicU64::new(self.seed.unwrap_or_else(random)),

@@ -17,6 +17,8 @@ use scf_core::{
     NodeStatus, Outcome, Path, Payload, Scheduler, StateError, Timestamp, Transport, Workflow, WorkflowError,
 };
 
+use tokio::sync::watch;
+
 pub use self::builder::FabricBuilder;
 use self::tick::Tick;
 pub(crate) use crate::member::Member;
@@ -46,6 +48,8 @@ pub(crate) struct Inner {
     pub(crate) positions: HashMap<NodeId, usize>,
     /// Counts the changes of the network that placements rest on.
     pub(crate) epoch: AtomicU32,
+    /// Members that have probed the ways to the others at least once.
+    probed: watch::Sender<usize>,
     routes: RwLock<HashMap<FunctionName, Arc<Route>>>,
     workflows: RwLock<HashMap<Name, Arc<Workflow>>>,
     seed: AtomicU64,
@@ -57,6 +61,16 @@ impl Fabric {
     /// Starts to assemble a fabric.
     pub fn builder() -> FabricBuilder {
         FabricBuilder::default()
+    }
+
+    /// Returns once every node has measured the ways to the others; until then a node counts as unreachable
+    /// for the others. At once with a single node.
+    pub async fn ready(&self) {
+        if self.inner.transport.is_some() {
+            let nodes = self.inner.members.len();
+            // The sender lives as long as this fabric.
+            let _ = self.inner.probed.subscribe().wait_for(|probed| *probed >= nodes).await;
+        }
     }
 
     /// Makes `function` ready on every node that its needs allow, in place of an earlier one of that name.

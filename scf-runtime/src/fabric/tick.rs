@@ -55,11 +55,15 @@ async fn maintain(fabric: Weak<Inner>, position: usize) {
 
 async fn probe(fabric: Weak<Inner>, position: usize) {
     let mut rested_on: HashMap<NodeId, Option<Path>> = HashMap::new();
+    let mut first = true;
     loop {
         let Some(inner) = fabric.upgrade() else { return };
         let Some(transport) = inner.transport.clone() else { return };
         let here = inner.members[position].node.id.clone();
         transport.probe(&here).await;
+        if std::mem::take(&mut first) {
+            inner.probed.send_modify(|probed| *probed += 1);
+        }
         let mut changed = false;
         for member in inner.members.iter().filter(|member| member.node.id != here) {
             let now = transport.path(&here, &member.node.id);

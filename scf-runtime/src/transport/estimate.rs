@@ -85,13 +85,13 @@ impl PathEstimator {
         });
     }
 
-    /// Whether a probe says about what is known. One that does not may have waited behind other messages, and is
-    /// worth repeating; also when nothing is known yet, it does.
+    /// Whether a probe says about what is known. One that does not may have waited behind other messages or for a
+    /// busy machine, and is worth repeating; so is the first one, which the averages begin with.
     #[must_use]
     pub fn agrees(&self, from: &NodeId, to: &NodeId, small: (ByteSize, Duration), large: (ByteSize, Duration)) -> bool {
         let ways = self.ways();
         let Some(known) = ways.get(from).and_then(|ways| ways.get(to)).and_then(|way| way.estimate) else {
-            return true;
+            return false;
         };
         let near = |(size, took): (ByteSize, Duration)| {
             let expected = known.latency + size.bytes() as f64 * known.seconds_per_byte;

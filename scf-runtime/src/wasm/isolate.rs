@@ -13,7 +13,7 @@ use wasmtime::{
 };
 use wasmtime_wasi::{WasiCtxView, WasiView};
 
-use super::{engine::Machine, limits::Ledger, signature::Signature, wasi::Wasi};
+use super::{engine::Machine, limits::Ledger, signature::Signature, ticker::TICK, wasi::Wasi};
 use crate::{cpu::CpuMeter, escape::escape};
 
 /// When the pool may have room again: about the time of a call.
@@ -150,14 +150,17 @@ pub(super) struct Guest {
     wasi: Option<Box<Wasi>>,
 }
 
-/// Called when a guest has run for a tick: ends it if it used what it may use, else lets others run.
+/// Called when a guest sees a tick: ends it if it used what it may use, lets others run if it used a tick.
 fn interrupt(mut store: StoreContextMut<'_, Guest>) -> wasmtime::Result<UpdateDeadline> {
     let guest = store.data_mut();
-    guest.program.machine.ticker.interrupted();
-    guest.is_over_cpu = guest.meter.running() >= guest.program.limits.cpu;
+    let used = guest.meter.running();
+    guest.is_over_cpu = used >= guest.program.limits.cpu;
     Ok(if guest.is_over_cpu {
         UpdateDeadline::Interrupt
+    } else if used < TICK {
+        UpdateDeadline::Continue(1)
     } else {
+        guest.program.machine.ticker.runs_long();
         // wasmtime's own yield wakes itself at once and so starves tasks that are only scheduled.
         UpdateDeadline::YieldCustom(1, Box::pin(task::yield_now()))
     })

@@ -6,7 +6,10 @@ use std::{
     pin::pin,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering::{Relaxed, SeqCst}},
+        atomic::{
+            AtomicBool, AtomicUsize,
+            Ordering::{Relaxed, SeqCst},
+        },
     },
     thread::{self, JoinHandle},
     time::Duration,
@@ -15,17 +18,18 @@ use std::{
 use wasmtime::EngineWeak;
 
 /// Time between two ticks while guests run long.
-const TICK: Duration = Duration::from_millis(1);
+pub(super) const TICK: Duration = Duration::from_millis(1);
 /// Time between two ticks while they do not: every tick interrupts the call that runs on its core, so that
 /// one call in four hundred of 10 µs each is late, not one in a hundred.
 const SLOW: Duration = Duration::from_millis(4);
-/// Ticks for which guests are taken to run long after one did.
+/// Ticks for which it stays with short ones after a guest ran long.
 const LONG: u32 = 50;
 /// Ticks without any guest after which the thread sleeps: long enough that a stream of calls does not wake
 /// it once for each of them, which would take longer than the call.
 const LINGER: u32 = 25;
 
-/// Increments the engine's epoch every 4 ms while guests run, every millisecond once one was interrupted.
+/// Increments the engine's epoch every 4 ms while guests run, every millisecond once one of them runs
+/// long.
 ///
 /// A thread of its own, since guests that never return may hold every thread of the executor; parked while
 /// nothing runs, stopped when the ticker is dropped.
@@ -40,7 +44,7 @@ pub(super) struct Ticker {
 struct Shared {
     /// Guests being polled.
     running: AtomicUsize,
-    /// A guest was interrupted since the last tick.
+    /// A guest ran long since the last tick.
     is_long: AtomicBool,
     parked: AtomicBool,
     stopped: AtomicBool,
@@ -74,8 +78,8 @@ impl Ticker {
         .await
     }
 
-    /// A guest was interrupted: it runs longer than a tick.
-    pub(super) fn interrupted(&self) {
+    /// A guest saw a tick after it had run for one.
+    pub(super) fn runs_long(&self) {
         self.shared.is_long.store(true, Relaxed);
     }
 

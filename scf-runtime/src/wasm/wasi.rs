@@ -187,6 +187,12 @@ impl AsyncWrite for Stream {
 
 #[cfg(test)]
 mod tests {
+    use tracing::{
+        Event, Metadata, Subscriber,
+        field::{Field, Visit},
+        span,
+    };
+
     use super::*;
 
     #[test]
@@ -196,5 +202,85 @@ mod tests {
         {
             assert!(!provides(import), "{import}");
         }
+    }
+
+    /// Keeps the stream and the line of every event.
+    #[derive(Clone, Default)]
+    struct Kept(Arc<Mutex<Vec<(String, String)>>>);
+
+    #[derive(Default)]
+    struct Fields {
+        stream: String,
+        line: String,
+    }
+
+    impl Visit for Fields {
+        fn record_str(&mut self, field: &Field, value: &str) {
+            match field.name() {
+                "stream" => self.stream = value.into(),
+                "line" => self.line = value.into(),
+                _ => {}
+            }
+        }
+
+        fn record_debug(&mut self, _: &Field, _: &dyn fmt::Debug) {}
+    }
+
+    impl Subscriber for Kept {
+        fn enabled(&self, _: &Metadata<'_>) -> bool {
+            true
+        }
+
+        fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
+            span::Id::from_u64(1)
+        }
+
+        fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
+
+        fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
+
+        fn event(&self, event: &Event<'_>) {
+            let mut fields = Fields::default();
+            event.record(&mut fields);
+            self.0.lock().unwrap().push((fields.stream, fields.line));
+        }
+
+        fn enter(&self, _: &span::Id) {}
+
+        fn exit(&self, _: &span::Id) {}
+    }
+
+    fn logged(print: impl FnOnce(&Log)) -> Vec<(String, String)> {
+        let kept = Kept::default();
+        tracing::subscriber::with_default(kept.clone(), || {
+            print(&Log::new(&FunctionName::new("f").unwrap()));
+        });
+        kept.0.lock().unwrap().clone()
+    }
+
+    #[test]
+    fn what_a_guest_prints_is_logged_by_line_and_escaped() {
+        let lines = logged(|log| {
+            log.write("stdout", b"one\ntw");
+            log.write("stdout", b"o\x1b[2J\n\n");
+            log.write("stderr", b"oh");
+            log.write("stdout", b"three");
+        });
+        let line = |stream: &str, line: &str| (stream.to_owned(), line.to_owned());
+        assert_eq!(
+            lines,
+            [line("stdout", "one"), line("stdout", "two\\u{1b}[2J"), line("stderr", "oh"), line("stdout", "three")]
+        );
+    }
+
+    #[test]
+    fn of_a_guest_that_prints_without_end_only_so_much_is_logged() {
+        let lines = logged(|log| {
+            for _ in 0..100 {
+                log.write("stdout", &[b'a'; WRITE]);
+            }
+        });
+        assert!(lines.iter().all(|(_, line)| line.len() <= LINE), "{lines:?}");
+        assert_eq!(lines.iter().map(|(_, line)| line.len()).sum::<usize>(), OUTPUT);
     }
 }

@@ -9,7 +9,7 @@ use scf_core::{
 };
 use scf_runtime::{NativeError, NativeFactory};
 
-use crate::support::{self, name};
+use crate::support::{self, Alone, name};
 
 fn native(entry: &str) -> Function {
     Function::native(name(entry), Name::new(entry).unwrap())
@@ -110,10 +110,14 @@ async fn a_stateless_function_that_asks_for_state_is_told_so() {
 }
 
 #[tokio::test]
-async fn a_native_function_that_never_ends_is_ended_by_the_cpu_limit() {
-    let limits = Limits { cpu: Duration::from_millis(5), ..Limits::default() };
-    let ended = support::run(&factory(), &native("spin").limits(limits), "").await.unwrap_err();
+async fn a_native_function_that_never_ends_is_ended_by_the_cpu_limit_and_accounted_for() {
+    let host = Alone::new();
+    let spin = native("spin").limits(Limits { cpu: Duration::from_millis(5), ..Limits::default() });
+    let prepared = factory().prepare(&spin).await.unwrap();
+    let call = support::call(&spin, Arc::<Alone>::clone(&host));
+    let ended = prepared.instantiate().await.unwrap().invoke(&call, Payload::default()).await.unwrap_err();
     assert_eq!(ended, InvokeError::Limit { function: name("spin"), limit: LimitKind::Cpu });
+    assert!(host.paced() >= Duration::from_millis(5), "{:?}", host.paced());
 }
 
 #[tokio::test]
