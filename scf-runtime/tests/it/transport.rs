@@ -369,6 +369,26 @@ async fn a_slow_link_is_measured_in_a_third_of_a_second_and_a_change_by_the_next
 }
 
 #[tokio::test]
+async fn a_probe_that_waits_behind_a_long_message_is_no_cut() {
+    let world = World::new(|fabric| fabric.link(node("a"), node("b"), link(10, 1)));
+    ["a", "b"].into_iter().for_each(|id| world.attach(id, Arc::new(Echo)));
+    let (a, b) = (node("a"), node("b"));
+    world.pass(world.transport.probe(&a)).await;
+    // Eight seconds of sending.
+    let long = world.transport.request(&a, &b, Subject::Invoke, message(1_000_000), PATIENCE);
+    let probe = world.transport.probe(&a);
+    let (mut long, mut probed) = (pin!(long), None);
+    let watch = async {
+        tokio::select! {
+            answer = &mut long => panic!("answered before the probe gave up: {answer:?}"),
+            () = probe => probed = world.transport.path(&a, &b),
+        }
+    };
+    world.pass(watch).await;
+    assert!(probed.is_some(), "the way was taken for cut");
+}
+
+#[tokio::test]
 async fn a_way_is_lost_with_the_first_failure_and_back_with_the_first_success() {
     let world = World::row();
     world.pass(world.transport.probe(&node("camera"))).await;
