@@ -11,7 +11,7 @@ use std::{
 use async_trait::async_trait;
 use scf_core::{
     ByteSize, Envelope, Function, Handler, Invocation, InvokeError, NodeId, Outcome, PlacementRequest, ScheduleError,
-    StateError, Subject, TransportError,
+    StateError, Subject, Timestamp, TransportError,
 };
 
 use crate::{
@@ -55,6 +55,12 @@ impl Route {
     }
 }
 
+/// A try that did not succeed.
+struct Failed {
+    to: usize,
+    error: InvokeError,
+}
+
 impl Inner {
     /// Brings `invocation`, made on member `from`, to a node and its outcome back.
     ///
@@ -72,47 +78,50 @@ impl Inner {
             };
             return self.carry(&route, from, to, invocation, patience).await;
         }
+        let deadline = self.clock.now() + patience;
         let to = match route.placed(from, self.epoch.load(Relaxed)) {
             Some(to) => to,
             None => self.decide(&route, from, &invocation, &[])?,
         };
         match self.carry(&route, from, to, invocation.clone(), patience).await {
-            Err(error) if error.is_retryable() => self.route_anew(&route, from, invocation, patience, error).await,
+            Err(error) if error.is_retryable() => {
+                self.route_anew(&route, from, invocation, deadline, Failed { to, error }).await
+            }
             result => result,
         }
     }
 
+    /// Tries the nodes that are left until one answers or the caller's patience is over.
     async fn route_anew(
         self: &Arc<Self>,
         route: &Route,
         from: usize,
         invocation: Invocation,
-        patience: Duration,
-        mut error: InvokeError,
+        deadline: Timestamp,
+        mut failed: Failed,
     ) -> Result<Outcome, InvokeError> {
         let mut left_out: Vec<usize> = Vec::new();
         loop {
+            let Failed { to: tried, error } = failed;
+            left_out.push(tried);
             let to = match &error {
-                InvokeError::Unreachable { node, .. } | InvokeError::Overloaded { node, .. } => {
+                // Of a node that the call itself called, the call has said all there is to say.
+                InvokeError::Unreachable { node, .. } | InvokeError::Overloaded { node, .. }
+                    if *node == self.members[tried].node.id =>
+                {
                     route.forget(from);
-                    left_out.extend(self.positions.get(node));
-                    match self.decide(route, from, &invocation, &left_out) {
-                        Ok(to) => to,
-                        Err(_) => return Err(error),
-                    }
+                    self.decide(route, from, &invocation, &left_out).ok()
                 }
-                InvokeError::State { source: StateError::Held { owner, .. }, .. } => match self.positions.get(owner) {
-                    Some(&to) if !left_out.contains(&to) && route.function.needs.allow(&self.members[to].node) => to,
-                    _ => return Err(error),
-                },
-                _ => return Err(error),
+                InvokeError::State { source: StateError::Held { owner, .. }, .. } => {
+                    let owner = self.positions.get(owner).copied();
+                    owner.filter(|&owner| route.function.needs.allow(&self.members[owner].node))
+                }
+                _ => None,
             };
-            if left_out.contains(&to) {
-                return Err(error);
-            }
-            left_out.push(to);
-            match self.carry(route, from, to, invocation.clone(), patience).await {
-                Err(again) if again.is_retryable() => error = again,
+            let left = deadline.since(self.clock.now());
+            let Some(to) = to.filter(|to| !left_out.contains(to) && !left.is_zero()) else { return Err(error) };
+            match self.carry(route, from, to, invocation.clone(), left).await {
+                Err(error) if error.is_retryable() => failed = Failed { to, error },
                 result => return result,
             }
         }

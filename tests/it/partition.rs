@@ -1,5 +1,8 @@
 use std::{
-    sync::{Arc, OnceLock},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
@@ -7,13 +10,15 @@ use async_trait::async_trait;
 use scf::{
     ai::{FixedSplit, LatencyOptimal, SplitTrace},
     core::{
-        Batch, Bytes, Caps, Commit, Entry, Fence, Head, Invocation, InvocationId, InvokeError, Name, NodeId, PlanError,
-        Scope, Snapshot, SplitPlan, SplitPlanner, SplitProblem, StateBackend, StateError, Timestamp, WireForm,
+        Batch, Bytes, Callee, Caps, Clock, Commit, Entry, Fence, Function, Head, Invocation, InvocationId, InvokeError,
+        Name, Node, NodeId, PlanError, Scope, Snapshot, SplitPlan, SplitPlanner, SplitProblem, StateBackend,
+        StateError, Tier, Timestamp, WireForm,
     },
     runtime::{
-        WorkflowFailure, WorkflowOutcome,
+        Fabric, NativeFactory, SystemClock, WorkflowFailure, WorkflowOutcome,
         transport::{InProcess, LinkState},
     },
+    sched::Pipeline,
 };
 
 use crate::support::{Site, link, node, photo};
@@ -112,6 +117,41 @@ async fn with_both_other_nodes_gone_the_camera_classifies_alone() {
     let WorkflowFailure::Step { step: 3, done, .. } = failure else { panic!("{failure:?}") };
     let nodes: Vec<_> = done.iter().map(|outcome| outcome.receipt.node.as_str()).collect();
     assert_eq!(nodes, ["camera"; 3]);
+}
+
+#[tokio::test]
+async fn a_call_whose_own_callee_is_cut_off_is_not_run_again() {
+    let (runs, camera, gateway) = (Arc::new(AtomicUsize::new(0)), node("camera"), node("gateway"));
+    let counted = runs.clone();
+    let relay = NativeFactory::new().with("relay", move |call, payload| {
+        counted.fetch_add(1, Relaxed);
+        let (function, node) = (crate::support::function("far"), Some(node("gateway")));
+        Box::pin(call.invoke(Callee { function, node, key: None, payload }))
+    });
+    let natives = relay.unwrap().with_sync("far", Ok).unwrap();
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+    let network = InProcess::builder().link(camera.clone(), gateway.clone(), link(1)).build(clock.clone());
+    let network = Arc::new(network.unwrap());
+    let fabric = Fabric::builder()
+        .node(Node::new(camera.clone(), Tier::Device))
+        .node(Node::new(gateway.clone(), Tier::Edge))
+        .transport(network.clone())
+        .clock(clock)
+        .scheduler(Arc::new(Pipeline::default()))
+        .isolates(Arc::new(natives))
+        .build()
+        .unwrap();
+    for name in ["relay", "far"] {
+        let function = Function::native(crate::support::function(name), Name::new(name).unwrap());
+        fabric.deploy(function).await.unwrap();
+    }
+    fabric.ready().await;
+    let relay = crate::support::function("relay");
+    assert_eq!(&fabric.call(&relay, "x").await.unwrap().payload.bytes[..], b"x");
+    network.set_link(&camera, &gateway, LinkState::Cut).unwrap();
+    let error = fabric.call(&relay, "x").await.unwrap_err();
+    assert_eq!(error, InvokeError::Unreachable { function: crate::support::function("far"), node: gateway });
+    assert_eq!(runs.load(Relaxed), 2, "one run per call");
 }
 
 /// Cuts the caller off between the commit of its changes and the answer, as long as it is told to.
