@@ -6,22 +6,29 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Accelerator, ByteSize, FunctionName, MediaType, MilliCpu, ModelName, Name, Node, NodeId, Resources, Tier, Zone,
+    Accelerator, ByteSize, FunctionName, Grants, MediaType, MilliCpu, ModelName, Name, Node, NodeId, Resources,
+    TenantName, Tier, Zone,
 };
 
 /// What runs when a function is called. An [`IsolateFactory`](crate::IsolateFactory) accepts a kind of it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum Code {
-    /// A WebAssembly component.
+    /// A WebAssembly component, as its binary or as a signed artefact that was compiled from it before.
     Component {
-        /// The component's binary.
+        /// The binary or the artefact.
         bytes: Bytes,
-        /// The exported WIT function that is called.
+        /// The exported WIT function that is called: `resize`, `acme:image/codec@1.0.0#resize`; or the interface
+        /// of a kind of trigger: `wasi:http/incoming-handler`.
         export: String,
     },
     /// Rust code of the embedding program, by the name it was registered under.
     Native {
+        /// The registered name.
+        entry: Name,
+    },
+    /// A program that runs as a process of its own, jailed, by the name it was registered under.
+    Process {
         /// The registered name.
         entry: Name,
     },
@@ -33,12 +40,13 @@ pub enum Code {
 }
 
 impl Code {
-    /// The kind, for messages: `component`, `native` or `model`.
+    /// The kind, for messages: `component`, `native`, `process` or `model`.
     #[must_use]
     pub const fn kind(&self) -> &'static str {
         match self {
             Self::Component { .. } => "component",
             Self::Native { .. } => "native",
+            Self::Process { .. } => "process",
             Self::Model { .. } => "model",
         }
     }
@@ -107,6 +115,25 @@ impl Needs {
     }
 }
 
+/// Whether an isolate serves one call or several.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum Reuse {
+    /// A fresh isolate for every call; nothing is left of the call before.
+    #[default]
+    Fresh,
+    /// Isolates are kept for later calls of the same function, memory and all. One whose call trapped, went over
+    /// a limit or was given up is never used again.
+    Warm {
+        /// Isolates kept while nothing calls.
+        max_idle: u32,
+        /// Calls that one isolate serves.
+        max_calls: u32,
+        /// Age at which an isolate is replaced.
+        max_age: Duration,
+    },
+}
+
 /// Where a function's state lives between calls.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
@@ -136,6 +163,12 @@ pub struct Function {
     pub limits: Limits,
     /// Whether it keeps state.
     pub state: Statefulness,
+    /// Whose it is; who is billed where the caller does not say.
+    pub tenant: TenantName,
+    /// What it may reach outside its isolate.
+    pub grants: Grants,
+    /// Whether its isolates serve one call or several.
+    pub reuse: Reuse,
 }
 
 impl Function {
@@ -150,6 +183,9 @@ impl Function {
             needs: Needs::default(),
             limits: Limits::default(),
             state: Statefulness::Stateless,
+            tenant: TenantName::default(),
+            grants: Grants::default(),
+            reuse: Reuse::default(),
         }
     }
 
@@ -163,6 +199,12 @@ impl Function {
     #[must_use]
     pub fn native(name: FunctionName, entry: Name) -> Self {
         Self::new(name, Code::Native { entry })
+    }
+
+    /// A program registered as `entry` that runs as a process of its own.
+    #[must_use]
+    pub fn process(name: FunctionName, entry: Name) -> Self {
+        Self::new(name, Code::Process { entry })
     }
 
     /// The blocks of the model registered as `model`; takes and gives [`MediaType::ACTIVATION`].
@@ -210,6 +252,27 @@ impl Function {
     #[must_use]
     pub const fn limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
+        self
+    }
+
+    /// Whose it is; default the tenant `default`.
+    #[must_use]
+    pub fn tenant(mut self, tenant: TenantName) -> Self {
+        self.tenant = tenant;
+        self
+    }
+
+    /// What it may reach outside its isolate; default nothing.
+    #[must_use]
+    pub fn grants(mut self, grants: Grants) -> Self {
+        self.grants = grants;
+        self
+    }
+
+    /// Whether its isolates serve one call or several; default one.
+    #[must_use]
+    pub const fn reuse(mut self, reuse: Reuse) -> Self {
+        self.reuse = reuse;
         self
     }
 

@@ -133,6 +133,17 @@ named! {
     FunctionName
 }
 named! {
+    /// On whose behalf functions run and who is billed. The default is the tenant `default`.
+    TenantName
+}
+
+impl Default for TenantName {
+    fn default() -> Self {
+        Self(Name("default".into()))
+    }
+}
+
+named! {
     /// A model that the AI plane hosts.
     ModelName
 }

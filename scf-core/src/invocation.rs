@@ -4,7 +4,7 @@ use std::{borrow::Cow, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ByteSize, FunctionName, InvocationId, NodeId, Payload};
+use crate::{ByteSize, FunctionName, InvocationId, NodeId, Payload, Qualifier, Revision, TenantName};
 
 /// One call of a function.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -14,6 +14,10 @@ pub struct Invocation {
     pub id: InvocationId,
     /// What is called.
     pub function: FunctionName,
+    /// Which revision of it.
+    pub qualifier: Qualifier,
+    /// On whose behalf; none: the function's own tenant. Taken from a credential, never from a payload.
+    pub tenant: Option<TenantName>,
     /// Whose state it works on; required by a stateful function, ignored by others.
     pub key: Option<String>,
     /// What it is given.
@@ -28,7 +32,30 @@ impl Invocation {
     /// A call of `function` with `payload`, without key, patience or target.
     #[must_use]
     pub fn new(id: InvocationId, function: FunctionName, payload: impl Into<Payload>) -> Self {
-        Self { id, function, key: None, payload: payload.into(), patience: None, target: None }
+        Self {
+            id,
+            function,
+            qualifier: Qualifier::Live,
+            tenant: None,
+            key: None,
+            payload: payload.into(),
+            patience: None,
+            target: None,
+        }
+    }
+
+    /// Which revision is called; default where the live traffic goes.
+    #[must_use]
+    pub fn qualifier(mut self, qualifier: Qualifier) -> Self {
+        self.qualifier = qualifier;
+        self
+    }
+
+    /// On whose behalf it is made and who is billed; default the function's own tenant.
+    #[must_use]
+    pub fn tenant(mut self, tenant: TenantName) -> Self {
+        self.tenant = Some(tenant);
+        self
     }
 
     /// Whose state it works on; default nobody's.
@@ -71,6 +98,10 @@ pub struct Usage {
     pub cpu: Duration,
     /// Highest memory of the isolate, where it is known.
     pub memory: ByteSize,
+    /// Time for which it held an accelerator.
+    pub accelerator: Duration,
+    /// Instructions executed, where the isolate counts them.
+    pub fuel: Option<u64>,
 }
 
 /// A named part of a call, as the isolate reports it: a model block, a phase of a state access.
@@ -89,14 +120,22 @@ pub struct Span {
 pub struct Receipt {
     /// What was called.
     pub function: FunctionName,
+    /// Which revision of it.
+    pub revision: Revision,
+    /// Who is billed.
+    pub tenant: TenantName,
     /// Where it ran.
     pub node: NodeId,
+    /// Whether an isolate was made for it, as opposed to one that had served a call before.
+    pub cold: bool,
     /// From acceptance on that node to the start of the isolate.
     pub queued: Duration,
     /// From acceptance on that node to the reply.
     pub wall: Duration,
     /// What the isolate used.
     pub usage: Usage,
+    /// CPU time of the host for it: admission, hand-over, commit, the bill.
+    pub host: Duration,
     /// Size of the input.
     pub bytes_in: ByteSize,
     /// Size of the output.
@@ -113,13 +152,17 @@ pub struct Receipt {
 impl Receipt {
     /// A bill with nothing on it.
     #[must_use]
-    pub const fn new(function: FunctionName, node: NodeId) -> Self {
+    pub const fn new(function: FunctionName, tenant: TenantName, node: NodeId) -> Self {
         Self {
             function,
+            revision: Revision::new(1),
+            tenant,
             node,
+            cold: true,
             queued: Duration::ZERO,
             wall: Duration::ZERO,
-            usage: Usage { cpu: Duration::ZERO, memory: ByteSize::ZERO },
+            usage: Usage { cpu: Duration::ZERO, memory: ByteSize::ZERO, accelerator: Duration::ZERO, fuel: None },
+            host: Duration::ZERO,
             bytes_in: ByteSize::ZERO,
             bytes_out: ByteSize::ZERO,
             on_wire: ByteSize::ZERO,

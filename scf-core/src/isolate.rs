@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::{
-    BoxError, Code, Function, FunctionName, InvocationId, Node, NodeId, Outcome, Path, Payload, Receipt, ScheduleError,
-    Span, StateError, StateSession, Timestamp, Usage,
+    BoxError, Code, Function, FunctionName, InvocationId, Node, NodeId, Outcome, Path, Payload, Qualifier, Receipt,
+    ScheduleError, Span, StateError, StateSession, TenantName, Timestamp, Usage,
 };
 
 /// Makes isolates of one kind of [`Code`].
@@ -40,6 +40,18 @@ pub trait Prepared: Debug + Send + Sync + 'static {
     /// # Errors
     /// [`InvokeError::Overloaded`] when no slot is free, [`InvokeError::Host`] otherwise.
     async fn instantiate(&self) -> Result<Box<dyn Isolate>, InvokeError>;
+
+    /// Keeps `isolates` isolates that have started but served no call, for a function that reuses them
+    /// ([`Reuse::Warm`](crate::Reuse::Warm)); fewer are retired down to it. Called by the controller when it
+    /// scales, zero when the function becomes dormant. Gives how many are kept; an implementation that starts
+    /// isolates in microseconds need not keep any.
+    ///
+    /// # Errors
+    /// As [`Prepared::instantiate`].
+    async fn keep(&self, isolates: u32) -> Result<u32, InvokeError> {
+        let _ = isolates;
+        Ok(0)
+    }
 }
 
 /// One sandboxed instance of a function; serves one call at a time.
@@ -66,6 +78,8 @@ pub struct Reply {
     pub payload: Payload,
     /// What it used.
     pub usage: Usage,
+    /// Whether the isolate had served a call before.
+    pub reused: bool,
     /// Parts worth reporting; mostly none.
     pub spans: Vec<Span>,
     /// Bills of the calls that it made.
@@ -76,7 +90,7 @@ impl Reply {
     /// A reply that used `usage` and has nothing else to report.
     #[must_use]
     pub const fn new(payload: Payload, usage: Usage) -> Self {
-        Self { payload, usage, spans: Vec::new(), calls: Vec::new() }
+        Self { payload, usage, reused: false, spans: Vec::new(), calls: Vec::new() }
     }
 }
 
@@ -88,6 +102,8 @@ pub struct Call {
     pub id: InvocationId,
     /// What is called.
     pub function: FunctionName,
+    /// On whose behalf.
+    pub tenant: TenantName,
     /// Whose state it works on.
     pub key: Option<String>,
     /// When the host gives up waiting.
@@ -101,8 +117,14 @@ pub struct Call {
 impl Call {
     /// A call without key and state.
     #[must_use]
-    pub const fn new(id: InvocationId, function: FunctionName, deadline: Timestamp, host: Arc<dyn Host>) -> Self {
-        Self { id, function, key: None, deadline, host, state: None }
+    pub const fn new(
+        id: InvocationId,
+        function: FunctionName,
+        tenant: TenantName,
+        deadline: Timestamp,
+        host: Arc<dyn Host>,
+    ) -> Self {
+        Self { id, function, tenant, key: None, deadline, host, state: None }
     }
 }
 
@@ -191,6 +213,32 @@ pub enum PrepareError {
         /// The import.
         import: String,
     },
+    /// The code uses a feature that this build or its profile leaves out.
+    #[error("function {function}: the code uses {feature}, which this runtime does not run")]
+    Unsupported {
+        /// The function.
+        function: FunctionName,
+        /// The feature, as WebAssembly or WASI names it.
+        feature: String,
+    },
+    /// The code needs what its manifest does not grant, or the node does not have what it grants.
+    #[error("function {function}: grant {grant}: {problem}")]
+    Grant {
+        /// The function.
+        function: FunctionName,
+        /// The field of [`Grants`](crate::Grants), and the entry in it.
+        grant: String,
+        /// What is wrong.
+        problem: String,
+    },
+    /// A signed artefact is not one that this node accepts.
+    #[error("function {function}: the artefact is refused: {problem}")]
+    Artefact {
+        /// The function.
+        function: FunctionName,
+        /// What is wrong: signature, key, engine, CPU.
+        problem: String,
+    },
     /// The export is missing or has a type that cannot be called.
     #[error("function {function}: export {export:?}: {problem}")]
     Export {
@@ -232,6 +280,18 @@ pub enum LimitKind {
     Cpu,
     /// Wall time, or the caller's patience.
     Wall,
+    /// Elements of tables.
+    Table,
+    /// Instances, tables, memories or handles.
+    Handles,
+    /// The stack.
+    Stack,
+    /// Memory that the host allocates on the isolate's behalf.
+    HostMemory,
+    /// Memory of all isolates of the tenant.
+    TenantMemory,
+    /// Instructions, where they are counted.
+    Fuel,
     /// Size of the input.
     Input,
     /// Size of the output.
@@ -247,6 +307,14 @@ pub enum InvokeError {
     NotFound {
         /// The function.
         function: FunctionName,
+    },
+    /// The function has no such revision or alias.
+    #[error("function {function} has no {qualifier}")]
+    NoRevision {
+        /// The function.
+        function: FunctionName,
+        /// What was asked for.
+        qualifier: Qualifier,
     },
     /// The function was given something it cannot work with, and said so.
     #[error("function {function} refused its input: {message}")]

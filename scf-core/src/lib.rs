@@ -30,6 +30,7 @@ pub mod conformance;
 mod disk;
 mod error;
 mod function;
+mod grant;
 mod id;
 mod invocation;
 mod isolate;
@@ -37,10 +38,12 @@ mod model;
 mod node;
 mod payload;
 mod phase;
+mod revision;
 mod scheduler;
 mod slo;
 mod split;
 mod state;
+mod tenant;
 mod topology;
 mod transport;
 mod units;
@@ -54,14 +57,16 @@ pub use bytes::Bytes;
 pub use clock::{Clock, ManualClock, Timestamp};
 pub use disk::Disk;
 pub use error::BoxError;
-pub use function::{Code, Function, Limits, Needs, Statefulness};
-pub use id::{FunctionName, InvalidName, InvocationId, MAX_NAME, ModelName, Name, NodeId, Zone};
+pub use function::{Code, Function, Limits, Needs, Reuse, Statefulness};
+pub use grant::{BucketGrant, ClockGrant, DeviceGrant, FileGrant, Grants, HttpGrant};
+pub use id::{FunctionName, InvalidName, InvocationId, MAX_NAME, ModelName, Name, NodeId, TenantName, Zone};
 pub use invocation::{Invocation, Outcome, Receipt, Span, Usage};
 pub use isolate::{Call, Callee, Host, InvokeError, Isolate, IsolateFactory, LimitKind, PrepareError, Prepared, Reply};
 pub use model::{BlockCost, BlockGraph, Inference, ModelBlock, ModelError, WireForm};
-pub use node::{Accelerator, Node, Resources, Tier};
+pub use node::{Accelerator, Device, Node, Resources, Tier};
 pub use payload::{MediaType, Payload};
 pub use phase::{Phase, PhasePolicy, PhaseStats};
+pub use revision::{Qualifier, Revision};
 pub use scheduler::{
     ClusterView, DataInput, Health, NodeStatus, Placement, PlacementRequest, Refusal, ScheduleError, Scheduler,
 };
@@ -71,6 +76,7 @@ pub use state::{
     Batch, Caps, Commit, Durability, Entry, Fence, Head, Op, Opened, Ownership, Scope, Snapshot, StateBackend,
     StateError, StateSession, StateStore, Version,
 };
+pub use tenant::Tenant;
 pub use topology::{Link, Path};
 pub use transport::{Envelope, Handler, Subject, Transport, TransportError};
 pub use units::{Bandwidth, ByteSize, MilliCpu, Slowdown};

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ByteSize, MilliCpu, NodeId, Slowdown, Zone};
+use crate::{ByteSize, MilliCpu, Name, NodeId, Slowdown, Zone};
 
 /// How far from the data a node stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -48,6 +48,16 @@ pub enum Accelerator {
     Npu,
 }
 
+/// Something attached to a node that functions hold while they use it: a GPU, a camera, a valve.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(clippy::exhaustive_structs, reason = "written as a literal by everyone who describes a node")]
+pub struct Device {
+    /// Its name on the node, which grants refer to.
+    pub name: Name,
+    /// How many can use a part of it at the same time; 1 for one that is only used exclusively.
+    pub units: u32,
+}
+
 /// A node as its operator describes it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
@@ -64,6 +74,8 @@ pub struct Node {
     pub zone: Option<Zone>,
     /// What else it computes with.
     pub accelerators: Vec<Accelerator>,
+    /// What is attached to it and must be granted to be used.
+    pub devices: Vec<Device>,
 }
 
 impl Node {
@@ -77,6 +89,7 @@ impl Node {
             slowdown: Slowdown::NONE,
             zone: None,
             accelerators: Vec::new(),
+            devices: Vec::new(),
         }
     }
 
@@ -98,6 +111,13 @@ impl Node {
     #[must_use]
     pub fn zone(mut self, zone: Zone) -> Self {
         self.zone = Some(zone);
+        self
+    }
+
+    /// Adds a device of `units`; default none.
+    #[must_use]
+    pub fn device(mut self, name: Name, units: u32) -> Self {
+        self.devices.push(Device { name, units });
         self
     }
 

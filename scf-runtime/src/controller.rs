@@ -16,7 +16,7 @@ use std::{
 use scf_core::{
     Autoscaler, Call, Clock, Commit, Function, FunctionName, Host, Invocation, InvokeError, IsolateFactory, LimitKind,
     Load, NodeId, Opened, Outcome, Payload, Prepared, Receipt, Reply, Scope, StateError, StateStore, Statefulness,
-    Timestamp,
+    TenantName, Timestamp,
 };
 use tokio::sync::{Semaphore, SemaphorePermit};
 
@@ -160,6 +160,7 @@ impl Controller {
             return Err(InvokeError::Limit { function: name.clone(), limit: LimitKind::Input });
         }
         let bytes_in = invocation.payload.size();
+        let tenant = invocation.tenant.clone().unwrap_or_else(|| function.tenant.clone());
         let patience = patience.min(function.limits.wall);
         let slot = ready.admit(&self.clock, &self.node, accepted, patience).await?;
         let started = self.clock.now();
@@ -168,12 +169,12 @@ impl Controller {
         let running = Running::new(&ready.running);
         let reply = match function.state {
             Statefulness::Stateless => {
-                let call = Call::new(invocation.id, name.clone(), deadline, Arc::clone(host));
+                let call = Call::new(invocation.id, name.clone(), tenant.clone(), deadline, Arc::clone(host));
                 let run = async { ready.prepared.instantiate().await?.invoke(&call, invocation.payload).await };
                 within(&*self.clock, left, run).await.ok_or_else(too_late)??
             }
             _ => {
-                let run = self.run_stateful(ready, invocation, deadline, host);
+                let run = self.run_stateful(ready, invocation, tenant.clone(), deadline, host);
                 within(&*self.clock, left, run).await.ok_or_else(too_late)??
             }
         };
@@ -182,10 +183,11 @@ impl Controller {
         if size > function.limits.payload {
             return Err(InvokeError::Limit { function: name.clone(), limit: LimitKind::Output });
         }
-        let mut receipt = Receipt::new(name.clone(), self.node.clone());
+        let mut receipt = Receipt::new(name.clone(), tenant, self.node.clone());
         receipt.queued = started.since(accepted);
         receipt.wall = self.clock.now().since(accepted);
         receipt.usage = reply.usage;
+        receipt.cold = !reply.reused;
         receipt.bytes_in = bytes_in;
         receipt.bytes_out = size;
         receipt.spans = reply.spans;
@@ -199,6 +201,7 @@ impl Controller {
         &self,
         ready: &Ready,
         invocation: Invocation,
+        tenant: TenantName,
         deadline: Timestamp,
         host: &Arc<dyn Host>,
     ) -> Result<Reply, InvokeError> {
@@ -217,7 +220,7 @@ impl Controller {
                     return Err(InvokeError::Host { function: function.clone(), message });
                 }
             };
-            let mut call = Call::new(invocation.id, function.clone(), deadline, Arc::clone(host));
+            let mut call = Call::new(invocation.id, function.clone(), tenant.clone(), deadline, Arc::clone(host));
             call.key = Some(scope.key.clone());
             call.state = Some(session);
             let mut isolate = ready.prepared.instantiate().await?;

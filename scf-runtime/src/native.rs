@@ -17,9 +17,8 @@ use std::{
 use async_trait::async_trait;
 use futures::future::BoxFuture;
 use scf_core::{
-    ByteSize, Call, Callee, Code, Function, FunctionName, InvalidName, InvokeError, Isolate, IsolateFactory, LimitKind,
-    Limits, MediaType, Name, Outcome, Payload, PrepareError, Prepared, Receipt, Reply, Span, StateError, StateSession,
-    Usage,
+    Call, Callee, Code, Function, FunctionName, InvalidName, InvokeError, Isolate, IsolateFactory, LimitKind, Limits,
+    MediaType, Name, Outcome, Payload, PrepareError, Prepared, Receipt, Reply, Span, StateError, StateSession, Usage,
 };
 use thiserror::Error;
 
@@ -179,7 +178,7 @@ impl Isolate for NativeIsolate {
             payload.media = function.output.clone();
         }
         let (spans, calls) = native.record.into_inner().unwrap_or_else(PoisonError::into_inner);
-        Ok(Reply { payload, usage: Usage { cpu, memory: ByteSize::ZERO }, spans, calls })
+        Ok(Reply { spans, calls, ..Reply::new(payload, Usage { cpu, ..Usage::default() }) })
     }
 }
 

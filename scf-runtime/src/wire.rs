@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use scf_core::{Envelope, FunctionName, Invocation, InvocationId, InvokeError, MediaType, Outcome, Payload, Receipt};
+use scf_core::{
+    Envelope, FunctionName, Invocation, InvocationId, InvokeError, MediaType, Outcome, Payload, Qualifier, Receipt,
+    TenantName,
+};
 use serde::{Deserialize, Serialize};
 
 /// The head of a request; the payload's bytes are the message's body.
@@ -11,6 +14,8 @@ use serde::{Deserialize, Serialize};
 struct Request {
     id: InvocationId,
     function: FunctionName,
+    qualifier: Qualifier,
+    tenant: Option<TenantName>,
     key: Option<String>,
     media: MediaType,
     patience: Duration,
@@ -24,6 +29,8 @@ pub(crate) fn request(invocation: &Invocation, patience: Duration) -> Envelope {
     let head = Request {
         id: invocation.id,
         function: invocation.function.clone(),
+        qualifier: invocation.qualifier.clone(),
+        tenant: invocation.tenant.clone(),
         key: invocation.key.clone(),
         media: invocation.payload.media.clone(),
         patience,
@@ -36,6 +43,8 @@ pub(crate) fn read_request(envelope: Envelope) -> Option<(Invocation, Duration)>
     let head: Request = postcard::from_bytes(&envelope.head).ok()?;
     let payload = Payload { bytes: envelope.body, media: head.media };
     let mut invocation = Invocation::new(head.id, head.function, payload);
+    invocation.qualifier = head.qualifier;
+    invocation.tenant = head.tenant;
     invocation.key = head.key;
     Some((invocation, head.patience))
 }
@@ -78,7 +87,10 @@ mod tests {
     #[test]
     fn a_request_crosses_whole_and_its_body_is_not_copied() {
         let payload = Payload::new(vec![7u8; 1000]).with_media(MediaType::JSON);
-        let invocation = Invocation::new(InvocationId::new(9), FunctionName::new("f").unwrap(), payload).key("k");
+        let invocation = Invocation::new(InvocationId::new(9), FunctionName::new("f").unwrap(), payload)
+            .key("k")
+            .tenant(TenantName::default())
+            .qualifier(Qualifier::Revision(scf_core::Revision::new(3)));
         let (read, patience) = read_request(request(&invocation, Duration::from_millis(5))).unwrap();
         assert_eq!(read.payload.bytes.as_ptr(), invocation.payload.bytes.as_ptr());
         assert_eq!((read, patience), (invocation, Duration::from_millis(5)));

@@ -40,7 +40,7 @@ impl Isolate for ModelIsolate {
         let (mut activation, begin) = accept(model, &call.function, &input)?;
         // The call before this one counted on it.
         let handed_over = activation.resume.is_some();
-        let mut bill = Bill { usage: Usage { cpu: Duration::ZERO, memory: model.memory }, spans: Vec::new() };
+        let mut bill = Bill { usage: Usage { memory: model.memory, ..Usage::default() }, spans: Vec::new() };
         let (mut at, mut step) = (begin, 0);
         let (mut excluded, mut failure) = (Vec::new(), None);
         loop {
@@ -220,7 +220,7 @@ impl Bill {
     }
 
     fn reply(self, payload: Payload, calls: Vec<Receipt>) -> Reply {
-        Reply { payload, usage: self.usage, spans: self.spans, calls }
+        Reply { payload, usage: self.usage, reused: false, spans: self.spans, calls }
     }
 }
 

@@ -7,7 +7,7 @@ use std::{
 use scf_core::{
     Activation, Bandwidth, BlockCost, Call, Callee, DType, FunctionName, Host, InvocationId, LimitKind, ManualClock,
     MediaType, ModelBlock, ModelError, Node, NodeId, Outcome, Path, Payload, PlanError, Receipt, Reply, Segment,
-    Slowdown, SplitPlan, SplitProblem, Tier, Timestamp, WireForm,
+    Slowdown, SplitPlan, SplitProblem, TenantName, Tier, Timestamp, WireForm,
 };
 
 use super::*;
@@ -118,7 +118,7 @@ impl Host for At {
             return Err(InvokeError::Unreachable { function: callee.function, node });
         }
         let reply = self.0.run(call.id.child(step), &node, callee.payload).await?;
-        let mut receipt = Receipt::new(callee.function, node);
+        let mut receipt = Receipt::new(callee.function, TenantName::default(), node);
         receipt.usage = reply.usage;
         receipt.spans = reply.spans;
         receipt.calls = reply.calls;
@@ -157,7 +157,7 @@ impl Net {
             let function = FunctionName::new("f").unwrap();
             let here = self.nodes.iter().find(|n| n.id == *node).unwrap().clone();
             let deadline = Timestamp::default() + Duration::from_secs(30);
-            let call = Call::new(id, function, deadline, Arc::new(At(self.clone(), here)));
+            let call = Call::new(id, function, TenantName::default(), deadline, Arc::new(At(self.clone(), here)));
             self.prepared[node].instantiate().await?.invoke(&call, payload).await
         })
     }
@@ -166,7 +166,7 @@ impl Net {
     async fn start(self: &Arc<Self>, payload: Payload) -> Result<(Payload, Receipt), InvokeError> {
         let first = self.nodes[0].id.clone();
         let reply = self.run(InvocationId::new(1), &first, payload).await?;
-        let mut receipt = Receipt::new(FunctionName::new("f").unwrap(), first);
+        let mut receipt = Receipt::new(FunctionName::new("f").unwrap(), TenantName::default(), first);
         receipt.usage = reply.usage;
         receipt.spans = reply.spans;
         receipt.calls = reply.calls;
@@ -355,7 +355,7 @@ async fn the_functions_limits_of_cpu_and_memory_hold() {
         let prepared = factory.prepare(&function).await.unwrap();
         let deadline = Timestamp::default() + Duration::from_secs(1);
         let host = Arc::new(At(net.clone(), net.nodes[0].clone()));
-        let call = Call::new(InvocationId::new(1), function.name.clone(), deadline, host);
+        let call = Call::new(InvocationId::new(1), function.name.clone(), TenantName::default(), deadline, host);
         let error = prepared.instantiate().await.unwrap().invoke(&call, input()).await.unwrap_err();
         assert_eq!(error, InvokeError::Limit { function: function.name, limit });
     }

@@ -174,7 +174,7 @@ async fn all<T, F: Future<Output = T> + Unpin>(mut futures: Vec<F>) -> Vec<T> {
 fn call(function: &Function, host: &Arc<Bench>) -> Call {
     let host: Arc<dyn Host> = Arc::<Bench>::clone(host);
     let deadline = Timestamp::from_nanos(u64::MAX);
-    Call::new(InvocationId::new(1), function.name.clone(), deadline, host)
+    Call::new(InvocationId::new(1), function.name.clone(), function.tenant.clone(), deadline, host)
 }
 
 fn host() -> Arc<Bench> {

@@ -75,7 +75,7 @@ impl Isolate for WasmIsolate {
                 return Err(InvokeError::Refused { function, message: escape(&message) });
             }
         };
-        Ok(Reply::new(payload, Usage { cpu, memory }))
+        Ok(Reply::new(payload, Usage { cpu, memory, ..Usage::default() }))
     }
 }
 

@@ -11,7 +11,7 @@ use std::{
 use async_trait::async_trait;
 use scf_core::{
     Call, Callee, Function, FunctionName, Host, InvocationId, InvokeError, Isolate, IsolateFactory, Node, NodeId,
-    Outcome, Path, Payload, Receipt, Reply, Tier, Timestamp,
+    Outcome, Path, Payload, Receipt, Reply, TenantName, Tier, Timestamp,
 };
 
 pub(crate) fn name(text: &str) -> FunctionName {
@@ -68,12 +68,21 @@ impl Host for Alone {
         }
         let mut payload = format!("{} ", call.id.child(step)).into_bytes();
         payload.extend_from_slice(&callee.payload.bytes);
-        Ok(Outcome { payload: payload.into(), receipt: Receipt::new(callee.function, self.node.id.clone()) })
+        Ok(Outcome {
+            payload: payload.into(),
+            receipt: Receipt::new(callee.function, TenantName::default(), self.node.id.clone()),
+        })
     }
 }
 
 pub(crate) fn call(function: &Function, host: Arc<dyn Host>) -> Call {
-    Call::new(InvocationId::new(1), function.name.clone(), Timestamp::from_nanos(u64::MAX), host)
+    Call::new(
+        InvocationId::new(1),
+        function.name.clone(),
+        function.tenant.clone(),
+        Timestamp::from_nanos(u64::MAX),
+        host,
+    )
 }
 
 /// Prepares the function and calls it once.
