@@ -1,15 +1,27 @@
 //! Whole models by name.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc, thread, time::Duration};
 
 use async_trait::async_trait;
-use scf_core::{Activation, BlockGraph, Inference, ModelError, ModelName};
+use rustix::time::{ClockId, clock_gettime};
+use scf_core::{Activation, BlockGraph, Inference, Inferred, ModelError, ModelInfo, ModelName, Usage};
+use tokio::sync::Semaphore;
 
-/// Runs whole models here, each inference on a thread that may compute.
-#[derive(Clone, Debug, Default)]
+/// Runs whole models here, each inference on a thread that may compute, one per core at a time.
+///
+/// A model is resident: it is loaded once, when its graph is made, and shared by all who ask for it.
+#[derive(Clone, Debug)]
 #[must_use]
 pub struct ModelHost {
     models: HashMap<ModelName, BlockGraph>,
+    cores: Arc<Semaphore>,
+}
+
+impl Default for ModelHost {
+    fn default() -> Self {
+        let cores = thread::available_parallelism().map_or(1, usize::from);
+        Self { models: HashMap::new(), cores: Arc::new(Semaphore::new(cores)) }
+    }
 }
 
 impl ModelHost {
@@ -33,15 +45,34 @@ impl Inference for ModelHost {
         names
     }
 
-    async fn run(&self, model: &ModelName, input: Activation) -> Result<Activation, ModelError> {
+    fn describe(&self, model: &ModelName) -> Option<ModelInfo> {
+        let graph = self.models.get(model)?;
+        let output = graph.edges().last()?.clone();
+        Some(ModelInfo { input: graph.input.clone(), output })
+    }
+
+    async fn run(&self, model: &ModelName, input: Activation) -> Result<Inferred, ModelError> {
         let Some(graph) = self.models.get(model).cloned() else {
             return Err(ModelError::NotFound { model: model.clone() });
         };
         let blocks = graph.blocks().len();
         let last = graph.blocks()[blocks - 1].name().to_owned();
-        let run = tokio::task::spawn_blocking(move || graph.run(0..blocks, input)).await;
-        run.unwrap_or_else(|stopped| Err(ModelError::Block { block: last, source: stopped.into() }))
+        let core = Arc::clone(&self.cores).acquire_owned().await;
+        let core = core.map_err(|closed| ModelError::Block { block: last.clone(), source: closed.into() })?;
+        let run = tokio::task::spawn_blocking(move || {
+            let before = thread_cpu();
+            let output = graph.run(0..blocks, input)?;
+            drop(core);
+            Ok(Inferred { output, usage: Usage { cpu: thread_cpu().saturating_sub(before), ..Usage::default() } })
+        });
+        run.await.unwrap_or_else(|stopped| Err(ModelError::Block { block: last, source: stopped.into() }))
     }
+}
+
+/// CPU time of the calling thread; a model on the CPU runs on the thread that asks for it.
+fn thread_cpu() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), u32::try_from(time.tv_nsec).unwrap_or(0))
 }
 
 #[cfg(test)]
@@ -61,7 +92,11 @@ mod tests {
         assert_eq!(host.models(), std::slice::from_ref(&graph.model));
         let zeros = vec![0u8; graph.input.size().unwrap().bytes() as usize];
         let input = Activation::new(graph.input.clone(), zeros.into()).unwrap();
-        let logits = host.run(&graph.model, input.clone()).await.unwrap();
+        let info = host.describe(&graph.model).unwrap();
+        assert_eq!(info.input, graph.input);
+        let Inferred { output: logits, usage } = host.run(&graph.model, input.clone()).await.unwrap();
+        assert_eq!(info.output, logits.spec);
+        assert!(usage.cpu > Duration::ZERO);
         let expected = graph.run(0..graph.blocks().len(), input.clone()).unwrap();
         assert_eq!(logits.bytes().unwrap(), expected.bytes().unwrap());
 

@@ -62,7 +62,7 @@ pub use grant::{BucketGrant, ClockGrant, DeviceGrant, FileGrant, Grants, HttpGra
 pub use id::{FunctionName, InvalidName, InvocationId, MAX_NAME, ModelName, Name, NodeId, TenantName, Zone};
 pub use invocation::{Invocation, Outcome, Receipt, Span, Usage};
 pub use isolate::{Call, Callee, Host, InvokeError, Isolate, IsolateFactory, LimitKind, PrepareError, Prepared, Reply};
-pub use model::{BlockCost, BlockGraph, Inference, ModelBlock, ModelError, WireForm};
+pub use model::{BlockCost, BlockGraph, Inference, Inferred, ModelBlock, ModelError, ModelInfo, WireForm};
 pub use node::{Accelerator, Device, Node, Resources, Tier};
 pub use payload::{MediaType, Payload};
 pub use phase::{Phase, PhasePolicy, PhaseStats};

@@ -77,6 +77,11 @@ impl CpuMeter {
         .await
     }
 
+    /// Adds CPU time that another thread used on the future's behalf.
+    pub(crate) fn charge(&self, cpu: Duration) {
+        self.used.fetch_add(u64::try_from(cpu.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
     /// CPU time up to the end of the last poll.
     pub(crate) fn used(&self) -> Duration {
         Duration::from_nanos(self.used.load(Ordering::Relaxed))

@@ -10,10 +10,14 @@ use std::{
 
 use async_trait::async_trait;
 use bytes::Bytes;
+#[cfg(feature = "wasi-nn")]
+use scf_core::Inference;
 use scf_core::{ByteSize, Code, Function, IsolateFactory, PrepareError, Prepared};
 use tokio::task;
 use wasmtime::component::{Component, InstancePre, Linker};
 
+#[cfg(feature = "wasi-nn")]
+use super::nn;
 use super::{
     cache::{Cache, Entry, Found},
     engine::Machine,
@@ -42,6 +46,8 @@ pub struct WasmFactory {
 struct Shared {
     machine: Arc<Machine>,
     cache: Option<Cache>,
+    #[cfg(feature = "wasi-nn")]
+    inference: Option<Arc<dyn Inference>>,
     compiled: AtomicU64,
     loaded: AtomicU64,
     refused: AtomicU64,
@@ -55,6 +61,8 @@ pub struct WasmBuilder {
     instances: u32,
     memory: ByteSize,
     cache: Option<PathBuf>,
+    #[cfg(feature = "wasi-nn")]
+    inference: Option<Arc<dyn Inference>>,
 }
 
 impl WasmBuilder {
@@ -81,6 +89,13 @@ impl WasmBuilder {
         self
     }
 
+    /// The models that functions may be granted; they are resident and shared by all isolates. Default: none.
+    #[cfg(feature = "wasi-nn")]
+    pub fn inference(mut self, inference: Arc<dyn Inference>) -> Self {
+        self.inference = Some(inference);
+        self
+    }
+
     /// Starts the engine.
     ///
     /// # Errors
@@ -94,6 +109,8 @@ impl WasmBuilder {
             shared: Arc::new(Shared {
                 machine,
                 cache,
+                #[cfg(feature = "wasi-nn")]
+                inference: self.inference,
                 compiled: zero(),
                 loaded: zero(),
                 refused: zero(),
@@ -120,7 +137,13 @@ pub struct WasmCounters {
 impl WasmFactory {
     /// 256 instances of 64 MiB, no cache.
     pub const fn builder() -> WasmBuilder {
-        WasmBuilder { instances: 256, memory: ByteSize::from_mib(64), cache: None }
+        WasmBuilder {
+            instances: 256,
+            memory: ByteSize::from_mib(64),
+            cache: None,
+            #[cfg(feature = "wasi-nn")]
+            inference: None,
+        }
     }
 
     /// Calls that can run at the same time.
@@ -218,7 +241,14 @@ impl Shared {
         let imports = world.imports(engine).map(|(name, _)| name);
         let mut linker = Linker::new(engine);
         let mut imports_wasi = false;
+        #[cfg(feature = "wasi-nn")]
+        let mut imports_models = false;
         for import in imports {
+            #[cfg(feature = "wasi-nn")]
+            if nn::provides(import) {
+                imports_models = true;
+                continue;
+            }
             if !wasi::provides(import) {
                 return Err(PrepareError::Import { function: function.name.clone(), import: import.into() });
             }
@@ -227,6 +257,15 @@ impl Shared {
         if imports_wasi {
             wasmtime_wasi::p2::add_to_linker_async::<Guest>(&mut linker).map_err(|error| host(function, error))?;
         }
+        #[cfg(feature = "wasi-nn")]
+        let models = if imports_models {
+            nn::add_to_linker(&mut linker, Guest::models).map_err(|error| host(function, error))?;
+            self.check_models(function)?;
+            let granted = function.grants.models.clone();
+            Some(Arc::new(nn::Shared { host: self.inference.clone(), granted }))
+        } else {
+            None
+        };
         let initial = component.resources_required().and_then(|needs| needs.max_initial_memory_size);
         let initial = ByteSize::from_bytes(initial.unwrap_or(0).saturating_mul(PAGE));
         if initial > function.limits.memory {
@@ -246,7 +285,24 @@ impl Shared {
             export: index,
             signature,
             imports_wasi,
+            #[cfg(feature = "wasi-nn")]
+            models,
         })
+    }
+
+    /// Checks that what `function` is granted of models is there.
+    #[cfg(feature = "wasi-nn")]
+    fn check_models(&self, function: &Function) -> Result<(), PrepareError> {
+        for model in &function.grants.models {
+            let problem = match &self.inference {
+                None => "this factory has no models: call WasmBuilder::inference",
+                Some(inference) if inference.describe(model).is_none() => "no such model is resident here",
+                Some(_) => continue,
+            };
+            let (function, grant) = (function.name.clone(), format!("models: {model}"));
+            return Err(PrepareError::Grant { function, grant, problem: problem.into() });
+        }
+        Ok(())
     }
 }
 

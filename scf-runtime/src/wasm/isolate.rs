@@ -13,6 +13,8 @@ use wasmtime::{
 };
 use wasmtime_wasi::{WasiCtxView, WasiView};
 
+#[cfg(feature = "wasi-nn")]
+use super::nn;
 use super::{engine::Machine, limits::Ledger, signature::Signature, ticker::TICK, wasi::Wasi};
 use crate::{cpu::CpuMeter, escape::escape};
 
@@ -29,6 +31,9 @@ pub(super) struct Program {
     pub(super) export: ComponentExportIndex,
     pub(super) signature: Signature,
     pub(super) imports_wasi: bool,
+    /// There if the component imports `wasi:nn`.
+    #[cfg(feature = "wasi-nn")]
+    pub(super) models: Option<Arc<nn::Shared>>,
 }
 
 impl fmt::Debug for Program {
@@ -57,7 +62,7 @@ impl Isolate for WasmIsolate {
     async fn invoke(&mut self, call: &Call, input: Payload) -> Result<Reply, InvokeError> {
         let program = &self.0;
         let meter = Arc::new(CpuMeter::default());
-        let mut store = self.0.store(Arc::clone(&meter));
+        let mut store = self.0.store(call, Arc::clone(&meter));
         let work = program.run(&mut store, &input.bytes);
         let output = meter.run(program.machine.ticker.during(work)).await;
         let output = output.map_err(|error| program.explain(&error, store.data(), call));
@@ -83,8 +88,17 @@ impl Isolate for WasmIsolate {
 type Output = Result<Vec<u8>, String>;
 
 impl Program {
-    fn store(self: &Arc<Self>, meter: Arc<CpuMeter>) -> Store<Guest> {
+    fn store(self: &Arc<Self>, call: &Call, meter: Arc<CpuMeter>) -> Store<Guest> {
+        #[cfg(feature = "wasi-nn")]
+        let models = self
+            .models
+            .as_ref()
+            .map(|shared| Box::new(nn::Models::new(shared, call.host.node(), &meter, self.limits.memory)));
+        #[cfg(not(feature = "wasi-nn"))]
+        let _ = call;
         let guest = Guest {
+            #[cfg(feature = "wasi-nn")]
+            models,
             ledger: Ledger::new(self.limits.memory, self.machine.memory),
             meter,
             program: Arc::clone(self),
@@ -148,6 +162,16 @@ pub(super) struct Guest {
     is_over_cpu: bool,
     /// There if the component imports it.
     wasi: Option<Box<Wasi>>,
+    #[cfg(feature = "wasi-nn")]
+    models: Option<Box<nn::Models>>,
+}
+
+#[cfg(feature = "wasi-nn")]
+impl Guest {
+    /// What the call has of `wasi:nn`.
+    pub(super) fn models(&mut self) -> &mut nn::Models {
+        self.models.as_mut().expect("only components that import wasi:nn are linked to it")
+    }
 }
 
 /// Called when a guest sees a tick: ends it if it used what it may use, lets others run if it used a tick.

@@ -16,6 +16,8 @@ mod error;
 mod factory;
 mod isolate;
 mod limits;
+#[cfg(feature = "wasi-nn")]
+mod nn;
 mod precompiled;
 mod signature;
 mod ticker;
