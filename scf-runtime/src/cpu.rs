@@ -78,6 +78,7 @@ impl CpuMeter {
     }
 
     /// Adds CPU time that another thread used on the future's behalf.
+    #[cfg(feature = "wasi-nn")]
     pub(crate) fn charge(&self, cpu: Duration) {
         self.used.fetch_add(u64::try_from(cpu.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
     }

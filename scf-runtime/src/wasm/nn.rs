@@ -162,10 +162,7 @@ const fn tensor_type(of: DType) -> Option<TensorType> {
 
 impl Models {
     /// Hands `result` to the guest.
-    fn answer<T: 'static>(&mut self, result: Result<T, Failure>) -> Answer<Resource<T>>
-    where
-        T: Send,
-    {
+    fn answer<T: Send + 'static>(&mut self, result: Result<T, Failure>) -> Answer<Resource<T>> {
         Ok(match result {
             Ok(value) => Ok(self.table.push(value)?),
             Err(failure) => Err(self.table.push(failure)?),
