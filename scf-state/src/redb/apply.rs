@@ -1,12 +1,13 @@
 //! Changes as they are applied to redb's tables.
 
-use redb::{Table, WriteTransaction};
+use redb::{ReadableTable as _, WriteTransaction};
 use scf_core::{Batch, Commit, Durability, Fence, InvocationId, NodeId, Scope, Snapshot, StateError, Timestamp};
 
 use super::{
     error::EngineError,
     lease::Leases,
-    table::{ENTRY, HEAD, Keys, ORDER, RESULT, STATE, Stored, decode_invocation, encode_entry, result, stored},
+    log::Logged,
+    table::{ENTRY, HEAD, Keys, ORDER, RESULT, Stored, decode_invocation, encode_entry, result, stored},
 };
 use crate::change::changes;
 
@@ -42,7 +43,7 @@ pub(super) type Answer = Result<Done, StateError>;
 
 /// The state's table in one write transaction.
 pub(super) struct Changes<'t> {
-    table: Table<'t, &'static [u8], &'static [u8]>,
+    state: Logged<'t>,
     leases: &'t Leases,
     results_per_scope: u64,
     /// Whether anything was written.
@@ -54,14 +55,20 @@ impl<'t> Changes<'t> {
         txn: &'t WriteTransaction,
         leases: &'t Leases,
         results_per_scope: u64,
+        longest: usize,
     ) -> Result<Self, EngineError> {
-        Ok(Self { table: txn.open_table(STATE)?, leases, results_per_scope, changed: false })
+        Ok(Self { state: Logged::open(txn, longest)?, leases, results_per_scope, changed: false })
+    }
+
+    /// What was changed; `None` if it is longer than the journal takes.
+    pub(super) fn into_log(self) -> Option<Vec<u8>> {
+        self.state.into_log()
     }
 
     /// Applies `request` or finds why not. Everything is checked before anything is written.
     pub(super) fn apply(&mut self, request: &Request) -> Result<Answer, EngineError> {
         let mut keys = Keys::of(request.scope());
-        let mut stored = stored(&self.table, &mut keys)?;
+        let mut stored = stored(&self.state.table, &mut keys)?;
         match request {
             Request::Commit(batch) => self.commit(&mut keys, stored, batch),
             Request::Acquire { scope, node, lease, now } => {
@@ -90,7 +97,7 @@ impl<'t> Changes<'t> {
 
     fn commit(&mut self, keys: &mut Keys, mut stored: Stored, batch: &Batch) -> Result<Answer, EngineError> {
         if let Some((id, _)) = &batch.invocation
-            && let Some(result) = result(&self.table, keys, *id)?
+            && let Some(result) = result(&self.state.table, keys, *id)?
         {
             return Ok(Ok(Done::Committed(Commit::Duplicate { result })));
         }
@@ -104,8 +111,8 @@ impl<'t> Changes<'t> {
         for (key, value) in changes {
             let key = keys.key(ENTRY, key.as_bytes());
             match value {
-                Some(value) => drop(self.table.insert(key, &encode_entry(version, value)[..])?),
-                None => drop(self.table.remove(key)?),
+                Some(value) => self.state.put(key, &encode_entry(version, value))?,
+                None => self.state.remove(key)?,
             }
         }
         if let Some((id, result)) = &batch.invocation {
@@ -117,12 +124,12 @@ impl<'t> Changes<'t> {
 
     fn import(&mut self, keys: &mut Keys, mut stored: Stored, snapshot: &Snapshot) -> Result<Done, EngineError> {
         let (from, to) = keys.range(ORDER..=ENTRY);
-        self.table.retain_in(&from[..]..&to[..], |_, _| false)?;
+        self.state.clear(&from, &to)?;
         (stored.first_result, stored.next_result) = (0, 0);
         stored.head.version = snapshot.version;
         for (key, entry) in &snapshot.entries {
             let value = encode_entry(entry.version, &entry.value);
-            self.table.insert(keys.key(ENTRY, key.as_bytes()), &value[..])?;
+            self.state.put(keys.key(ENTRY, key.as_bytes()), &value)?;
         }
         for (id, result) in &snapshot.results {
             self.keep_result(keys, &mut stored, *id, result)?;
@@ -139,14 +146,15 @@ impl<'t> Changes<'t> {
         result: &[u8],
     ) -> Result<(), EngineError> {
         let invocation = id.bits().to_be_bytes();
-        self.table.insert(keys.key(RESULT, &invocation), result)?;
-        self.table.insert(keys.key(ORDER, &stored.next_result.to_be_bytes()), &invocation[..])?;
+        self.state.put(keys.key(RESULT, &invocation), result)?;
+        self.state.put(keys.key(ORDER, &stored.next_result.to_be_bytes()), &invocation)?;
         stored.next_result += 1;
         while stored.next_result - stored.first_result > self.results_per_scope {
-            let oldest = self.table.remove(keys.key(ORDER, &stored.first_result.to_be_bytes()))?;
-            let oldest = oldest.map(|oldest| decode_invocation(oldest.value())).transpose()?;
-            if let Some(oldest) = oldest {
-                self.table.remove(keys.key(RESULT, &oldest.bits().to_be_bytes()))?;
+            let place = stored.first_result.to_be_bytes();
+            let oldest = self.state.table.get(keys.key(ORDER, &place))?;
+            if let Some(oldest) = oldest.map(|oldest| decode_invocation(oldest.value())).transpose()? {
+                self.state.remove(keys.key(ORDER, &place))?;
+                self.state.remove(keys.key(RESULT, &oldest.bits().to_be_bytes()))?;
             }
             stored.first_result += 1;
         }
@@ -154,7 +162,7 @@ impl<'t> Changes<'t> {
     }
 
     fn write_head(&mut self, keys: &mut Keys, stored: &Stored) -> Result<(), EngineError> {
-        self.table.insert(keys.key(HEAD, &[]), &postcard::to_stdvec(stored)?[..])?;
+        self.state.put(keys.key(HEAD, &[]), &postcard::to_stdvec(stored)?)?;
         self.changed = true;
         Ok(())
     }

@@ -9,15 +9,16 @@ use std::{
 use redb::{Database, DatabaseError, StorageBackend};
 use scf_core::{ByteSize, Disk};
 
-/// Opens the database on `disk`, or makes one where the disk is empty.
-pub(super) fn open(disk: Arc<dyn Disk>, cache: ByteSize) -> Result<Database, DatabaseError> {
-    create(Direct(disk), cache)
+/// Opens the database on `disk` from byte `start`, or makes one where there is nothing behind it.
+pub(super) fn open(disk: Arc<dyn Disk>, start: u64, cache: ByteSize) -> Result<Database, DatabaseError> {
+    create(Direct { disk, start }, cache)
 }
 
 /// Opens what is on `disk` for reading without writing to it: what redb repairs stays in memory.
 ///
 /// After a failed sync redb refuses to read as well; what was acknowledged before is still on the disk.
-pub(super) fn salvage(disk: Arc<dyn Disk>, cache: ByteSize) -> Result<Database, DatabaseError> {
+pub(super) fn salvage(disk: Arc<dyn Disk>, start: u64, cache: ByteSize) -> Result<Database, DatabaseError> {
+    let disk = Direct { disk, start };
     let len = disk.len()?;
     create(Shadow { disk, over: Mutex::new(Over { len, pages: BTreeMap::new() }) }, cache)
 }
@@ -27,28 +28,32 @@ fn create(backend: impl StorageBackend, cache: ByteSize) -> Result<Database, Dat
     Database::builder().set_cache_size(cache).create_with_backend(backend)
 }
 
+/// A disk behind what precedes the database.
 #[derive(Debug)]
-struct Direct(Arc<dyn Disk>);
+struct Direct {
+    disk: Arc<dyn Disk>,
+    start: u64,
+}
 
 impl StorageBackend for Direct {
     fn len(&self) -> io::Result<u64> {
-        self.0.len()
+        Ok(self.disk.len()?.saturating_sub(self.start))
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        self.0.read(offset, out)
+        self.disk.read(self.start + offset, out)
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
-        self.0.set_len(len)
+        self.disk.set_len(self.start + len)
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        self.0.sync()
+        self.disk.sync()
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        self.0.write(offset, data)
+        self.disk.write(self.start + offset, data)
     }
 }
 
@@ -57,7 +62,7 @@ const PAGE: u64 = 4096;
 /// A disk with the pages that were written since in memory: as many as redb repairs.
 #[derive(Debug)]
 struct Shadow {
-    disk: Arc<dyn Disk>,
+    disk: Direct,
     over: Mutex<Over>,
 }
 

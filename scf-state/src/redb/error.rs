@@ -19,6 +19,8 @@ pub enum OpenError {
 pub(super) enum EngineError {
     #[error(transparent)]
     Redb(Box<redb::Error>),
+    #[error(transparent)]
+    Disk(#[from] std::io::Error),
     #[error("a record cannot be decoded")]
     Record(#[from] postcard::Error),
     #[error("{0} is malformed")]
@@ -37,7 +39,7 @@ macro_rules! from_redb {
     )*};
 }
 
-from_redb!(StorageError, TableError, TransactionError, CommitError, DatabaseError);
+from_redb!(StorageError, TableError, TransactionError, CommitError, DatabaseError, SetDurabilityError);
 
 /// A failure and the scope that was worked on.
 pub(super) struct Failure<'a>(pub(super) &'a Scope, pub(super) EngineError);
@@ -52,7 +54,7 @@ impl From<Failure<'_>> for StateError {
                 redb::Error::Corrupted(what) => Self::Corrupt { scope: scope.clone(), what },
                 other => Self::Unavailable { reason: other.to_string() },
             },
-            EngineError::Format { .. } => Self::Unavailable { reason: error.to_string() },
+            EngineError::Format { .. } | EngineError::Disk(_) => Self::Unavailable { reason: error.to_string() },
         }
     }
 }

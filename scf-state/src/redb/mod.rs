@@ -3,7 +3,9 @@
 mod apply;
 mod engine;
 mod error;
+mod journal;
 mod lease;
+mod log;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -26,7 +28,9 @@ use scf_core::{
 use self::{
     apply::{Done, Request},
     error::{EngineError, Failure},
+    journal::Journal,
     lease::Leases,
+    log::Logged,
     writer::Writer,
 };
 use crate::disk::FileDisk;
@@ -44,6 +48,9 @@ pub struct RedbConfig {
     pub results_per_scope: usize,
     /// Memory for pages of the database.
     pub cache: ByteSize,
+    /// Space before the database in which commits are noted until it takes them over; a new store is made with
+    /// it. 64 KiB to 1 GiB.
+    pub journal: ByteSize,
     /// Commits that wait for the writer; callers of more wait with them. At least 1.
     pub queue: usize,
     /// Commits that share a transaction and a sync at most. At least 1.
@@ -51,16 +58,18 @@ pub struct RedbConfig {
 }
 
 impl Default for RedbConfig {
-    /// 1024 results, 64 MiB of pages, 1024 commits waiting, 256 in a group.
+    /// 1024 results, 64 MiB of pages, a journal of 1 MiB, 1024 commits waiting, 256 in a group.
     fn default() -> Self {
-        Self { results_per_scope: 1024, cache: ByteSize::from_mib(64), queue: 1024, group: 256 }
+        let (cache, journal) = (ByteSize::from_mib(64), ByteSize::from_mib(1));
+        Self { results_per_scope: 1024, cache, journal, queue: 1024, group: 256 }
     }
 }
 
 /// A [`StateBackend`] on a disk: redb behind one writer thread with group commit.
 ///
 /// Gives [`Durability::Durable`]: a commit is acknowledged after the sync that it shares with all that were
-/// queued beside it. Reads do not wait for the writer. Values of 256 MiB and more are refused.
+/// queued beside it. What is synced is a journal in space that was written before, one write per group; redb takes
+/// its content over when it is full, and when the store is closed or opened. Reads do not wait for the writer. Values of 256 MiB and more are refused.
 ///
 /// After a failed write or sync it takes no more commits and answers [`StateError::Unavailable`]; it never
 /// syncs again in the hope that it works. What was acknowledged is still read. Open it anew to go on.
@@ -80,6 +89,8 @@ struct Shared {
     leases: Leases,
     /// Why nothing is written any more.
     failure: OnceLock<String>,
+    /// Where the database begins on the disk.
+    start: u64,
     config: RedbConfig,
 }
 
@@ -94,10 +105,18 @@ impl Shared {
             return;
         }
         tracing::error!(reason, "a state store takes no more commits");
-        match engine::salvage(Arc::clone(&self.disk), self.config.cache) {
+        match self.salvage() {
             Ok(db) => *self.db.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(db),
             Err(error) => tracing::error!(%error, "nor can it be read"),
         }
+    }
+
+    /// What is on the disk, the journal's records applied in memory.
+    fn salvage(&self) -> Result<Database, EngineError> {
+        let mut journal = Journal::open(Arc::clone(&self.disk), self.config.journal)?;
+        let db = engine::salvage(Arc::clone(&self.disk), self.start, self.config.cache)?;
+        recover(&db, &mut journal)?;
+        Ok(db)
     }
 }
 
@@ -124,11 +143,11 @@ impl RedbState {
     /// [`OpenError`].
     pub fn with(disk: Arc<dyn Disk>, config: RedbConfig) -> Result<Self, OpenError> {
         let config = RedbConfig { results_per_scope: config.results_per_scope.max(1), ..config };
-        let db = engine::open(Arc::clone(&disk), config.cache).map_err(|error| OpenError::Store(Box::new(error)))?;
-        table::prepare(&db).map_err(|error| OpenError::Store(Box::new(error)))?;
-        let db = RwLock::new(Arc::new(db));
-        let shared = Arc::new(Shared { db, disk, leases: Leases::default(), failure: OnceLock::new(), config });
-        let writer = Writer::start(Arc::clone(&shared), config.queue.max(1), config.group.max(1));
+        let (db, journal) = start(&disk, config).map_err(|error| OpenError::Store(Box::new(error)))?;
+        let (db, start) = (RwLock::new(Arc::new(db)), journal.redb());
+        let (leases, failure) = (Leases::default(), OnceLock::new());
+        let shared = Arc::new(Shared { db, disk, leases, failure, start, config });
+        let writer = Writer::start(Arc::clone(&shared), journal, config.queue.max(1), config.group.max(1));
         Ok(Self { writer: writer.map_err(OpenError::Disk)?, shared })
     }
 
@@ -205,6 +224,31 @@ impl StateBackend for RedbState {
         refuse_large(snapshot.entries.iter().map(|(_, entry)| &entry.value).chain(results))?;
         self.writer.ask(Request::Import { scope: scope.clone(), fence, snapshot }).await.map(drop)
     }
+}
+
+/// Opens database and journal, and brings what only the journal has into the database.
+fn start(disk: &Arc<dyn Disk>, config: RedbConfig) -> Result<(Database, Journal), EngineError> {
+    let mut journal = Journal::open(Arc::clone(disk), config.journal)?;
+    let db = engine::open(Arc::clone(disk), journal.redb(), config.cache)?;
+    table::prepare(&db)?;
+    recover(&db, &mut journal)?;
+    Ok((db, journal))
+}
+
+fn recover(db: &Database, journal: &mut Journal) -> Result<(), EngineError> {
+    let records = journal.recover(table::applied(db)?)?;
+    let Some(last) = records.last().map(|record| record.number) else { return Ok(()) };
+    let txn = db.begin_write()?;
+    let mut state = Logged::open(&txn, 0)?;
+    for record in &records {
+        state.replay(&record.changes)?;
+    }
+    drop(state);
+    table::apply(&txn, last)?;
+    txn.commit()?;
+    journal.restart(last);
+    tracing::info!(records = records.len(), "the database has taken over what the journal held");
+    Ok(())
 }
 
 fn refuse_large<'a>(mut values: impl Iterator<Item = &'a Bytes>) -> Result<(), StateError> {

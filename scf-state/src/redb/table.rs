@@ -13,7 +13,9 @@
 use std::ops::RangeInclusive;
 
 use bytes::Bytes;
-use redb::{Database, ReadOnlyTable, ReadableDatabase as _, ReadableTable, TableDefinition, TableError};
+use redb::{
+    Database, ReadOnlyTable, ReadableDatabase as _, ReadableTable, TableDefinition, TableError, WriteTransaction,
+};
 use scf_core::{Entry, InvocationId, Scope, Snapshot, Version};
 use serde::{Deserialize, Serialize};
 
@@ -21,9 +23,11 @@ use super::error::EngineError;
 use crate::head::HeadRecord;
 
 /// What this code writes; another number on the disk is refused.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 const FORMATS: TableDefinition<'_, (), u32> = TableDefinition::new("scf.format");
+/// The number of the journal's last record that is applied.
+const APPLIED: TableDefinition<'_, (), u64> = TableDefinition::new("scf.applied");
 pub(super) const STATE: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("scf.state");
 
 pub(super) const HEAD: u8 = 0;
@@ -90,10 +94,23 @@ pub(super) fn prepare(db: &Database) -> Result<(), EngineError> {
         None => {
             let txn = db.begin_write()?;
             txn.open_table(STATE)?;
+            txn.open_table(APPLIED)?.insert((), 0)?;
             txn.open_table(FORMATS)?.insert((), FORMAT)?;
             Ok(txn.commit()?)
         }
     }
+}
+
+/// The number of the journal's last record that is applied.
+pub(super) fn applied(db: &Database) -> Result<u64, EngineError> {
+    let applied = db.begin_read()?.open_table(APPLIED)?.get(())?.map(|number| number.value());
+    applied.ok_or(EngineError::Malformed("the journal's place"))
+}
+
+/// Notes in `txn` that the journal's record `number` is applied.
+pub(super) fn apply(txn: &WriteTransaction, number: u64) -> Result<(), EngineError> {
+    txn.open_table(APPLIED)?.insert((), number)?;
+    Ok(())
 }
 
 fn table(db: &Database) -> Result<ReadOnlyTable<&'static [u8], &'static [u8]>, EngineError> {

@@ -5,6 +5,7 @@ use std::{
     thread::{self, JoinHandle},
 };
 
+use redb::Durability;
 use scf_core::StateError;
 use tokio::sync::{mpsc, oneshot};
 
@@ -12,6 +13,8 @@ use super::{
     Shared,
     apply::{Answer, Changes, Done, Request},
     error::{EngineError, Failure},
+    journal::Journal,
+    table,
 };
 
 /// How often in a row the writer looks in vain for a commit that it expects: some tens of microseconds.
@@ -32,7 +35,12 @@ struct Job {
 
 impl Writer {
     /// Starts the thread. `queue` requests wait at most, further callers with them; `group` share a transaction.
-    pub(super) fn start(shared: Arc<Shared>, queue: usize, group: usize) -> std::io::Result<Self> {
+    pub(super) fn start(
+        shared: Arc<Shared>,
+        mut journal: Journal,
+        queue: usize,
+        group: usize,
+    ) -> std::io::Result<Self> {
         let (sender, mut receiver) = mpsc::channel(queue);
         let write = move || {
             let mut jobs: Vec<Job> = Vec::with_capacity(group);
@@ -53,7 +61,7 @@ impl Writer {
                         }
                     }
                 }
-                let answers = write_group(&shared, &mut jobs);
+                let answers = write_group(&shared, &mut journal, &mut jobs);
                 // Who is answered now is likely to commit again, beside those who wait. Without waiting for
                 // them two halves take turns, each with a sync of its own; one alone is never waited for.
                 expected = answers.len() + receiver.len();
@@ -62,6 +70,7 @@ impl Writer {
                     drop(caller.send(answer));
                 }
             }
+            close(&shared, &mut journal);
         };
         let thread = thread::Builder::new().name("scf-state".to_owned()).spawn(write)?;
         Ok(Self { queue: Some(sender), thread: Some(thread) })
@@ -91,12 +100,12 @@ impl Drop for Writer {
 
 type Answered = (oneshot::Sender<Answer>, Answer);
 
-fn write_group(shared: &Shared, jobs: &mut Vec<Job>) -> Vec<Answered> {
+fn write_group(shared: &Shared, journal: &mut Journal, jobs: &mut Vec<Job>) -> Vec<Answered> {
     if let Some(reason) = shared.failure.get() {
         let refuse = |job: Job| (job.answer, Err(StateError::Unavailable { reason: reason.clone() }));
         return jobs.drain(..).map(refuse).collect();
     }
-    match transact(shared, jobs) {
+    match transact(shared, journal, jobs) {
         Ok(answers) => {
             let answer = |(job, answer): (Job, Answer)| {
                 note_lease(shared, &job.request, &answer);
@@ -127,14 +136,14 @@ struct Broken {
     uncertain: bool,
 }
 
-fn transact(shared: &Shared, jobs: &[Job]) -> Result<Vec<Answer>, Broken> {
+fn transact(shared: &Shared, journal: &mut Journal, jobs: &[Job]) -> Result<Vec<Answer>, Broken> {
     let certain = |error: EngineError| Broken { error, uncertain: false };
     let db = shared.db();
-    let txn = db.begin_write().map_err(|error| certain(error.into()))?;
+    let mut txn = db.begin_write().map_err(|error| certain(error.into()))?;
     let mut answers = Vec::with_capacity(jobs.len());
-    let changed = {
+    let log = {
         let results = shared.config.results_per_scope as u64;
-        let mut changes = Changes::open(&txn, &shared.leases, results).map_err(certain)?;
+        let mut changes = Changes::open(&txn, &shared.leases, results, journal.longest()).map_err(certain)?;
         for job in jobs {
             match changes.apply(&job.request) {
                 Ok(answer) => answers.push(answer),
@@ -145,11 +154,44 @@ fn transact(shared: &Shared, jobs: &[Job]) -> Result<Vec<Answer>, Broken> {
                 Err(error) => return Err(certain(error)),
             }
         }
-        changes.changed
+        if !changes.changed {
+            drop(changes);
+            txn.abort().map_err(|error| certain(error.into()))?;
+            return Ok(answers);
+        }
+        changes.into_log()
     };
-    let end = if changed { txn.commit().map_err(EngineError::from) } else { txn.abort().map_err(EngineError::from) };
-    end.map_err(|error| Broken { error, uncertain: changed })?;
+    let uncertain = |error: EngineError| Broken { error, uncertain: true };
+    let number = journal.next();
+    table::apply(&txn, number).map_err(certain)?;
+    match log.filter(|log| journal.fits(log.len())) {
+        Some(log) => {
+            txn.set_durability(Durability::None).map_err(|error| certain(error.into()))?;
+            journal.append(&log).map_err(|error| uncertain(error.into()))?;
+            txn.commit().map_err(|error| uncertain(error.into()))?;
+        }
+        None => {
+            txn.commit().map_err(|error| uncertain(error.into()))?;
+            journal.restart(number);
+        }
+    }
     Ok(answers)
+}
+
+/// Has redb take over what the journal holds, so that the store opens without reading it.
+fn close(shared: &Shared, journal: &mut Journal) {
+    if journal.is_empty() || shared.failure.get().is_some() {
+        return;
+    }
+    let take_over = || {
+        let txn = shared.db().begin_write()?;
+        table::apply(&txn, journal.next())?;
+        Ok::<_, EngineError>(txn.commit()?)
+    };
+    match take_over() {
+        Ok(()) => journal.restart(journal.next()),
+        Err(error) => tracing::warn!(%error, "the journal is taken over when the store is opened again"),
+    }
 }
 
 fn note_lease(shared: &Shared, request: &Request, answer: &Answer) {
