@@ -61,7 +61,7 @@ struct WasmIsolate(Arc<Program>);
 impl Isolate for WasmIsolate {
     async fn invoke(&mut self, call: &Call, input: Payload) -> Result<Reply, InvokeError> {
         let program = &self.0;
-        let meter = Arc::new(CpuMeter::default());
+        let meter = Arc::new(CpuMeter::telling(&call.meter));
         let mut store = self.0.store(call, Arc::clone(&meter));
         let work = program.run(&mut store, &input.bytes);
         let output = meter.run(program.machine.ticker.during(work)).await;
