@@ -47,18 +47,20 @@ pub(super) struct Ahead {
 }
 
 impl Ahead {
-    /// The least time that the call will wait, when what runs now is about to end.
-    fn wait(&self) -> Duration {
-        let Some(service) = self.service else { return Duration::ZERO };
-        let by_function = service.mul_f64(f64::from(self.waiting) / f64::from(self.slots.max(1)));
+    /// The time that the call will wait, when what runs now is half done.
+    fn wait(&self, service: Duration) -> Duration {
+        let by_function = service.mul_f64((f64::from(self.waiting) + 0.5) / f64::from(self.slots.max(1)));
         let by_node = self.share.map_or(Duration::ZERO, |(ahead, slots)| ahead.div_f64(slots.max(f64::MIN_POSITIVE)));
         by_function.max(by_node)
     }
 
-    /// When a call that can wait for `patience` would be in time, if it is not now.
+    /// When a call that can wait for `patience` would be in time, if it is not now: also where what runs then has
+    /// just begun.
     pub(super) fn too_late(&self, patience: Duration) -> Option<Duration> {
-        let late = (self.wait() + self.service?).checked_sub(patience)?;
-        (!late.is_zero()).then(|| late.clamp(LEAST, MOST))
+        let service = self.service?;
+        let late = (self.wait(service) + service).checked_sub(patience)?;
+        let spare = service.div_f64(2.0 * f64::from(self.slots.max(1)));
+        (!late.is_zero()).then(|| (late + spare).clamp(LEAST, MOST))
     }
 
     /// When one of those that wait will have been served.
@@ -89,17 +91,17 @@ mod tests {
 
     #[test]
     fn a_call_is_too_late_where_queue_and_service_are_longer_than_its_patience() {
-        let ahead = Ahead { service: Some(10 * MS), waiting: 8, slots: 2, share: None };
-        assert_eq!(ahead.too_late(49 * MS), Some(MS));
-        assert_eq!(ahead.too_late(20 * MS), Some(30 * MS));
-        assert_eq!(ahead.too_late(50 * MS), None);
+        let ahead = Ahead { service: Some(10 * MS), waiting: 7, slots: 2, share: None };
+        // 2.5 ms until a slot is free, 35 ms of others, 10 ms of its own; 2.5 ms more to be sure.
+        assert_eq!(ahead.too_late(40 * MS), Some(10 * MS));
+        assert_eq!(ahead.too_late(48 * MS), None);
         assert_eq!(Ahead { service: None, ..ahead }.too_late(MS), None, "nothing is known, nothing is refused");
     }
 
     #[test]
     fn a_tenants_queue_drains_at_its_share_of_the_node() {
         let ahead = Ahead { service: Some(10 * MS), waiting: 0, slots: 64, share: Some((60 * MS, 0.5)) };
-        assert_eq!(ahead.too_late(100 * MS), Some(30 * MS));
+        assert_eq!(ahead.too_late(110 * MS).map(|after| after.as_millis()), Some(20));
         assert_eq!(ahead.one_is_served(), 20 * MS);
     }
 }

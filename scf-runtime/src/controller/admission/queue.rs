@@ -117,19 +117,34 @@ impl<T> FairQueue<T> {
     /// The next call that `has_room`, or one whose deadline is over. `has_room` is asked for the first call of
     /// every function of a tenant, in the order of their arrival, and takes the room where it answers yes.
     pub(super) fn next(&mut self, now: Timestamp, mut has_room: impl FnMut(&T) -> bool) -> Option<Turn<T>> {
-        // A tenant is visited a second time where its turn was over at the first.
-        for _ in 0..2 * self.ring.len() {
-            let tenant = *self.ring.front()?;
+        let tenants = self.ring.len();
+        // The first one's turn goes on; it comes again, to its next turn, after all the others.
+        for at in 0..=tenants {
+            let tenant = *self.ring.get(at % tenants.max(1))?;
             let waiting = self.tenants.get_mut(&tenant)?;
-            match waiting.turn(now, self.quantum, &mut has_room) {
-                Some(turn) => {
-                    self.leave_if_done(tenant);
-                    return Some(turn);
+            let is_new_turn = at > 0 || !waiting.is_served;
+            let more = if is_new_turn { self.quantum.saturating_mul(waiting.weight) } else { 0 };
+            let Some(turn) = waiting.turn(now, waiting.deficit.saturating_add(more), &mut has_room) else { continue };
+            if let Turn::Run(_) = turn {
+                waiting.is_served = true;
+                if at > 0 {
+                    self.end_turn(at % tenants, tenant);
                 }
-                None => self.ring.rotate_left(1),
             }
+            self.leave_if_done(tenant);
+            return Some(turn);
         }
         None
+    }
+
+    /// The first one's turn is over, and it is that of the one `ahead` of it in the ring.
+    fn end_turn(&mut self, ahead: usize, next: u32) {
+        if let Some(first) = self.ring.front().filter(|first| **first != next)
+            && let Some(waiting) = self.tenants.get_mut(first)
+        {
+            waiting.is_served = false;
+        }
+        self.ring.rotate_left(ahead);
     }
 
     /// What the waiting calls of `tenant` cost.
@@ -159,8 +174,8 @@ impl<T> FairQueue<T> {
 }
 
 impl<T> Waiting<T> {
-    /// A call of this tenant, if it is its turn and one has room.
-    fn turn(&mut self, now: Timestamp, quantum: u64, has_room: &mut impl FnMut(&T) -> bool) -> Option<Turn<T>> {
+    /// A call of this tenant that has room and costs no more than `budget`; nothing is changed where there is none.
+    fn turn(&mut self, now: Timestamp, budget: u64, has_room: &mut impl FnMut(&T) -> bool) -> Option<Turn<T>> {
         let mut firsts: SmallVec<[(u64, usize); 4]> = self
             .functions
             .iter()
@@ -173,16 +188,8 @@ impl<T> Waiting<T> {
             if entry.deadline <= now {
                 return self.take(at, arrival).map(Turn::Expired);
             }
-            if entry.cost > self.deficit {
-                if self.is_served {
-                    self.is_served = false;
-                    return None;
-                }
-                self.is_served = true;
-                self.deficit = self.deficit.saturating_add(quantum.saturating_mul(self.weight));
-            }
-            if has_room(&entry.item) {
-                self.deficit = self.deficit.saturating_sub(entry.cost);
+            if entry.cost <= budget && has_room(&entry.item) {
+                self.deficit = budget - entry.cost;
                 return self.take(at, arrival).map(Turn::Run);
             }
         }

@@ -131,24 +131,24 @@ fn backlogged_tenants_share_slot_time_by_weight_whatever_their_calls_take() {
         let shares: Vec<f64> =
             node.got.iter().zip(&weights).map(|(got, w)| got.slot_time as f64 / f64::from(*w)).collect();
         let index = jain(&shares);
-        assert!(index > 0.99, "seed {seed}: Jain index {index} of {tenants} tenants");
+        assert!(index > 0.98, "seed {seed}: Jain index {index} of {tenants} tenants");
     }
 }
 
 #[test]
 fn a_tenant_with_little_to_do_is_not_held_up_by_one_with_a_hundred_times_as_much() {
-    const SLOTS: usize = 4;
+    const SLOTS: usize = 16;
     let run = |aggressor: bool| {
         let mut random = Random(11);
         let mut node = Node::new(&[1, 1], SLOTS, 64);
         for now in (0..20_000_000).step_by(50) {
             node.until(now);
-            // Calls of 1 ms. The victim has one in ten milliseconds, the aggressor ten in one.
-            if random.between(0, 199) == 0 {
-                node.offer(now, 0, 1000);
+            // Calls of about 1 ms. The victim has one in three milliseconds, the aggressor thirty in one.
+            if random.between(0, 59) == 0 {
+                node.offer(now, 0, random.between(500, 1500));
             }
-            if aggressor && random.between(0, 1) == 0 {
-                node.offer(now, 1, 1000);
+            for _ in 0..random.between(0, if aggressor { 3 } else { 0 }) {
+                node.offer(now, 1, random.between(500, 1500));
             }
         }
         node.got
@@ -158,7 +158,7 @@ fn a_tenant_with_little_to_do_is_not_held_up_by_one_with_a_hundred_times_as_much
     let victim = &mut beside[0];
     assert!(aggressor.refused > 10 * victim.served, "the aggressor offers more than there is room for");
     assert_eq!((victim.refused, alone.refused), (0, 0));
-    // Every slot is taken when the victim comes: it waits for one to end, and for no call of the other's queue.
+    // Every slot is taken when the victim comes: it waits for one to end, and for none of the other's queue.
     let (p99, before) = (victim.wait(0.99), alone.wait(0.99));
     assert!(1000 + p99 <= (1000 + before) * 3 / 2, "p99 of the victim: {before} µs alone, {p99} µs beside");
 }
