@@ -15,7 +15,8 @@
 //!
 //! | feature | default | makes available |
 //! |---|---|---|
-//! | `wasm` | yes | [`WasmFactory`]: WebAssembly components, by wasmtime 48 |
+//! | `wasm` | yes | [`WasmFactory`] with a compiler: WebAssembly components, by wasmtime 48 |
+//! | `wasm-runtime-only` | with `wasm` | [`WasmFactory`] without one: signed artefacts of components |
 //!
 //! `scf_core` types are part of this API.
 #![warn(clippy::print_stdout, clippy::print_stderr, clippy::unwrap_used)]
@@ -32,7 +33,7 @@ mod member;
 mod native;
 mod router;
 pub mod transport;
-#[cfg(feature = "wasm")]
+#[cfg(feature = "wasm-runtime-only")]
 mod wasm;
 mod wire;
 mod workflow;
@@ -42,6 +43,10 @@ pub use error::{BuildError, DeployError};
 pub use fabric::{Fabric, FabricBuilder};
 pub use ledger::Bill;
 pub use native::{NativeCall, NativeError, NativeFactory, NativeFuture};
-#[cfg(feature = "wasm")]
+#[cfg(feature = "wasm-runtime-only")]
 pub use wasm::{WasmBuilder, WasmCounters, WasmError, WasmFactory};
+#[cfg(feature = "wasm")]
+pub use wasm::{
+    ArtefactSigner, CodeLimits, CompileError, Compiler, CompilerCommand, Cpu, ScreenError, SignError, compiler_main,
+};
 pub use workflow::{WorkflowFailure, WorkflowOutcome};

@@ -6,6 +6,7 @@ use std::{
     hash::{Hash, Hasher},
     io::{self, ErrorKind, Read, Write},
     path::{Path, PathBuf},
+    sync::atomic::AtomicU64,
     time::{Duration, SystemTime},
 };
 
@@ -50,23 +51,35 @@ pub(super) enum Found {
 pub(super) struct Entry([u8; blake3::OUT_LEN]);
 
 impl Entry {
-    /// Names what `engine` makes of a component's `bytes`.
-    pub(super) fn of(engine: &Engine, bytes: &[u8]) -> Self {
-        struct Feed(blake3::Hasher);
-        impl Hasher for Feed {
-            fn finish(&self) -> u64 {
-                0 // Only what is written counts.
-            }
-
-            fn write(&mut self, bytes: &[u8]) {
-                self.0.update(bytes);
-            }
-        }
-        let mut feed = Feed(blake3::Hasher::new());
-        feed.write(blake3::hash(bytes).as_bytes());
-        engine.precompile_compatibility_hash().hash(&mut feed);
-        Self(feed.0.finalize().into())
+    /// Names what `engine` makes of the component with this hash.
+    pub(super) fn of(engine: &Engine, source: &blake3::Hash) -> Self {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(source.as_bytes()).update(&compatibility(engine));
+        Self(hasher.finalize().into())
     }
+
+    /// The name as bytes.
+    pub(super) const fn as_bytes(&self) -> &[u8; blake3::OUT_LEN] {
+        &self.0
+    }
+}
+
+/// Hash of everything but the component that machine code depends on: version and configuration of the engine,
+/// target, and the extensions of the CPU that the compiler uses.
+pub(super) fn compatibility(engine: &Engine) -> [u8; blake3::OUT_LEN] {
+    struct Feed(blake3::Hasher);
+    impl Hasher for Feed {
+        fn finish(&self) -> u64 {
+            0 // Only what is written counts.
+        }
+
+        fn write(&mut self, bytes: &[u8]) {
+            self.0.update(bytes);
+        }
+    }
+    let mut feed = Feed(blake3::Hasher::new());
+    engine.precompile_compatibility_hash().hash(&mut feed);
+    feed.0.finalize().into()
 }
 
 impl Cache {
@@ -83,7 +96,7 @@ impl Cache {
     }
 
     /// Looks an entry up.
-    pub(super) fn load(&self, engine: &Engine, entry: Entry) -> Found {
+    pub(super) fn load(&self, engine: &Engine, entry: Entry, attempts: &AtomicU64) -> Found {
         let path = self.path(entry);
         let file = match fs::read(&path) {
             Ok(file) => file,
@@ -97,7 +110,7 @@ impl Cache {
             tracing::warn!(file = %path.display(), "a compiled component is not what was written; not loaded");
             return Found::Refused;
         };
-        match verified.load(engine) {
+        match verified.load(engine, attempts) {
             Ok(component) => Found::Component(Box::new(component)),
             Err(error) => {
                 tracing::warn!(file = %path.display(), %error, "a compiled component does not load");

@@ -6,8 +6,14 @@ use scf_core::ByteSize;
 use tokio::sync::Semaphore;
 use wasmtime::{Config, Enabled, Engine, PoolingAllocationConfig, WasmFeatures};
 
+#[cfg(feature = "wasm")]
+use super::sign::Cpu;
 use super::{error::WasmError, ticker::Ticker};
 
+/// Name of the configuration below, which machine code is bound to.
+pub(super) const PROFILE: &str = "server";
+/// Bytes of a page of WebAssembly memory.
+pub(super) const PAGE: u64 = 64 << 10;
 /// Fewest instances that a pool is worth having for.
 const FEWEST: u32 = 8;
 /// Memory of a slot that is cleared by writing zeros instead of giving the pages back, in bytes: more than
@@ -34,7 +40,7 @@ pub(super) struct Machine {
     /// What one memory can grow to.
     pub(super) memory: ByteSize,
     /// Compilations that may run at the same time: one per core.
-    pub(super) compilers: Semaphore,
+    pub(super) compilers: Arc<Semaphore>,
 }
 
 impl Machine {
@@ -54,8 +60,33 @@ impl Machine {
         };
         let cores = thread::available_parallelism().map_or(1, usize::from);
         let ticker = Ticker::start(engine.weak()).map_err(|error| WasmError::Engine { source: error.into() })?;
-        Ok(Arc::new(Self { engine, ticker, instances, memory, compilers: Semaphore::new(cores) }))
+        let compilers = Arc::new(Semaphore::new(cores));
+        Ok(Arc::new(Self { engine, ticker, instances, memory, compilers }))
     }
+}
+
+/// The size that a memory limit comes to.
+pub(super) fn whole_pages(memory: ByteSize) -> ByteSize {
+    ByteSize::from_bytes(memory.bytes().next_multiple_of(PAGE).max(PAGE))
+}
+
+/// An engine that compiles for engines with this configuration and runs nothing.
+#[cfg(feature = "wasm")]
+pub(super) fn compiler(memory: ByteSize, cpu: Cpu) -> wasmtime::Result<Engine> {
+    let mut config = config(1, memory);
+    config.allocation_strategy(wasmtime::InstanceAllocationStrategy::OnDemand);
+    if cpu == Cpu::Baseline {
+        // Naming the target keeps wasmtime from looking at this CPU.
+        let system = match std::env::consts::OS {
+            "linux" if cfg!(target_env = "musl") => "unknown-linux-musl",
+            "linux" => "unknown-linux-gnu",
+            "macos" => "apple-darwin",
+            "windows" => "pc-windows-msvc",
+            other => wasmtime::bail!("no target is known for every CPU of {other}; sign for this host's"),
+        };
+        config.target(&format!("{}-{system}", std::env::consts::ARCH))?;
+    }
+    Engine::new(&config)
 }
 
 fn config(instances: u32, memory: ByteSize) -> Config {

@@ -31,6 +31,20 @@ pub enum WasmError {
         /// The key's file.
         file: PathBuf,
     },
+    /// A key that artefacts should be trusted for is none, or one that everybody can sign with.
+    #[error("{} is not an Ed25519 public key that can be trusted", hex(.key))]
+    TrustedKey {
+        /// What was given to [`WasmBuilder::trust`](super::WasmBuilder::trust).
+        key: [u8; 32],
+    },
+    /// A part was asked for that this build leaves out.
+    #[error("{part} is not in this build; it comes with the feature `{feature}` of scf-runtime")]
+    NotBuiltIn {
+        /// The part.
+        part: &'static str,
+        /// The feature of the crate.
+        feature: &'static str,
+    },
     /// The function is deployed with more memory than instances of this factory can have.
     #[error("a memory limit of {limit} where an instance has at most {available}")]
     MemoryLimit {
@@ -47,4 +61,8 @@ pub enum WasmError {
         /// The function's limit.
         limit: ByteSize,
     },
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

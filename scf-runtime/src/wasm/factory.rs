@@ -1,12 +1,6 @@
 //! The factory of WebAssembly isolates.
 
-use std::{
-    path::PathBuf,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-};
+use std::{path::PathBuf, sync::Arc};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -14,25 +8,34 @@ use scf_core::{ByteSize, Code, Function, IsolateFactory, PrepareError, Prepared}
 use tokio::task;
 use wasmtime::component::{Component, InstancePre, Linker};
 
+#[cfg(feature = "wasm")]
+use super::{compile::Compiler, screen::CodeLimits};
 use super::{
-    cache::{Cache, Entry, Found},
-    engine::Machine,
+    artefact::{Contract, Trust, is_artefact},
+    engine::{self, Machine},
     error::WasmError,
     isolate::{Guest, Program, WasmPrepared},
+    shared::{Loaded, Shelf},
     signature::Signature,
+    source::{self, Refusal, Sources},
     wasi,
 };
 use crate::escape::escape;
 
 /// Largest component, in bytes.
 const CODE: ByteSize = ByteSize::from_mib(8);
+/// How much larger the machine code of a component may be than a component.
+const ARTEFACT: u64 = 4;
+/// Up to this size, in bytes, what was compiled before is hashed, checked and loaded on the thread that asks:
+/// handing it to another takes longer.
+const SMALL: usize = 256 << 10;
 /// Bytes of a page of WebAssembly memory.
-const PAGE: u64 = 64 << 10;
+const PAGE: u64 = engine::PAGE;
 
 /// Runs [`Code::Component`] in wasmtime. Cloning shares the engine, its pool and the cache.
 ///
-/// Compiles on the blocking threads of the tokio runtime that it is called on, one component per core at a
-/// time. A thread of the factory's own interrupts guests; it ends with the last function of the factory.
+/// Functions with the same code share what was compiled of it. Compiles on the blocking threads of the tokio
+/// runtime that it is called on or in processes of their own, one component per core at a time. A thread of the factory's own interrupts guests; it ends with the last function of the factory.
 #[derive(Clone, Debug)]
 pub struct WasmFactory {
     shared: Arc<Shared>,
@@ -41,11 +44,9 @@ pub struct WasmFactory {
 #[derive(Debug)]
 struct Shared {
     machine: Arc<Machine>,
-    cache: Option<Cache>,
-    compiled: AtomicU64,
-    loaded: AtomicU64,
-    refused: AtomicU64,
-    unsaved: AtomicU64,
+    sources: Sources,
+    shelf: Shelf,
+    size: ByteSize,
 }
 
 /// Describes a [`WasmFactory`].
@@ -55,6 +56,12 @@ pub struct WasmBuilder {
     instances: u32,
     memory: ByteSize,
     cache: Option<PathBuf>,
+    trusted: Vec<[u8; 32]>,
+    size: ByteSize,
+    #[cfg(feature = "wasm")]
+    limits: CodeLimits,
+    #[cfg(feature = "wasm")]
+    compiler: Compiler,
 }
 
 impl WasmBuilder {
@@ -81,25 +88,62 @@ impl WasmBuilder {
         self
     }
 
+    /// Runs artefacts that the holder of this Ed25519 key signed; can be called for several keys. Default: none.
+    ///
+    /// An artefact is machine code: who has the secret key can do here whatever this process can.
+    pub fn trust(mut self, key: [u8; 32]) -> Self {
+        self.trusted.push(key);
+        self
+    }
+
+    /// Size of the largest component; artefacts may be four times as large. Default 8 MiB, which is enough for
+    /// components of languages that compile to machine code; interpreters in components take 10 to 40.
+    pub const fn code_size(mut self, size: ByteSize) -> Self {
+        self.size = size;
+        self
+    }
+
+    /// What components must keep to before they are compiled, the size excepted, which is [that](Self::code_size)
+    /// of this builder. Default [`CodeLimits::default`].
+    #[cfg(feature = "wasm")]
+    pub const fn code_limits(mut self, limits: CodeLimits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// Where components are compiled. Default [`Compiler::InProcess`].
+    #[cfg(feature = "wasm")]
+    pub fn compiler(mut self, compiler: Compiler) -> Self {
+        self.compiler = compiler;
+        self
+    }
+
     /// Starts the engine.
     ///
     /// # Errors
-    /// [`WasmError`] when it does not start or the cache cannot be used.
+    /// [`WasmError`] when it does not start, the cache cannot be used or a key is none.
     pub fn build(self) -> Result<WasmFactory, WasmError> {
-        let memory = ByteSize::from_bytes(self.memory.bytes().next_multiple_of(PAGE).max(PAGE));
+        let memory = engine::whole_pages(self.memory);
+        let mut trust = Trust::default();
+        for key in &self.trusted {
+            if !trust.add(key) {
+                return Err(WasmError::TrustedKey { key: *key });
+            }
+        }
+        #[cfg(not(feature = "wasm"))]
+        if self.cache.is_some() {
+            return Err(WasmError::NotBuiltIn { part: "the cache of compiled components", feature: "wasm" });
+        }
         let machine = Machine::start(self.instances, memory)?;
-        let cache = self.cache.map(Cache::open).transpose()?;
-        let zero = AtomicU64::default;
-        Ok(WasmFactory {
-            shared: Arc::new(Shared {
-                machine,
-                cache,
-                compiled: zero(),
-                loaded: zero(),
-                refused: zero(),
-                unsaved: zero(),
-            }),
-        })
+        let contract = Contract::new(engine::PROFILE, memory);
+        #[cfg(feature = "wasm")]
+        let sources = {
+            let limits = CodeLimits { size: self.size, ..self.limits };
+            Sources::new(trust, contract, self.cache, limits, self.compiler)?
+        };
+        #[cfg(not(feature = "wasm"))]
+        let sources = Sources::new(trust, contract);
+        Ok(WasmFactory { shared: Arc::new(Shared { machine, sources, shelf: Shelf::default(), size: self.size }) })
     }
 }
 
@@ -111,6 +155,11 @@ pub struct WasmCounters {
     pub compiled: u64,
     /// Loaded from the cache.
     pub loaded: u64,
+    /// Artefacts whose signature was right, loaded.
+    pub verified: u64,
+    /// Times that machine code was given to the engine, whether it took it or not: after its hash or signature was
+    /// found to be right, never before.
+    pub deserialised: u64,
     /// Found in the cache, not trusted, compiled again. More than none means that somebody else writes there.
     pub refused: u64,
     /// Compiled and not written to the cache, because of an error that was logged.
@@ -118,9 +167,19 @@ pub struct WasmCounters {
 }
 
 impl WasmFactory {
-    /// 256 instances of 64 MiB, no cache.
+    /// 256 instances of 64 MiB, no cache, no trusted key.
     pub const fn builder() -> WasmBuilder {
-        WasmBuilder { instances: 256, memory: ByteSize::from_mib(64), cache: None }
+        WasmBuilder {
+            instances: 256,
+            memory: ByteSize::from_mib(64),
+            cache: None,
+            trusted: Vec::new(),
+            size: CODE,
+            #[cfg(feature = "wasm")]
+            limits: CodeLimits::DEFAULT,
+            #[cfg(feature = "wasm")]
+            compiler: Compiler::InProcess,
+        }
     }
 
     /// Calls that can run at the same time.
@@ -132,9 +191,7 @@ impl WasmFactory {
     /// How components were made ready so far.
     #[must_use]
     pub fn counters(&self) -> WasmCounters {
-        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        let Shared { compiled, loaded, refused, unsaved, .. } = &*self.shared;
-        WasmCounters { compiled: read(compiled), loaded: read(loaded), refused: read(refused), unsaved: read(unsaved) }
+        self.shared.sources.counters()
     }
 }
 
@@ -154,61 +211,60 @@ impl IsolateFactory for WasmFactory {
             return Err(PrepareError::NoFactory { function, kind, hint: "this factory runs components" });
         };
         let size = bytes.len() as u64;
-        if size > CODE.bytes() {
-            return Err(PrepareError::TooLarge { function: function.name.clone(), size, limit: CODE.bytes() });
+        let limit = self.shared.size.bytes().saturating_mul(if is_artefact(bytes) { ARTEFACT } else { 1 });
+        if size > limit {
+            return Err(PrepareError::TooLarge { function: function.name.clone(), size, limit });
         }
         let machine = &self.shared.machine;
         if function.limits.memory > machine.memory {
             let error = WasmError::MemoryLimit { limit: function.limits.memory, available: machine.memory };
             return Err(host(function, error));
         }
-        let permit = machine.compilers.acquire().await.map_err(|error| host(function, error))?;
-        let component = task::spawn_blocking({
-            let (shared, bytes) = (Arc::clone(&self.shared), bytes.clone());
-            move || shared.component(&bytes)
-        });
-        let component = component.await.map_err(|error| host(function, error))?;
-        drop(permit);
-        // The compiler quotes names that the guest chose.
-        let component = component.map_err(|error| invalid(function, &error))?;
-        let program = self.shared.program(function, export, &component)?;
+        let loaded = self.load(bytes).await.map_err(|refusal| refusal.of(function))?;
+        let program = self.shared.program(function, export, loaded)?;
         Ok(Arc::new(WasmPrepared(Arc::new(program))))
     }
 }
 
+impl WasmFactory {
+    /// What was made of the code before, or makes it.
+    async fn load(&self, bytes: &Bytes) -> Result<Arc<Loaded>, Refusal> {
+        if bytes.len() <= SMALL {
+            if let Some(loaded) = self.shared.shelf.find(&blake3::hash(bytes)) {
+                return Ok(loaded);
+            }
+            if is_artefact(bytes) {
+                return self.shared.load(bytes);
+            }
+        }
+        let permit = Arc::clone(&self.shared.machine.compilers).acquire_owned().await;
+        let permit = permit.map_err(|error| Refusal::Host(error.into()))?;
+        let (shared, bytes) = (Arc::clone(&self.shared), bytes.clone());
+        let loaded = task::spawn_blocking(move || {
+            let loaded = shared.load(&bytes);
+            // Held by the thread: whoever asked may not wait any more.
+            drop(permit);
+            loaded
+        });
+        loaded.await.map_err(|error| Refusal::Host(error.into()))?
+    }
+}
+
 impl Shared {
-    /// Loads or compiles a component. Takes milliseconds to seconds.
-    fn component(&self, bytes: &Bytes) -> wasmtime::Result<Component> {
-        let count = |counter: &AtomicU64| counter.fetch_add(1, Ordering::Relaxed);
-        let engine = &self.machine.engine;
-        let compile = || {
-            let component = Component::from_binary(engine, bytes)?;
-            count(&self.compiled);
-            wasmtime::Result::Ok(component)
-        };
-        let Some(cache) = &self.cache else { return compile() };
-        let entry = Entry::of(engine, bytes);
-        match cache.load(engine, entry) {
-            Found::Component(component) => {
-                count(&self.loaded);
-                return Ok(*component);
-            }
-            Found::Nothing => {}
-            Found::Refused => {
-                count(&self.refused);
-            }
+    /// Finds, loads or compiles. Takes microseconds for what was there before, milliseconds to seconds otherwise.
+    fn load(&self, bytes: &Bytes) -> Result<Arc<Loaded>, Refusal> {
+        let hash = blake3::hash(bytes);
+        if let Some(loaded) = self.shelf.find(&hash) {
+            return Ok(loaded);
         }
-        let component = compile()?;
-        if let Err(error) = cache.store(entry, &component) {
-            count(&self.unsaved);
-            tracing::warn!(%error, "a compiled component was not written to the cache");
-        }
-        Ok(component)
+        let component = self.sources.component(&self.machine, bytes, &hash)?;
+        Ok(self.shelf.put(hash, component))
     }
 
     /// Checks and links a component.
-    fn program(&self, function: &Function, export: &str, component: &Component) -> Result<Program, PrepareError> {
+    fn program(&self, function: &Function, export: &str, loaded: Arc<Loaded>) -> Result<Program, PrepareError> {
         let engine = &self.machine.engine;
+        let component: &Component = &loaded.component;
         let signature = Signature::of(component, export, engine).map_err(|problem| PrepareError::Export {
             function: function.name.clone(),
             export: export.into(),
@@ -220,7 +276,7 @@ impl Shared {
         let mut imports_wasi = false;
         for import in imports {
             if !wasi::provides(import) {
-                return Err(PrepareError::Import { function: function.name.clone(), import: import.into() });
+                return Err(source::not_provided(function, import));
             }
             imports_wasi = true;
         }
@@ -246,6 +302,7 @@ impl Shared {
             export: index,
             signature,
             imports_wasi,
+            loaded,
         })
     }
 }

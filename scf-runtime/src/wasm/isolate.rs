@@ -13,7 +13,7 @@ use wasmtime::{
 };
 use wasmtime_wasi::{WasiCtxView, WasiView};
 
-use super::{engine::Machine, limits::Ledger, signature::Signature, ticker::TICK, wasi::Wasi};
+use super::{engine::Machine, limits::Ledger, shared::Loaded, signature::Signature, ticker::TICK, wasi::Wasi};
 use crate::{cpu::CpuMeter, escape::escape};
 
 /// When the pool may have room again: about the time of a call.
@@ -29,6 +29,9 @@ pub(super) struct Program {
     pub(super) export: ComponentExportIndex,
     pub(super) signature: Signature,
     pub(super) imports_wasi: bool,
+    /// Shared by the functions with this code.
+    #[expect(dead_code, reason = "keeps it on the shelf while a function uses it")]
+    pub(super) loaded: Arc<Loaded>,
 }
 
 impl fmt::Debug for Program {

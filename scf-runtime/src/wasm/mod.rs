@@ -10,16 +10,39 @@
 //! Memory, tables and CPU time are limited per call; a call that takes long yields to others, first after at
 //! most 4 ms, then every millisecond, and is ended when it has used up its CPU time.
 
+mod artefact;
+#[cfg(feature = "wasm")]
 mod cache;
+#[cfg(feature = "wasm")]
+mod compile;
+#[cfg(feature = "wasm")]
+mod compile_child;
 mod engine;
 mod error;
 mod factory;
+#[cfg(feature = "wasm")]
+mod feature;
 mod isolate;
 mod limits;
 mod precompiled;
+#[cfg(feature = "wasm")]
+mod screen;
+mod shared;
+#[cfg(feature = "wasm")]
+mod sign;
 mod signature;
+mod source;
+mod target;
 mod ticker;
 mod wasi;
 
+#[cfg(feature = "wasm")]
+pub use compile::{CompileError, Compiler, CompilerCommand};
+#[cfg(feature = "wasm")]
+pub use compile_child::compiler_main;
 pub use error::WasmError;
 pub use factory::{WasmBuilder, WasmCounters, WasmFactory};
+#[cfg(feature = "wasm")]
+pub use screen::{CodeLimits, ScreenError};
+#[cfg(feature = "wasm")]
+pub use sign::{ArtefactSigner, Cpu, SignError};
