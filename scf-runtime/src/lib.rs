@@ -43,10 +43,10 @@ pub use error::{BuildError, DeployError};
 pub use fabric::{Fabric, FabricBuilder};
 pub use ledger::Bill;
 pub use native::{NativeCall, NativeError, NativeFactory, NativeFuture};
-#[cfg(feature = "wasm-runtime-only")]
-pub use wasm::{WasmBuilder, WasmCounters, WasmError, WasmFactory};
 #[cfg(feature = "wasm")]
 pub use wasm::{
     ArtefactSigner, CodeLimits, CompileError, Compiler, CompilerCommand, Cpu, ScreenError, SignError, compiler_main,
 };
+#[cfg(feature = "wasm-runtime-only")]
+pub use wasm::{Profile, WasmBuilder, WasmCounters, WasmError, WasmFactory};
 pub use workflow::{WorkflowFailure, WorkflowOutcome};

@@ -8,12 +8,14 @@
 //! behind the signature is looked at before that is right.
 
 use ed25519_dalek::{Signature, VerifyingKey};
-use scf_core::ByteSize;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use wasmtime::ModuleVersionStrategy;
 
-use super::target::{Target, TargetError};
+use super::{
+    profile::Profile,
+    target::{Target, TargetError},
+};
 
 const MAGIC: &[u8; 4] = b"SCFX";
 const VERSION: u8 = 1;
@@ -34,17 +36,17 @@ pub(super) fn is_artefact(bytes: &[u8]) -> bool {
 pub(super) struct Contract {
     /// The versions of wasmtime whose machine code can be exchanged.
     pub(super) engine: String,
-    /// The configuration.
+    /// The settings.
     pub(super) profile: String,
-    /// What one memory can grow to, in bytes: the machine code counts on it.
-    pub(super) memory: u64,
+    /// Whether the machine code counts instructions.
+    pub(super) fuel: bool,
 }
 
 impl Contract {
-    /// What engines of `profile` keep whose memories grow to `memory`.
-    pub(super) fn new(profile: &str, memory: ByteSize) -> Self {
+    /// What engines with these settings keep.
+    pub(super) fn new(profile: Profile, fuel: bool) -> Self {
         let engine = ModuleVersionStrategy::WasmtimeVersion.as_str().into();
-        Self { engine, profile: profile.into(), memory: memory.bytes() }
+        Self { engine, profile: format!("{profile:?}"), fuel }
     }
 }
 
@@ -79,10 +81,14 @@ pub(super) enum ArtefactError {
     Engine { found: String, expected: String },
     #[error("it was compiled for the profile {found}, this is {expected}")]
     Profile { found: String, expected: String },
-    #[error("it was compiled for memories of {found}, here they are of {expected}")]
-    Memory { found: ByteSize, expected: ByteSize },
+    #[error("it was compiled {} counting instructions, here they are {}counted", with(*.0), if *.0 { "not " } else { "" })]
+    Fuel(bool),
     #[error(transparent)]
     Target(#[from] TargetError),
+}
+
+const fn with(yes: bool) -> &'static str {
+    if yes { "with" } else { "without" }
 }
 
 /// The keys whose artefacts are accepted.
@@ -124,11 +130,7 @@ fn digest(prefix: &[u8], rest: &[u8]) -> blake3::Hash {
 
 /// Checks the signature, then that machine and engine are those that the machine code is for. Gives the head and
 /// the machine code.
-pub(super) fn verify<'a>(
-    bytes: &'a [u8],
-    trust: &Trust,
-    here: &Contract,
-) -> Result<(Head, &'a [u8]), ArtefactError> {
+pub(super) fn verify<'a>(bytes: &'a [u8], trust: &Trust, here: &Contract) -> Result<(Head, &'a [u8]), ArtefactError> {
     let (prefix, signed) = bytes.split_at_checked(PREFIX).ok_or(ArtefactError::Truncated)?;
     let (signature, rest) = signed.split_first_chunk::<SIGNATURE>().ok_or(ArtefactError::Truncated)?;
     let version = prefix[MAGIC.len()];
@@ -139,16 +141,15 @@ pub(super) fn verify<'a>(
     let signature = Signature::from_bytes(signature);
     key.verify_strict(digest(prefix, rest).as_bytes(), &signature).map_err(|_| ArtefactError::Signature)?;
     let (head, code) = read(rest).ok_or(ArtefactError::Head)?;
-    let Contract { engine, profile, memory } = &head.contract;
+    let Contract { engine, profile, fuel } = &head.contract;
     if *engine != here.engine {
         return Err(ArtefactError::Engine { found: engine.clone(), expected: here.engine.clone() });
     }
     if *profile != here.profile {
         return Err(ArtefactError::Profile { found: profile.clone(), expected: here.profile.clone() });
     }
-    if *memory != here.memory {
-        let [found, expected] = [*memory, here.memory].map(ByteSize::from_bytes);
-        return Err(ArtefactError::Memory { found, expected });
+    if *fuel != here.fuel {
+        return Err(ArtefactError::Fuel(*fuel));
     }
     head.target.check()?;
     Ok((head, code))
@@ -178,7 +179,9 @@ mod tests {
 
     use super::*;
 
-    const MEMORY: ByteSize = ByteSize::from_mib(64);
+    fn here() -> Contract {
+        Contract::new(Profile::Server, false)
+    }
 
     fn key(seed: u8) -> SigningKey {
         SigningKey::from_bytes(&[seed; 32])
@@ -191,36 +194,34 @@ mod tests {
     }
 
     fn head() -> Head {
-        let contract = Contract::new("server", MEMORY);
-        Head { contract, target: Target::host(), compatibility: [1; 32], source: [2; 32] }
+        Head { contract: here(), target: Target::host(), compatibility: [1; 32], source: [2; 32] }
     }
 
     fn refused(head: &Head) -> ArtefactError {
         let bytes = sign(&key(1), head, b"code").unwrap();
-        verify(&bytes, &trusting(&key(1)), &Contract::new("server", MEMORY)).unwrap_err()
+        verify(&bytes, &trusting(&key(1)), &here()).unwrap_err()
     }
 
     #[test]
     fn what_was_signed_is_what_is_read() {
         let bytes = sign(&key(1), &head(), b"code").unwrap();
-        let (read, code) = verify(&bytes, &trusting(&key(1)), &Contract::new("server", MEMORY)).unwrap();
+        let (read, code) = verify(&bytes, &trusting(&key(1)), &here()).unwrap();
         assert_eq!((read, code), (head(), &b"code"[..]));
     }
 
     #[test]
     fn a_key_that_is_not_trusted_is_named() {
-        let here = Contract::new("server", MEMORY);
         let bytes = sign(&key(2), &head(), b"code").unwrap();
         let id: String = key_id(&key(2).verifying_key()).iter().map(|byte| format!("{byte:02x}")).collect();
-        assert_eq!(verify(&bytes, &trusting(&key(1)), &here), Err(ArtefactError::UnknownKey(id)));
-        assert_eq!(verify(&bytes, &Trust::default(), &here), Err(ArtefactError::NoKey));
+        assert_eq!(verify(&bytes, &trusting(&key(1)), &here()), Err(ArtefactError::UnknownKey(id)));
+        assert_eq!(verify(&bytes, &Trust::default(), &here()), Err(ArtefactError::NoKey));
     }
 
     #[test]
     fn a_trusted_keys_id_does_not_help_who_lacks_the_key() {
         let mut bytes = sign(&key(2), &head(), b"code").unwrap();
         bytes[5..PREFIX].copy_from_slice(&key_id(&key(1).verifying_key()));
-        let error = verify(&bytes, &trusting(&key(1)), &Contract::new("server", MEMORY)).unwrap_err();
+        let error = verify(&bytes, &trusting(&key(1)), &here()).unwrap_err();
         assert_eq!(error, ArtefactError::Signature);
     }
 
@@ -231,19 +232,15 @@ mod tests {
             change(&mut head);
             refused(&head)
         };
-        let engine = Contract::new("server", MEMORY).engine;
         assert_eq!(
             with(&|head| head.contract.engine = "47".into()),
-            ArtefactError::Engine { found: "47".into(), expected: engine }
+            ArtefactError::Engine { found: "47".into(), expected: here().engine }
         );
         assert_eq!(
-            with(&|head| head.contract.profile = "tiny".into()),
-            ArtefactError::Profile { found: "tiny".into(), expected: "server".into() }
+            with(&|head| head.contract.profile = "Tiny".into()),
+            ArtefactError::Profile { found: "Tiny".into(), expected: "Server".into() }
         );
-        assert_eq!(
-            with(&|head| head.contract.memory = 1 << 20),
-            ArtefactError::Memory { found: ByteSize::from_mib(1), expected: MEMORY }
-        );
+        assert_eq!(with(&|head| head.contract.fuel = true), ArtefactError::Fuel(true));
         assert_eq!(
             with(&|head| head.target.extensions.push("avx9".into())),
             ArtefactError::Target(TargetError::Extension("avx9".into()))
@@ -256,11 +253,12 @@ mod tests {
 
     #[test]
     fn what_is_cut_off_anywhere_is_refused() {
-        let (trust, here) = (trusting(&key(1)), Contract::new("server", MEMORY));
+        let trust = trusting(&key(1));
         let bytes = sign(&key(1), &head(), b"code").unwrap();
         for length in 0..bytes.len() {
-            let error = verify(&bytes[..length], &trust, &here).unwrap_err();
-            let expected = if length < PREFIX + SIGNATURE { ArtefactError::Truncated } else { ArtefactError::Signature };
+            let error = verify(&bytes[..length], &trust, &here()).unwrap_err();
+            let expected =
+                if length < PREFIX + SIGNATURE { ArtefactError::Truncated } else { ArtefactError::Signature };
             assert_eq!(error, expected, "cut off at {length}");
         }
     }

@@ -12,7 +12,12 @@ use std::{
 
 use scf_core::ByteSize;
 use thiserror::Error;
+use wasmtime::Engine;
 
+use super::{
+    profile::{self, Profile},
+    sign::Cpu,
+};
 
 /// What a compiler says first, so that a program that is none is noticed before it is given anything.
 pub(super) const HELLO: &[u8; 8] = b"SCFCOMP1";
@@ -24,6 +29,26 @@ pub(super) const CODE: u8 = 0;
 pub(super) const INVALID: u8 = 1;
 /// Longest answer, in bytes: a component of the default size limit comes to a quarter of it.
 const ANSWER: u64 = 256 << 20;
+
+/// The profiles in the order in which requests number them.
+pub(super) const PROFILES: [Profile; 3] = [Profile::Gateway, Profile::Server, Profile::Tiny];
+
+/// An engine that compiles for those with these settings and runs nothing.
+pub(super) fn compiler(profile: Profile, fuel: bool, cpu: Cpu) -> wasmtime::Result<Engine> {
+    let mut config = profile::config(profile, fuel);
+    if cpu == Cpu::Baseline {
+        // Naming the target keeps wasmtime from looking at this CPU.
+        let system = match std::env::consts::OS {
+            "linux" if cfg!(target_env = "musl") => "unknown-linux-musl",
+            "linux" => "unknown-linux-gnu",
+            "macos" => "apple-darwin",
+            "windows" => "pc-windows-msvc",
+            other => wasmtime::bail!("no target is known for every CPU of {other}; sign for this host's"),
+        };
+        config.target(&format!("{}-{system}", std::env::consts::ARCH))?;
+    }
+    Engine::new(&config)
+}
 
 /// Where a [`WasmFactory`](super::WasmFactory) compiles components.
 #[derive(Clone, Debug, Default)]
@@ -106,7 +131,8 @@ impl CompilerCommand {
     pub(super) fn compile(
         &self,
         key: &[u8; blake3::KEY_LEN],
-        memory: ByteSize,
+        profile: Profile,
+        fuel: bool,
         component: &[u8],
     ) -> Result<Vec<u8>, CompileError> {
         let seconds = self.cpu.as_secs() + u64::from(self.cpu.subsec_nanos() > 0);
@@ -122,6 +148,8 @@ impl CompilerCommand {
         let mut child = child.map_err(|source| CompileError::Start { program: self.program.clone(), source })?;
         let (input, output) = (child.stdin.take(), child.stdout.take());
         let (Some(mut input), Some(mut output)) = (input, output) else { return Err(CompileError::NoCompiler) };
+        let number = PROFILES.iter().position(|other| *other == profile).unwrap_or(PROFILES.len());
+        let request = [&key[..], &[u8::try_from(number).unwrap_or(u8::MAX), u8::from(fuel)]].concat();
         let child = Mutex::new(child);
         let (done, watched) = mpsc::channel::<()>();
         let (answer, late) = thread::scope(|scope| {
@@ -133,7 +161,7 @@ impl CompilerCommand {
                 }
                 late
             });
-            let answer = converse(&mut input, &mut output, key, memory, component);
+            let answer = converse(&mut input, &mut output, &request, component);
             drop((input, done));
             // After an answer, and after none, there is nothing that it could still do.
             kill(&child);
@@ -173,13 +201,7 @@ fn kill(child: &Mutex<Child>) {
     drop(child.lock().unwrap_or_else(PoisonError::into_inner).kill());
 }
 
-fn converse(
-    input: &mut impl Write,
-    output: &mut impl Read,
-    key: &[u8; blake3::KEY_LEN],
-    memory: ByteSize,
-    component: &[u8],
-) -> Answer {
+fn converse(input: &mut impl Write, output: &mut impl Read, request: &[u8], component: &[u8]) -> Answer {
     let mut hello = [0; HELLO.len()];
     match output.read_exact(&mut hello) {
         Ok(()) if hello == *HELLO => {}
@@ -187,7 +209,7 @@ fn converse(
         // It ended without a word; a compiler that cannot start says hello first.
         Err(_) => return Answer::NotACompiler,
     }
-    let asked = write_request(input, key, memory, component);
+    let asked = write_request(input, request, component);
     if asked.is_err() {
         return Answer::Nothing;
     }
@@ -204,14 +226,8 @@ fn converse(
     }
 }
 
-fn write_request(
-    input: &mut impl Write,
-    key: &[u8; blake3::KEY_LEN],
-    memory: ByteSize,
-    component: &[u8],
-) -> io::Result<()> {
-    input.write_all(key)?;
-    input.write_all(&memory.bytes().to_le_bytes())?;
+fn write_request(input: &mut impl Write, request: &[u8], component: &[u8]) -> io::Result<()> {
+    input.write_all(request)?;
     input.write_all(&(component.len() as u64).to_le_bytes())?;
     input.write_all(component)?;
     input.flush()

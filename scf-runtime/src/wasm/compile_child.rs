@@ -7,12 +7,9 @@ use std::{
     process,
 };
 
-use scf_core::ByteSize;
-
 use super::{
     cache::Entry,
-    compile::{CODE, HELLO, INVALID, MARKER},
-    engine,
+    compile::{CODE, HELLO, INVALID, MARKER, PROFILES, compiler},
     precompiled::mac,
     sign::Cpu,
 };
@@ -55,7 +52,10 @@ fn confine(limits: &str) -> io::Result<()> {
         // Those that are open stay so; there are no others.
         (Resource::Nofile, 3),
     ] {
-        setrlimit(resource, Rlimit { current: Some(limit), maximum: Some(limit + u64::from(resource == Resource::Cpu)) })?;
+        setrlimit(
+            resource,
+            Rlimit { current: Some(limit), maximum: Some(limit + u64::from(resource == Resource::Cpu)) },
+        )?;
     }
     #[cfg(target_os = "linux")]
     {
@@ -89,12 +89,15 @@ fn serve() -> io::Result<()> {
     let (mut input, mut output) = (io::stdin().lock(), io::stdout().lock());
     output.write_all(HELLO)?;
     output.flush()?;
-    let mut key = [0; blake3::KEY_LEN];
+    let (mut key, mut settings, mut length) = ([0; blake3::KEY_LEN], [0; 2], [0; 8]);
     input.read_exact(&mut key)?;
-    let [memory, length] = [number(&mut input)?, number(&mut input)?];
+    input.read_exact(&mut settings)?;
+    input.read_exact(&mut length)?;
+    let profile = PROFILES.get(usize::from(settings[0])).ok_or(io::ErrorKind::InvalidInput)?;
+    let length = u64::from_le_bytes(length);
     let mut component = Vec::new();
     input.take(length).read_to_end(&mut component)?;
-    let engine = engine::compiler(ByteSize::from_bytes(memory), Cpu::Host).map_err(io::Error::other)?;
+    let engine = compiler(*profile, settings[1] != 0, Cpu::Host).map_err(io::Error::other)?;
     match engine.precompile_component(&component) {
         Ok(code) => {
             let entry = Entry::of(&engine, &blake3::hash(&component));
@@ -102,12 +105,6 @@ fn serve() -> io::Result<()> {
         }
         Err(error) => answer(&mut output, INVALID, &[format!("{error:#}").as_bytes()]),
     }
-}
-
-fn number(input: &mut impl Read) -> io::Result<u64> {
-    let mut bytes = [0; 8];
-    input.read_exact(&mut bytes)?;
-    Ok(u64::from_le_bytes(bytes))
 }
 
 fn answer(output: &mut impl Write, kind: u8, parts: &[&[u8]]) -> io::Result<()> {

@@ -8,29 +8,32 @@ use scf_core::{ByteSize, Code, Function, IsolateFactory, PrepareError, Prepared}
 use tokio::task;
 use wasmtime::component::{Component, InstancePre, Linker};
 
-#[cfg(feature = "wasm")]
-use super::{compile::Compiler, screen::CodeLimits};
 use super::{
-    artefact::{Contract, Trust, is_artefact},
-    engine::{self, Machine},
+    artefact::{Trust, is_artefact},
+    engine::Machine,
     error::WasmError,
     isolate::{Guest, Program, WasmPrepared},
+    profile::Profile,
     shared::{Loaded, Shelf},
     signature::Signature,
     source::{self, Refusal, Sources},
     wasi,
 };
+#[cfg(feature = "wasm")]
+use super::{compile::Compiler, screen::CodeLimits};
 use crate::escape::escape;
 
 /// Largest component, in bytes.
 const CODE: ByteSize = ByteSize::from_mib(8);
+/// What one memory can grow to where the builder does not say.
+const MEMORY: ByteSize = ByteSize::from_mib(64);
 /// How much larger the machine code of a component may be than a component.
 const ARTEFACT: u64 = 4;
 /// Up to this size, in bytes, what was compiled before is hashed, checked and loaded on the thread that asks:
 /// handing it to another takes longer.
 const SMALL: usize = 256 << 10;
 /// Bytes of a page of WebAssembly memory.
-const PAGE: u64 = engine::PAGE;
+const PAGE: u64 = 64 << 10;
 
 /// Runs [`Code::Component`] in wasmtime. Cloning shares the engine, its pool and the cache.
 ///
@@ -53,8 +56,9 @@ struct Shared {
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct WasmBuilder {
-    instances: u32,
-    memory: ByteSize,
+    profile: Profile,
+    instances: Option<u32>,
+    memory: Option<ByteSize>,
     cache: Option<PathBuf>,
     trusted: Vec<[u8; 32]>,
     size: ByteSize,
@@ -65,18 +69,26 @@ pub struct WasmBuilder {
 }
 
 impl WasmBuilder {
-    /// Calls that can run at the same time, over all functions; more are refused as overload. Default 256.
-    /// Fewer when the system does not give address space for so many: see [`WasmFactory::instances`].
-    pub const fn instances(mut self, instances: u32) -> Self {
-        self.instances = instances;
+    /// What components are compiled for; default [`Profile::Gateway`].
+    pub const fn profile(mut self, profile: Profile) -> Self {
+        self.profile = profile;
         self
     }
 
-    /// What one memory can grow to, and so the highest memory limit that a function can have. Default 64 MiB.
-    /// Rounded up to 64 KiB. A bulk memory operation cannot be interrupted: one over 64 MiB takes some 20 ms,
-    /// one over 1 GiB up to a second.
+    /// Calls that can run at the same time, over all functions; more are refused as overload. Default 256, of
+    /// [`Profile::Server`] 1000, of [`Profile::Tiny`] 16. Fewer, and a warning, where the device has no room for
+    /// so many: see [`WasmFactory::instances`].
+    pub const fn instances(mut self, instances: u32) -> Self {
+        self.instances = Some(instances);
+        self
+    }
+
+    /// What one memory can grow to, and so the highest memory limit that a function can have. Default 64 MiB, of
+    /// [`Profile::Tiny`] 16 MiB, each also the most but with [`Profile::Server`], which has 4 GiB. Rounded up to
+    /// 64 KiB. A bulk memory operation cannot be interrupted: one over 64 MiB takes some 20 ms, one over 1 GiB up
+    /// to a second.
     pub const fn memory(mut self, memory: ByteSize) -> Self {
-        self.memory = memory;
+        self.memory = Some(memory);
         self
     }
 
@@ -123,7 +135,8 @@ impl WasmBuilder {
     /// # Errors
     /// [`WasmError`] when it does not start, the cache cannot be used or a key is none.
     pub fn build(self) -> Result<WasmFactory, WasmError> {
-        let memory = engine::whole_pages(self.memory);
+        let memory = self.memory.map_or(self.profile.memory().min(MEMORY.bytes()), ByteSize::bytes);
+        let memory = ByteSize::from_bytes(memory.next_multiple_of(PAGE).max(PAGE));
         let mut trust = Trust::default();
         for key in &self.trusted {
             if !trust.add(key) {
@@ -134,15 +147,15 @@ impl WasmBuilder {
         if self.cache.is_some() {
             return Err(WasmError::NotBuiltIn { part: "the cache of compiled components", feature: "wasm" });
         }
-        let machine = Machine::start(self.instances, memory)?;
-        let contract = Contract::new(engine::PROFILE, memory);
+        let instances = self.instances.unwrap_or(self.profile.instances()).max(1);
+        let machine = Machine::start(self.profile, instances, memory, source::FUEL)?;
         #[cfg(feature = "wasm")]
         let sources = {
             let limits = CodeLimits { size: self.size, ..self.limits };
-            Sources::new(trust, contract, self.cache, limits, self.compiler)?
+            Sources::new(trust, self.profile, self.cache, limits, self.compiler)?
         };
         #[cfg(not(feature = "wasm"))]
-        let sources = Sources::new(trust, contract);
+        let sources = Sources::new(trust, self.profile);
         Ok(WasmFactory { shared: Arc::new(Shared { machine, sources, shelf: Shelf::default(), size: self.size }) })
     }
 }
@@ -167,11 +180,12 @@ pub struct WasmCounters {
 }
 
 impl WasmFactory {
-    /// 256 instances of 64 MiB, no cache, no trusted key.
+    /// Describes a factory of the profile [`Profile::Gateway`]: 256 instances of 64 MiB, no cache, no trusted key.
     pub const fn builder() -> WasmBuilder {
         WasmBuilder {
-            instances: 256,
-            memory: ByteSize::from_mib(64),
+            profile: Profile::Gateway,
+            instances: None,
+            memory: None,
             cache: None,
             trusted: Vec::new(),
             size: CODE,

@@ -25,6 +25,8 @@ mod feature;
 mod isolate;
 mod limits;
 mod precompiled;
+mod profile;
+mod room;
 #[cfg(feature = "wasm")]
 mod screen;
 mod shared;
@@ -42,6 +44,7 @@ pub use compile::{CompileError, Compiler, CompilerCommand};
 pub use compile_child::compiler_main;
 pub use error::WasmError;
 pub use factory::{WasmBuilder, WasmCounters, WasmFactory};
+pub use profile::Profile;
 #[cfg(feature = "wasm")]
 pub use screen::{CodeLimits, ScreenError};
 #[cfg(feature = "wasm")]

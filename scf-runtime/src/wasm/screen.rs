@@ -2,9 +2,7 @@
 
 use scf_core::ByteSize;
 use thiserror::Error;
-use wasmparser::{
-    Encoding, FunctionBody, Operator, Parser, Payload, Validator, WasmFeatures,
-};
+use wasmparser::{Encoding, FunctionBody, Operator, Parser, Payload, Validator, WasmFeatures};
 
 use super::feature;
 
@@ -162,7 +160,9 @@ impl CodeLimits {
             Payload::ComponentCanonicalSection(section) => {
                 add("functions", &mut count.functions, section.count(), self.functions)
             }
-            Payload::ComponentAliasSection(section) => add("externs", &mut count.externs, section.count(), self.externs),
+            Payload::ComponentAliasSection(section) => {
+                add("externs", &mut count.externs, section.count(), self.externs)
+            }
             Payload::ImportSection(section) => {
                 add("externs", &mut count.externs, section.count(), self.externs)?;
                 for import in section.clone().into_imports() {

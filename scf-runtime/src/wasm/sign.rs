@@ -3,12 +3,14 @@
 use std::fmt;
 
 use ed25519_dalek::SigningKey;
-use scf_core::{BoxError, ByteSize};
+use scf_core::BoxError;
 use thiserror::Error;
 
 use super::{
     artefact::{self, Contract, Head},
-    cache, engine,
+    cache,
+    compile::compiler,
+    profile::Profile,
     screen::{CodeLimits, ScreenError},
     target::Target,
 };
@@ -30,7 +32,7 @@ pub enum Cpu {
 /// Whoever has the secret decides what runs on every node that trusts it: keep it off the nodes.
 pub struct ArtefactSigner {
     key: SigningKey,
-    memory: ByteSize,
+    profile: Profile,
     cpu: Cpu,
     limits: CodeLimits,
 }
@@ -59,17 +61,22 @@ pub enum SignError {
 }
 
 impl ArtefactSigner {
-    /// A signer with the secret key, 32 random bytes; artefacts are for memories of 64 MiB and every CPU of this
-    /// architecture.
+    /// A signer with the secret key, 32 random bytes; artefacts are for [`Profile::Gateway`] and every CPU of
+    /// this architecture.
     #[must_use]
     pub fn new(secret: &[u8; 32]) -> Self {
-        Self { key: SigningKey::from_bytes(secret), memory: ByteSize::from_mib(64), cpu: Cpu::default(), limits: CodeLimits::default() }
+        Self {
+            key: SigningKey::from_bytes(secret),
+            profile: Profile::default(),
+            cpu: Cpu::default(),
+            limits: CodeLimits::default(),
+        }
     }
 
-    /// What [`WasmBuilder::memory`](super::WasmBuilder::memory) is on the nodes; default 64 MiB.
+    /// The [profile](super::WasmBuilder::profile) of the nodes; default [`Profile::Gateway`].
     #[must_use]
-    pub const fn memory(mut self, memory: ByteSize) -> Self {
-        self.memory = memory;
+    pub const fn profile(mut self, profile: Profile) -> Self {
+        self.profile = profile;
         self
     }
 
@@ -100,12 +107,11 @@ impl ArtefactSigner {
     pub fn sign(&self, component: &[u8]) -> Result<Vec<u8>, SignError> {
         self.limits.check(component)?;
         let failed = |error: wasmtime::Error| SignError::Engine { source: error.into() };
-        let memory = engine::whole_pages(self.memory);
-        let engine = engine::compiler(memory, self.cpu).map_err(failed)?;
+        let engine = compiler(self.profile, false, self.cpu).map_err(failed)?;
         let invalid = |error: wasmtime::Error| SignError::Invalid { source: error.into() };
         let code = engine.precompile_component(component).map_err(invalid)?;
         let head = Head {
-            contract: Contract::new(engine::PROFILE, memory),
+            contract: Contract::new(self.profile, false),
             target: match self.cpu {
                 Cpu::Baseline => Target::baseline(),
                 Cpu::Host => Target::host(),
@@ -119,7 +125,7 @@ impl ArtefactSigner {
 
 impl fmt::Debug for ArtefactSigner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { memory, cpu, .. } = self;
-        f.debug_struct("ArtefactSigner").field("memory", memory).field("cpu", cpu).finish_non_exhaustive()
+        let Self { profile, cpu, .. } = self;
+        f.debug_struct("ArtefactSigner").field("profile", profile).field("cpu", cpu).finish_non_exhaustive()
     }
 }

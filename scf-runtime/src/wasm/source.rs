@@ -6,6 +6,13 @@ use bytes::Bytes;
 use scf_core::{BoxError, Function, PrepareError};
 use wasmtime::component::Component;
 
+use super::{
+    artefact::{ArtefactError, Contract, Trust, is_artefact},
+    engine::Machine,
+    factory::WasmCounters,
+    precompiled::Verified,
+    profile::Profile,
+};
 #[cfg(feature = "wasm")]
 use super::{
     cache::{Cache, Entry, Found},
@@ -13,16 +20,13 @@ use super::{
     error::WasmError,
     screen::{CodeLimits, ScreenError},
 };
-use super::{
-    artefact::{ArtefactError, Contract, Trust, is_artefact},
-    engine::Machine,
-    factory::WasmCounters,
-    precompiled::Verified,
-};
 use crate::escape::escape;
 
 /// Interfaces that a feature of this crate provides.
 const FEATURES: [(&str, &str); 2] = [("wasi:http/", "wasi-http"), ("wasi:nn/", "wasi-nn")];
+
+/// Whether machine code counts instructions.
+pub(super) const FUEL: bool = false;
 
 /// Why code did not become a component.
 #[derive(Debug)]
@@ -96,6 +100,8 @@ pub(super) struct Sources {
     trust: Trust,
     contract: Contract,
     #[cfg(feature = "wasm")]
+    profile: Profile,
+    #[cfg(feature = "wasm")]
     cache: Option<Cache>,
     #[cfg(feature = "wasm")]
     limits: CodeLimits,
@@ -118,18 +124,19 @@ impl Sources {
     #[cfg(feature = "wasm")]
     pub(super) fn new(
         trust: Trust,
-        contract: Contract,
+        profile: Profile,
         cache: Option<std::path::PathBuf>,
         limits: CodeLimits,
         compiler: Compiler,
     ) -> Result<Self, WasmError> {
         let cache = cache.map(Cache::open).transpose()?;
-        Ok(Self { trust, contract, cache, limits, compiler, counters: Counters::default() })
+        let contract = Contract::new(profile, FUEL);
+        Ok(Self { trust, contract, profile, cache, limits, compiler, counters: Counters::default() })
     }
 
     #[cfg(not(feature = "wasm"))]
-    pub(super) fn new(trust: Trust, contract: Contract) -> Self {
-        Self { trust, contract, counters: Counters::default() }
+    pub(super) fn new(trust: Trust, profile: Profile) -> Self {
+        Self { trust, contract: Contract::new(profile, FUEL), counters: Counters::default() }
     }
 
     pub(super) fn counters(&self) -> WasmCounters {
@@ -187,7 +194,7 @@ impl Sources {
             Compiler::Child(command) => {
                 let mut key = [0; blake3::KEY_LEN];
                 getrandom::fill(&mut key).map_err(|error| Refusal::Host(error.into()))?;
-                let file = command.compile(&key, machine.memory, bytes).map_err(Refusal::Compile)?;
+                let file = command.compile(&key, self.profile, FUEL, bytes).map_err(Refusal::Compile)?;
                 let verified = Verified::check(&key, entry.as_bytes(), &file);
                 let verified = verified.ok_or(Refusal::Compile(CompileError::Forged))?;
                 let loaded = verified.load(&machine.engine, &self.counters.deserialised);
