@@ -73,9 +73,13 @@ fn close_files() -> io::Result<()> {
     let numbers: Vec<i32> =
         files.filter_map(|file| file.ok()?.file_name().to_str()?.parse().ok()).filter(|number| *number > 2).collect();
     for number in numbers {
-        // SAFETY: the process has just started and does nothing but compile: nothing owns a file, and the one
-        // by which the folder was read is closed already; closing it again is an error that is not looked at.
-        unsafe { rustix::io::close(number) };
+        // SAFETY: the process has just started and does nothing but compile: nothing owns a file. The one by
+        // which the folder was read is closed already, which is found out first.
+        unsafe {
+            if rustix::io::fcntl_getfd(std::os::fd::BorrowedFd::borrow_raw(number)).is_ok() {
+                rustix::io::close(number);
+            }
+        }
     }
     Ok(())
 }

@@ -6,4 +6,8 @@ mod transport;
 #[cfg(feature = "wasm")]
 mod wasm;
 #[cfg(feature = "wasm")]
+mod wasm_artefact;
+#[cfg(feature = "wasm")]
 mod wasm_cache;
+#[cfg(feature = "wasm")]
+mod wasm_screen;

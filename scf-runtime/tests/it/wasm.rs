@@ -236,7 +236,7 @@ async fn an_import_that_is_not_provided_is_named() {
     }
 }
 
-fn importing(import: &str) -> Function {
+pub(crate) fn importing(import: &str) -> Function {
     component(
         "f",
         &format!(
