@@ -211,3 +211,52 @@ fn write_new(path: &Path, parts: &[&[u8]]) -> io::Result<()> {
     parts.iter().try_for_each(|part| file.write_all(part))?;
     file.sync_all()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wasm::{compile::compiler, profile::Profile, sign::Cpu};
+
+    #[test]
+    fn an_entry_is_of_one_component_one_profile_and_one_cpu() {
+        let names: Vec<_> = [
+            (Profile::Gateway, false, Cpu::Host, "a"),
+            (Profile::Gateway, false, Cpu::Host, "b"),
+            (Profile::Gateway, false, Cpu::Baseline, "a"),
+            (Profile::Gateway, true, Cpu::Host, "a"),
+            (Profile::Server, false, Cpu::Host, "a"),
+            (Profile::Tiny, false, Cpu::Host, "a"),
+        ]
+        .into_iter()
+        .map(|(profile, fuel, cpu, source)| {
+            let engine = compiler(profile, fuel, cpu).unwrap();
+            *Entry::of(&engine, &blake3::hash(source.as_bytes())).as_bytes()
+        })
+        .collect();
+        for (position, name) in names.iter().enumerate() {
+            assert_eq!(names.iter().filter(|other| *other == name).count(), 1, "entry {position}");
+        }
+        let again = compiler(Profile::Gateway, false, Cpu::Host).unwrap();
+        assert_eq!(Entry::of(&again, &blake3::hash(b"a")).as_bytes(), &names[0]);
+    }
+
+    #[test]
+    fn an_entry_with_any_bit_flipped_or_of_another_name_is_not_verified() {
+        let engine = compiler(Profile::Gateway, false, Cpu::Host).unwrap();
+        let code = engine.precompile_component(&wat::parse_str("(component)").unwrap()).unwrap();
+        let (key, name) = ([3; 32], *Entry::of(&engine, &blake3::hash(b"a")).as_bytes());
+        let mut file = [mac(&key, &name, &code).as_bytes(), &code[..]].concat();
+        assert!(Verified::check(&key, &name, &file).is_some());
+        for bit in 0..file.len() * 8 {
+            file[bit / 8] ^= 1 << (bit % 8);
+            assert!(Verified::check(&key, &name, &file).is_none(), "bit {bit}");
+            file[bit / 8] ^= 1 << (bit % 8);
+        }
+        for bit in 0..name.len() * 8 {
+            let mut other = name;
+            other[bit / 8] ^= 1 << (bit % 8);
+            assert!(Verified::check(&key, &other, &file).is_none(), "bit {bit} of the name");
+        }
+        assert!(Verified::check(&[4; 32], &name, &file).is_none());
+    }
+}

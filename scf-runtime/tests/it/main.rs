@@ -1,6 +1,8 @@
 //! Isolates and transports as those who embed them use them.
 
 mod isolate;
+#[cfg(all(feature = "wasm-runtime-only", not(feature = "wasm")))]
+mod no_compiler;
 mod support;
 mod transport;
 #[cfg(feature = "wasm")]
