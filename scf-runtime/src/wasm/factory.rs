@@ -1,20 +1,21 @@
 //! The factory of WebAssembly isolates.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{collections::HashMap, path::PathBuf, sync::Arc};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use scf_core::{ByteSize, Code, Function, IsolateFactory, PrepareError, Prepared};
+use scf_core::{ByteSize, Code, Function, IsolateFactory, PrepareError, Prepared, Tenant, TenantName};
 use tokio::task;
 use wasmtime::component::{Component, InstancePre, Linker};
 
 use super::{
+    account::Accounts,
     artefact::{Trust, is_artefact},
     engine::Machine,
     error::WasmError,
     isolate::{Guest, Program, WasmPrepared},
     profile::Profile,
-    shared::{Loaded, Shelf},
+    shelf::{Loaded, Shelf},
     signature::Signature,
     source::{self, Refusal, Sources},
     wasi,
@@ -59,6 +60,8 @@ pub struct WasmBuilder {
     profile: Profile,
     instances: Option<u32>,
     memory: Option<ByteSize>,
+    fuel: Option<u64>,
+    tenants: HashMap<TenantName, Tenant>,
     cache: Option<PathBuf>,
     trusted: Vec<[u8; 32]>,
     size: ByteSize,
@@ -89,6 +92,31 @@ impl WasmBuilder {
     /// to a second.
     pub const fn memory(mut self, memory: ByteSize) -> Self {
         self.memory = Some(memory);
+        self
+    }
+
+    /// Counts the instructions of every call and ends a call at `fuel` of them, wherever it runs and whatever else
+    /// runs there; the receipt says how many it took. Default: not counted, since numeric code takes up to two and
+    /// a half times as long then.
+    pub const fn fuel(mut self, fuel: u64) -> Self {
+        self.fuel = Some(fuel);
+        self
+    }
+
+    /// Memory that all isolates of a tenant may have at the same time; default 4 GiB.
+    pub fn tenant_memory(self, tenant: TenantName, memory: ByteSize) -> Self {
+        self.tenant(tenant, |tenant| tenant.memory(memory))
+    }
+
+    /// Share of the cores that a tenant's calls have beside those of other tenants, once they run for longer than
+    /// a few milliseconds; default 1.
+    pub fn tenant_weight(self, tenant: TenantName, weight: u32) -> Self {
+        self.tenant(tenant, |tenant| tenant.weight(weight))
+    }
+
+    fn tenant(mut self, name: TenantName, change: impl FnOnce(Tenant) -> Tenant) -> Self {
+        let before = self.tenants.remove(&name).unwrap_or_else(|| Tenant::new(name.clone()));
+        self.tenants.insert(name, change(before));
         self
     }
 
@@ -135,7 +163,7 @@ impl WasmBuilder {
     /// # Errors
     /// [`WasmError`] when it does not start, the cache cannot be used or a key is none.
     pub fn build(self) -> Result<WasmFactory, WasmError> {
-        let memory = self.memory.map_or(self.profile.memory().min(MEMORY.bytes()), ByteSize::bytes);
+        let memory = self.memory.map_or_else(|| self.profile.memory().min(MEMORY.bytes()), ByteSize::bytes);
         let memory = ByteSize::from_bytes(memory.next_multiple_of(PAGE).max(PAGE));
         let mut trust = Trust::default();
         for key in &self.trusted {
@@ -147,15 +175,16 @@ impl WasmBuilder {
         if self.cache.is_some() {
             return Err(WasmError::NotBuiltIn { part: "the cache of compiled components", feature: "wasm" });
         }
-        let instances = self.instances.unwrap_or(self.profile.instances()).max(1);
-        let machine = Machine::start(self.profile, instances, memory, source::FUEL)?;
+        let instances = self.instances.unwrap_or_else(|| self.profile.instances()).max(1);
+        let machine = Machine::start(self.profile, instances, memory, self.fuel, Accounts::new(self.tenants))?;
+        let fuel = self.fuel.is_some();
         #[cfg(feature = "wasm")]
         let sources = {
             let limits = CodeLimits { size: self.size, ..self.limits };
-            Sources::new(trust, self.profile, self.cache, limits, self.compiler)?
+            Sources::new(trust, self.profile, fuel, self.cache, limits, self.compiler)?
         };
         #[cfg(not(feature = "wasm"))]
-        let sources = Sources::new(trust, self.profile);
+        let sources = Sources::new(trust, self.profile, fuel);
         Ok(WasmFactory { shared: Arc::new(Shared { machine, sources, shelf: Shelf::default(), size: self.size }) })
     }
 }
@@ -181,11 +210,13 @@ pub struct WasmCounters {
 
 impl WasmFactory {
     /// Describes a factory of the profile [`Profile::Gateway`]: 256 instances of 64 MiB, no cache, no trusted key.
-    pub const fn builder() -> WasmBuilder {
+    pub fn builder() -> WasmBuilder {
         WasmBuilder {
             profile: Profile::Gateway,
             instances: None,
             memory: None,
+            fuel: None,
+            tenants: HashMap::new(),
             cache: None,
             trusted: Vec::new(),
             size: CODE,
@@ -200,6 +231,12 @@ impl WasmFactory {
     #[must_use]
     pub fn instances(&self) -> u32 {
         self.shared.machine.instances
+    }
+
+    /// Memory that all isolates of a tenant have now, those that wait for their next call included.
+    #[must_use]
+    pub fn tenant_memory(&self, tenant: &TenantName) -> ByteSize {
+        self.shared.machine.accounts.of(tenant).memory()
     }
 
     /// How components were made ready so far.
@@ -236,7 +273,7 @@ impl IsolateFactory for WasmFactory {
         }
         let loaded = self.load(bytes).await.map_err(|refusal| refusal.of(function))?;
         let program = self.shared.program(function, export, loaded)?;
-        Ok(Arc::new(WasmPrepared(Arc::new(program))))
+        Ok(Arc::new(WasmPrepared::new(program, function.reuse)))
     }
 }
 
@@ -310,6 +347,8 @@ impl Shared {
         Ok(Program {
             machine: Arc::clone(&self.machine),
             function: function.name.clone(),
+            tenant: function.tenant.clone(),
+            account: self.machine.accounts.of(&function.tenant),
             output: function.output.clone(),
             limits: function.limits,
             pre,

@@ -16,6 +16,7 @@
 //! Memory, tables and CPU time are limited per call; a call that takes long yields to others, first after at
 //! most 4 ms, then every millisecond, and is ended when it has used up its CPU time.
 
+mod account;
 mod artefact;
 #[cfg(feature = "wasm")]
 mod cache;
@@ -35,13 +36,15 @@ mod profile;
 mod room;
 #[cfg(feature = "wasm")]
 mod screen;
-mod shared;
+mod share;
+mod shelf;
 #[cfg(feature = "wasm")]
 mod sign;
 mod signature;
 mod source;
 mod target;
 mod ticker;
+mod warm;
 mod wasi;
 
 #[cfg(feature = "wasm")]

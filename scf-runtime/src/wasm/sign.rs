@@ -35,6 +35,7 @@ pub struct ArtefactSigner {
     profile: Profile,
     cpu: Cpu,
     limits: CodeLimits,
+    fuel: bool,
 }
 
 /// Why a component was not signed.
@@ -70,6 +71,7 @@ impl ArtefactSigner {
             profile: Profile::default(),
             cpu: Cpu::default(),
             limits: CodeLimits::default(),
+            fuel: false,
         }
     }
 
@@ -84,6 +86,13 @@ impl ArtefactSigner {
     #[must_use]
     pub const fn cpu(mut self, cpu: Cpu) -> Self {
         self.cpu = cpu;
+        self
+    }
+
+    /// Makes machine code that counts instructions, for nodes with [fuel](super::WasmBuilder::fuel); default not.
+    #[must_use]
+    pub const fn counting(mut self) -> Self {
+        self.fuel = true;
         self
     }
 
@@ -107,11 +116,11 @@ impl ArtefactSigner {
     pub fn sign(&self, component: &[u8]) -> Result<Vec<u8>, SignError> {
         self.limits.check(component)?;
         let failed = |error: wasmtime::Error| SignError::Engine { source: error.into() };
-        let engine = compiler(self.profile, false, self.cpu).map_err(failed)?;
+        let engine = compiler(self.profile, self.fuel, self.cpu).map_err(failed)?;
         let invalid = |error: wasmtime::Error| SignError::Invalid { source: error.into() };
         let code = engine.precompile_component(component).map_err(invalid)?;
         let head = Head {
-            contract: Contract::new(self.profile, false),
+            contract: Contract::new(self.profile, self.fuel),
             target: match self.cpu {
                 Cpu::Baseline => Target::baseline(),
                 Cpu::Host => Target::host(),

@@ -25,9 +25,6 @@ use crate::escape::escape;
 /// Interfaces that a feature of this crate provides.
 const FEATURES: [(&str, &str); 2] = [("wasi:http/", "wasi-http"), ("wasi:nn/", "wasi-nn")];
 
-/// Whether machine code counts instructions.
-pub(super) const FUEL: bool = false;
-
 /// Why code did not become a component.
 #[derive(Debug)]
 pub(super) enum Refusal {
@@ -102,6 +99,8 @@ pub(super) struct Sources {
     #[cfg(feature = "wasm")]
     profile: Profile,
     #[cfg(feature = "wasm")]
+    fuel: bool,
+    #[cfg(feature = "wasm")]
     cache: Option<Cache>,
     #[cfg(feature = "wasm")]
     limits: CodeLimits,
@@ -125,18 +124,19 @@ impl Sources {
     pub(super) fn new(
         trust: Trust,
         profile: Profile,
+        fuel: bool,
         cache: Option<std::path::PathBuf>,
         limits: CodeLimits,
         compiler: Compiler,
     ) -> Result<Self, WasmError> {
         let cache = cache.map(Cache::open).transpose()?;
-        let contract = Contract::new(profile, FUEL);
-        Ok(Self { trust, contract, profile, cache, limits, compiler, counters: Counters::default() })
+        let contract = Contract::new(profile, fuel);
+        Ok(Self { trust, contract, profile, fuel, cache, limits, compiler, counters: Counters::default() })
     }
 
     #[cfg(not(feature = "wasm"))]
-    pub(super) fn new(trust: Trust, profile: Profile) -> Self {
-        Self { trust, contract: Contract::new(profile, FUEL), counters: Counters::default() }
+    pub(super) fn new(trust: Trust, profile: Profile, fuel: bool) -> Self {
+        Self { trust, contract: Contract::new(profile, fuel), counters: Counters::default() }
     }
 
     pub(super) fn counters(&self) -> WasmCounters {
@@ -194,7 +194,7 @@ impl Sources {
             Compiler::Child(command) => {
                 let mut key = [0; blake3::KEY_LEN];
                 getrandom::fill(&mut key).map_err(|error| Refusal::Host(error.into()))?;
-                let file = command.compile(&key, self.profile, FUEL, bytes).map_err(Refusal::Compile)?;
+                let file = command.compile(&key, self.profile, self.fuel, bytes).map_err(Refusal::Compile)?;
                 let verified = Verified::check(&key, entry.as_bytes(), &file);
                 let verified = verified.ok_or(Refusal::Compile(CompileError::Forged))?;
                 let loaded = verified.load(&machine.engine, &self.counters.deserialised);

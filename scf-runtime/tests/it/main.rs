@@ -12,4 +12,8 @@ mod wasm_artefact;
 #[cfg(feature = "wasm")]
 mod wasm_cache;
 #[cfg(feature = "wasm")]
+mod wasm_limits;
+#[cfg(feature = "wasm")]
 mod wasm_screen;
+#[cfg(feature = "wasm")]
+mod wasm_warm;
