@@ -128,18 +128,63 @@ fn digest(prefix: &[u8], rest: &[u8]) -> blake3::Hash {
     blake3::Hasher::new_derive_key(CONTEXT).update(prefix).update(rest).finalize()
 }
 
-/// Checks the signature, then that machine and engine are those that the machine code is for. Gives the head and
-/// the machine code.
-pub(super) fn verify<'a>(bytes: &'a [u8], trust: &Trust, here: &Contract) -> Result<(Head, &'a [u8]), ArtefactError> {
+/// Code and what it hashes to, computed once.
+pub(super) struct Hashed<'a> {
+    pub(super) bytes: &'a [u8],
+    /// Of an artefact: of what is signed; of a component: of all of it.
+    digest: blake3::Hash,
+}
+
+impl<'a> Hashed<'a> {
+    pub(super) fn new(bytes: &'a [u8]) -> Self {
+        let digest = match split(bytes) {
+            Ok(Parts { prefix, rest, .. }) if is_artefact(bytes) => digest(prefix, rest),
+            _ => blake3::hash(bytes),
+        };
+        Self { bytes, digest }
+    }
+
+    /// The hash of a component.
+    #[cfg(feature = "wasm")]
+    pub(super) const fn source(&self) -> &blake3::Hash {
+        &self.digest
+    }
+
+    /// A hash that no other code has, nor the same with another signature.
+    pub(super) fn id(&self) -> blake3::Hash {
+        match split(self.bytes) {
+            Ok(Parts { prefix, signature, .. }) if is_artefact(self.bytes) => {
+                blake3::Hasher::new().update(prefix).update(signature).update(self.digest.as_bytes()).finalize()
+            }
+            _ => self.digest,
+        }
+    }
+}
+
+/// The parts of an artefact, none of them looked at.
+struct Parts<'a> {
+    prefix: &'a [u8],
+    signature: &'a [u8; SIGNATURE],
+    rest: &'a [u8],
+}
+
+fn split(bytes: &[u8]) -> Result<Parts<'_>, ArtefactError> {
     let (prefix, signed) = bytes.split_at_checked(PREFIX).ok_or(ArtefactError::Truncated)?;
     let (signature, rest) = signed.split_first_chunk::<SIGNATURE>().ok_or(ArtefactError::Truncated)?;
+    Ok(Parts { prefix, signature, rest })
+}
+
+/// Checks the signature, then that machine and engine are those that the machine code is for. Gives the head and
+/// the machine code.
+pub(super) fn verify<'a>(code: &Hashed<'a>, trust: &Trust, here: &Contract) -> Result<(Head, &'a [u8]), ArtefactError> {
+    let Parts { prefix, signature, rest } = split(code.bytes)?;
     let version = prefix[MAGIC.len()];
-    if version != VERSION || !is_artefact(prefix) {
+    if version != VERSION {
         return Err(ArtefactError::Version(version));
     }
     let key = trust.find(&prefix[PREFIX - KEY_ID..])?;
     let signature = Signature::from_bytes(signature);
-    key.verify_strict(digest(prefix, rest).as_bytes(), &signature).map_err(|_| ArtefactError::Signature)?;
+    key.verify_strict(code.digest.as_bytes(), &signature).map_err(|_| ArtefactError::Signature)?;
     let (head, code) = read(rest).ok_or(ArtefactError::Head)?;
     let Contract { engine, profile, fuel } = &head.contract;
     if *engine != here.engine {
@@ -199,13 +244,13 @@ mod tests {
 
     fn refused(head: &Head) -> ArtefactError {
         let bytes = sign(&key(1), head, b"code").unwrap();
-        verify(&bytes, &trusting(&key(1)), &here()).unwrap_err()
+        verify(&Hashed::new(&bytes), &trusting(&key(1)), &here()).unwrap_err()
     }
 
     #[test]
     fn what_was_signed_is_what_is_read() {
         let bytes = sign(&key(1), &head(), b"code").unwrap();
-        let (read, code) = verify(&bytes, &trusting(&key(1)), &here()).unwrap();
+        let (read, code) = verify(&Hashed::new(&bytes), &trusting(&key(1)), &here()).unwrap();
         assert_eq!((read, code), (head(), &b"code"[..]));
     }
 
@@ -213,15 +258,15 @@ mod tests {
     fn a_key_that_is_not_trusted_is_named() {
         let bytes = sign(&key(2), &head(), b"code").unwrap();
         let id: String = key_id(&key(2).verifying_key()).iter().map(|byte| format!("{byte:02x}")).collect();
-        assert_eq!(verify(&bytes, &trusting(&key(1)), &here()), Err(ArtefactError::UnknownKey(id)));
-        assert_eq!(verify(&bytes, &Trust::default(), &here()), Err(ArtefactError::NoKey));
+        assert_eq!(verify(&Hashed::new(&bytes), &trusting(&key(1)), &here()), Err(ArtefactError::UnknownKey(id)));
+        assert_eq!(verify(&Hashed::new(&bytes), &Trust::default(), &here()), Err(ArtefactError::NoKey));
     }
 
     #[test]
     fn a_trusted_keys_id_does_not_help_who_lacks_the_key() {
         let mut bytes = sign(&key(2), &head(), b"code").unwrap();
         bytes[5..PREFIX].copy_from_slice(&key_id(&key(1).verifying_key()));
-        let error = verify(&bytes, &trusting(&key(1)), &here()).unwrap_err();
+        let error = verify(&Hashed::new(&bytes), &trusting(&key(1)), &here()).unwrap_err();
         assert_eq!(error, ArtefactError::Signature);
     }
 
@@ -256,7 +301,7 @@ mod tests {
         let trust = trusting(&key(1));
         let bytes = sign(&key(1), &head(), b"code").unwrap();
         for length in 0..bytes.len() {
-            let error = verify(&bytes[..length], &trust, &here()).unwrap_err();
+            let error = verify(&Hashed::new(&bytes[..length]), &trust, &here()).unwrap_err();
             let expected =
                 if length < PREFIX + SIGNATURE { ArtefactError::Truncated } else { ArtefactError::Signature };
             assert_eq!(error, expected, "cut off at {length}");

@@ -10,7 +10,7 @@ use wasmtime::component::{Component, InstancePre, Linker};
 
 use super::{
     account::Accounts,
-    artefact::{Trust, is_artefact},
+    artefact::{Hashed, Trust, is_artefact},
     engine::Machine,
     error::WasmError,
     isolate::{Guest, Program, WasmPrepared},
@@ -281,18 +281,21 @@ impl WasmFactory {
     /// What was made of the code before, or makes it.
     async fn load(&self, bytes: &Bytes) -> Result<Arc<Loaded>, Refusal> {
         if bytes.len() <= SMALL {
-            if let Some(loaded) = self.shared.shelf.find(&blake3::hash(bytes)) {
+            let code = Hashed::new(bytes);
+            if let Some(loaded) = self.shared.shelf.find(&code.id()) {
                 return Ok(loaded);
             }
             if is_artefact(bytes) {
-                return self.shared.load(bytes);
+                return self.shared.make(&code);
             }
         }
         let permit = Arc::clone(&self.shared.machine.compilers).acquire_owned().await;
         let permit = permit.map_err(|error| Refusal::Host(error.into()))?;
         let (shared, bytes) = (Arc::clone(&self.shared), bytes.clone());
         let loaded = task::spawn_blocking(move || {
-            let loaded = shared.load(&bytes);
+            let code = Hashed::new(&bytes);
+            // Another function with this code may have been first.
+            let loaded = shared.shelf.find(&code.id()).map_or_else(|| shared.make(&code), Ok);
             // Held by the thread: whoever asked may not wait any more.
             drop(permit);
             loaded
@@ -302,14 +305,10 @@ impl WasmFactory {
 }
 
 impl Shared {
-    /// Finds, loads or compiles. Takes microseconds for what was there before, milliseconds to seconds otherwise.
-    fn load(&self, bytes: &Bytes) -> Result<Arc<Loaded>, Refusal> {
-        let hash = blake3::hash(bytes);
-        if let Some(loaded) = self.shelf.find(&hash) {
-            return Ok(loaded);
-        }
-        let component = self.sources.component(&self.machine, bytes, &hash)?;
-        Ok(self.shelf.put(hash, component))
+    /// Loads or compiles. Takes microseconds for what was compiled before, milliseconds to seconds otherwise.
+    fn make(&self, code: &Hashed<'_>) -> Result<Arc<Loaded>, Refusal> {
+        let component = self.sources.component(&self.machine, code)?;
+        Ok(self.shelf.put(code.id(), component))
     }
 
     /// Checks and links a component.

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use wasmtime::{Engine, component::Component};
 
-use super::artefact::{self, ArtefactError, Contract, Trust};
+use super::artefact::{self, ArtefactError, Contract, Hashed, Trust};
 
 /// Machine code with proof that a trusted compiler made it.
 #[derive(Debug)]
@@ -34,7 +34,7 @@ impl<'a> Verified<'a> {
     }
 
     /// Checks an artefact's signature, and that it is for this machine.
-    pub(super) fn signed(artefact: &'a [u8], trust: &Trust, here: &Contract) -> Result<Self, ArtefactError> {
+    pub(super) fn signed(artefact: &Hashed<'a>, trust: &Trust, here: &Contract) -> Result<Self, ArtefactError> {
         let (_, code) = artefact::verify(artefact, trust, here)?;
         Ok(Self(code))
     }

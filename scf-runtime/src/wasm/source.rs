@@ -2,12 +2,11 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use bytes::Bytes;
 use scf_core::{BoxError, Function, PrepareError};
 use wasmtime::component::Component;
 
 use super::{
-    artefact::{ArtefactError, Contract, Trust, is_artefact},
+    artefact::{ArtefactError, Contract, Hashed, Trust, is_artefact},
     engine::Machine,
     factory::WasmCounters,
     precompiled::Verified,
@@ -153,16 +152,11 @@ impl Sources {
     }
 
     /// Loads an artefact, or loads or compiles a component.
-    pub(super) fn component(
-        &self,
-        machine: &Machine,
-        bytes: &Bytes,
-        hash: &blake3::Hash,
-    ) -> Result<Component, Refusal> {
-        if !is_artefact(bytes) {
-            return self.compiled(machine, bytes, hash);
+    pub(super) fn component(&self, machine: &Machine, code: &Hashed<'_>) -> Result<Component, Refusal> {
+        if !is_artefact(code.bytes) {
+            return self.compiled(machine, code);
         }
-        let verified = Verified::signed(bytes, &self.trust, &self.contract).map_err(Refusal::Artefact)?;
+        let verified = Verified::signed(code, &self.trust, &self.contract).map_err(Refusal::Artefact)?;
         let component = verified.load(&machine.engine, &self.counters.deserialised).map_err(Refusal::NotLoaded)?;
         count(&self.counters.verified);
         Ok(component)
@@ -170,13 +164,14 @@ impl Sources {
 
     #[cfg(not(feature = "wasm"))]
     #[expect(clippy::unused_self, reason = "stands in for the compiler")]
-    fn compiled(&self, _: &Machine, _: &Bytes, _: &blake3::Hash) -> Result<Component, Refusal> {
+    fn compiled(&self, _: &Machine, _: &Hashed<'_>) -> Result<Component, Refusal> {
         Err(Refusal::NoCompiler)
     }
 
     #[cfg(feature = "wasm")]
-    fn compiled(&self, machine: &Machine, bytes: &Bytes, hash: &blake3::Hash) -> Result<Component, Refusal> {
-        let entry = Entry::of(&machine.engine, hash);
+    fn compiled(&self, machine: &Machine, code: &Hashed<'_>) -> Result<Component, Refusal> {
+        let bytes = code.bytes;
+        let entry = Entry::of(&machine.engine, code.source());
         if let Some(cache) = &self.cache {
             match cache.load(&machine.engine, entry, &self.counters.deserialised) {
                 Found::Component(component) => {
