@@ -18,7 +18,8 @@
 //!
 //! | feature | default | makes available |
 //! |---|---|---|
-//! | `wasm` | yes | [`WasmFactory`]: WebAssembly components, by wasmtime 48 |
+//! | `wasm` | yes | [`WasmFactory`] with a compiler: WebAssembly components, by wasmtime 48 |
+//! | `wasm-runtime-only` | with `wasm` | [`WasmFactory`] without one: signed artefacts of components |
 //!
 //! `scf_core` types are part of this API.
 #![warn(clippy::print_stdout, clippy::print_stderr, clippy::unwrap_used)]
@@ -39,7 +40,7 @@ mod overhead;
 mod router;
 mod tenant;
 pub mod transport;
-#[cfg(feature = "wasm")]
+#[cfg(feature = "wasm-runtime-only")]
 mod wasm;
 mod wire;
 mod workflow;
@@ -51,5 +52,9 @@ pub use fabric::{Fabric, FabricBuilder, RevisionStatus};
 pub use ledger::{Bill, Failures};
 pub use native::{NativeCall, NativeError, NativeFactory, NativeFuture};
 #[cfg(feature = "wasm")]
-pub use wasm::{WasmBuilder, WasmCounters, WasmError, WasmFactory};
+pub use wasm::{
+    ArtefactSigner, CodeLimits, CompileError, Compiler, CompilerCommand, Cpu, ScreenError, SignError, compiler_main,
+};
+#[cfg(feature = "wasm-runtime-only")]
+pub use wasm::{Profile, WasmBuilder, WasmCounters, WasmError, WasmFactory};
 pub use workflow::{WorkflowFailure, WorkflowOutcome};

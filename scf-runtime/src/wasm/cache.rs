@@ -6,6 +6,7 @@ use std::{
     hash::{Hash, Hasher},
     io::{self, ErrorKind, Read, Write},
     path::{Path, PathBuf},
+    sync::atomic::AtomicU64,
     time::{Duration, SystemTime},
 };
 
@@ -50,23 +51,35 @@ pub(super) enum Found {
 pub(super) struct Entry([u8; blake3::OUT_LEN]);
 
 impl Entry {
-    /// Names what `engine` makes of a component's `bytes`.
-    pub(super) fn of(engine: &Engine, bytes: &[u8]) -> Self {
-        struct Feed(blake3::Hasher);
-        impl Hasher for Feed {
-            fn finish(&self) -> u64 {
-                0 // Only what is written counts.
-            }
-
-            fn write(&mut self, bytes: &[u8]) {
-                self.0.update(bytes);
-            }
-        }
-        let mut feed = Feed(blake3::Hasher::new());
-        feed.write(blake3::hash(bytes).as_bytes());
-        engine.precompile_compatibility_hash().hash(&mut feed);
-        Self(feed.0.finalize().into())
+    /// Names what `engine` makes of the component with this hash.
+    pub(super) fn of(engine: &Engine, source: &blake3::Hash) -> Self {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(source.as_bytes()).update(&compatibility(engine));
+        Self(hasher.finalize().into())
     }
+
+    /// The name as bytes.
+    pub(super) const fn as_bytes(&self) -> &[u8; blake3::OUT_LEN] {
+        &self.0
+    }
+}
+
+/// Hash of everything but the component that machine code depends on: version and configuration of the engine,
+/// target, and the extensions of the CPU that the compiler uses.
+pub(super) fn compatibility(engine: &Engine) -> [u8; blake3::OUT_LEN] {
+    struct Feed(blake3::Hasher);
+    impl Hasher for Feed {
+        fn finish(&self) -> u64 {
+            0 // Only what is written counts.
+        }
+
+        fn write(&mut self, bytes: &[u8]) {
+            self.0.update(bytes);
+        }
+    }
+    let mut feed = Feed(blake3::Hasher::new());
+    engine.precompile_compatibility_hash().hash(&mut feed);
+    feed.0.finalize().into()
 }
 
 impl Cache {
@@ -83,7 +96,7 @@ impl Cache {
     }
 
     /// Looks an entry up.
-    pub(super) fn load(&self, engine: &Engine, entry: Entry) -> Found {
+    pub(super) fn load(&self, engine: &Engine, entry: Entry, attempts: &AtomicU64) -> Found {
         let path = self.path(entry);
         let file = match fs::read(&path) {
             Ok(file) => file,
@@ -97,7 +110,7 @@ impl Cache {
             tracing::warn!(file = %path.display(), "a compiled component is not what was written; not loaded");
             return Found::Refused;
         };
-        match verified.load(engine) {
+        match verified.load(engine, attempts) {
             Ok(component) => Found::Component(Box::new(component)),
             Err(error) => {
                 tracing::warn!(file = %path.display(), %error, "a compiled component does not load");
@@ -197,4 +210,53 @@ fn write_new(path: &Path, parts: &[&[u8]]) -> io::Result<()> {
     let mut file = options.open(path)?;
     parts.iter().try_for_each(|part| file.write_all(part))?;
     file.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wasm::{compile::compiler, profile::Profile, sign::Cpu};
+
+    #[test]
+    fn an_entry_is_of_one_component_one_profile_and_one_cpu() {
+        let names: Vec<_> = [
+            (Profile::Gateway, false, Cpu::Host, "a"),
+            (Profile::Gateway, false, Cpu::Host, "b"),
+            (Profile::Gateway, false, Cpu::Baseline, "a"),
+            (Profile::Gateway, true, Cpu::Host, "a"),
+            (Profile::Server, false, Cpu::Host, "a"),
+            (Profile::Tiny, false, Cpu::Host, "a"),
+        ]
+        .into_iter()
+        .map(|(profile, fuel, cpu, source)| {
+            let engine = compiler(profile, fuel, cpu).unwrap();
+            *Entry::of(&engine, &blake3::hash(source.as_bytes())).as_bytes()
+        })
+        .collect();
+        for (position, name) in names.iter().enumerate() {
+            assert_eq!(names.iter().filter(|other| *other == name).count(), 1, "entry {position}");
+        }
+        let again = compiler(Profile::Gateway, false, Cpu::Host).unwrap();
+        assert_eq!(Entry::of(&again, &blake3::hash(b"a")).as_bytes(), &names[0]);
+    }
+
+    #[test]
+    fn an_entry_with_any_bit_flipped_or_of_another_name_is_not_verified() {
+        let engine = compiler(Profile::Gateway, false, Cpu::Host).unwrap();
+        let code = engine.precompile_component(&wat::parse_str("(component)").unwrap()).unwrap();
+        let (key, name) = ([3; 32], *Entry::of(&engine, &blake3::hash(b"a")).as_bytes());
+        let mut file = [mac(&key, &name, &code).as_bytes(), &code[..]].concat();
+        assert!(Verified::check(&key, &name, &file).is_some());
+        for bit in 0..file.len() * 8 {
+            file[bit / 8] ^= 1 << (bit % 8);
+            assert!(Verified::check(&key, &name, &file).is_none(), "bit {bit}");
+            file[bit / 8] ^= 1 << (bit % 8);
+        }
+        for bit in 0..name.len() * 8 {
+            let mut other = name;
+            other[bit / 8] ^= 1 << (bit % 8);
+            assert!(Verified::check(&key, &other, &file).is_none(), "bit {bit} of the name");
+        }
+        assert!(Verified::check(&[4; 32], &name, &file).is_none());
+    }
 }

@@ -5,6 +5,8 @@ use std::{io, path::PathBuf};
 use scf_core::{BoxError, ByteSize};
 use thiserror::Error;
 
+use super::profile::Profile;
+
 /// Why components cannot be run here, or a function not with these limits.
 #[derive(Debug, Error)]
 #[non_exhaustive]
@@ -31,6 +33,30 @@ pub enum WasmError {
         /// The key's file.
         file: PathBuf,
     },
+    /// A key that artefacts should be trusted for is none, or one that everybody can sign with.
+    #[error("{} is not an Ed25519 public key that can be trusted", hex(.key))]
+    TrustedKey {
+        /// What was given to [`WasmBuilder::trust`](super::WasmBuilder::trust).
+        key: [u8; 32],
+    },
+    /// A part was asked for that this build leaves out.
+    #[error("{part} is not in this build; it comes with the feature `{feature}` of scf-runtime")]
+    NotBuiltIn {
+        /// The part.
+        part: &'static str,
+        /// The feature of the crate.
+        feature: &'static str,
+    },
+    /// The factory is to give instances more memory than its profile has addresses for.
+    #[error("instances of up to {memory} where profile {profile:?} has at most {available}")]
+    ProfileMemory {
+        /// The profile.
+        profile: Profile,
+        /// What was asked for.
+        memory: ByteSize,
+        /// What the profile has.
+        available: ByteSize,
+    },
     /// The function is deployed with more memory than instances of this factory can have.
     #[error("a memory limit of {limit} where an instance has at most {available}")]
     MemoryLimit {
@@ -47,4 +73,8 @@ pub enum WasmError {
         /// The function's limit.
         limit: ByteSize,
     },
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

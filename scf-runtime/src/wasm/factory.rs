@@ -1,42 +1,45 @@
 //! The factory of WebAssembly isolates.
 
-use std::{
-    path::PathBuf,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-};
+use std::{collections::HashMap, path::PathBuf, sync::Arc};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-#[cfg(feature = "wasi-nn")]
-use scf_core::Inference;
-use scf_core::{ByteSize, Code, Function, IsolateFactory, PrepareError, Prepared};
+use scf_core::{ByteSize, Code, Function, IsolateFactory, PrepareError, Prepared, Tenant, TenantName};
 use tokio::task;
 use wasmtime::component::{Component, InstancePre, Linker};
 
-#[cfg(feature = "wasi-nn")]
-use super::nn;
 use super::{
-    cache::{Cache, Entry, Found},
+    account::Accounts,
+    artefact::{Hashed, Trust, is_artefact},
     engine::Machine,
     error::WasmError,
     isolate::{Guest, Program, WasmPrepared},
+    profile::Profile,
+    shelf::{Loaded, Shelf},
     signature::Signature,
+    source::{self, Refusal, Sources},
     wasi,
 };
+#[cfg(feature = "wasm")]
+use super::{compile::Compiler, screen::CodeLimits};
 use crate::escape::escape;
 
 /// Largest component, in bytes.
 const CODE: ByteSize = ByteSize::from_mib(8);
+/// What one memory can grow to where the builder does not say.
+const MEMORY: ByteSize = ByteSize::from_mib(64);
+/// How much larger the machine code of a component may be than a component.
+const ARTEFACT: u64 = 4;
+/// Up to this size, in bytes, what was compiled before is hashed, checked and loaded on the thread that asks:
+/// handing it to another takes longer.
+const SMALL: usize = 256 << 10;
 /// Bytes of a page of WebAssembly memory.
 const PAGE: u64 = 64 << 10;
 
 /// Runs [`Code::Component`] in wasmtime. Cloning shares the engine, its pool and the cache.
 ///
-/// Compiles on the blocking threads of the tokio runtime that it is called on, one component per core at a
-/// time. A thread of the factory's own interrupts guests; it ends with the last function of the factory.
+/// Functions with the same code share what was compiled of it. Compiles on the blocking threads of the tokio
+/// runtime that it is called on or in processes of their own, one component per core at a time. A thread of the factory's own interrupts guests; it ends with the last function of the factory.
 #[derive(Clone, Debug)]
 pub struct WasmFactory {
     shared: Arc<Shared>,
@@ -45,39 +48,75 @@ pub struct WasmFactory {
 #[derive(Debug)]
 struct Shared {
     machine: Arc<Machine>,
-    cache: Option<Cache>,
-    #[cfg(feature = "wasi-nn")]
-    inference: Option<Arc<dyn Inference>>,
-    compiled: AtomicU64,
-    loaded: AtomicU64,
-    refused: AtomicU64,
-    unsaved: AtomicU64,
+    sources: Sources,
+    shelf: Shelf,
+    size: ByteSize,
 }
 
 /// Describes a [`WasmFactory`].
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct WasmBuilder {
-    instances: u32,
-    memory: ByteSize,
+    profile: Profile,
+    instances: Option<u32>,
+    memory: Option<ByteSize>,
+    fuel: Option<u64>,
+    tenants: HashMap<TenantName, Tenant>,
     cache: Option<PathBuf>,
-    #[cfg(feature = "wasi-nn")]
-    inference: Option<Arc<dyn Inference>>,
+    trusted: Vec<[u8; 32]>,
+    size: ByteSize,
+    #[cfg(feature = "wasm")]
+    limits: CodeLimits,
+    #[cfg(feature = "wasm")]
+    compiler: Compiler,
 }
 
 impl WasmBuilder {
-    /// Calls that can run at the same time, over all functions; more are refused as overload. Default 256.
-    /// Fewer when the system does not give address space for so many: see [`WasmFactory::instances`].
-    pub const fn instances(mut self, instances: u32) -> Self {
-        self.instances = instances;
+    /// What components are compiled for; default [`Profile::Gateway`].
+    pub const fn profile(mut self, profile: Profile) -> Self {
+        self.profile = profile;
         self
     }
 
-    /// What one memory can grow to, and so the highest memory limit that a function can have. Default 64 MiB.
-    /// Rounded up to 64 KiB. A bulk memory operation cannot be interrupted: one over 64 MiB takes some 20 ms,
-    /// one over 1 GiB up to a second.
+    /// Calls that can run at the same time, over all functions; more are refused as overload. Default 256, of
+    /// [`Profile::Server`] 1000, of [`Profile::Tiny`] 16. Fewer, and a warning, where the device has no room for
+    /// so many: see [`WasmFactory::instances`].
+    pub const fn instances(mut self, instances: u32) -> Self {
+        self.instances = Some(instances);
+        self
+    }
+
+    /// What one memory can grow to, and so the highest memory limit that a function can have. Default 64 MiB, of
+    /// [`Profile::Tiny`] 16 MiB, each also the most but with [`Profile::Server`], which has 4 GiB. Rounded up to
+    /// 64 KiB. A bulk memory operation cannot be interrupted: one over 64 MiB takes some 20 ms, one over 1 GiB up
+    /// to a second.
     pub const fn memory(mut self, memory: ByteSize) -> Self {
-        self.memory = memory;
+        self.memory = Some(memory);
+        self
+    }
+
+    /// Counts the instructions of every call and ends a call at `fuel` of them, wherever it runs and whatever else
+    /// runs there; the receipt says how many it took. Default: not counted, since numeric code takes up to two and
+    /// a half times as long then.
+    pub const fn fuel(mut self, fuel: u64) -> Self {
+        self.fuel = Some(fuel);
+        self
+    }
+
+    /// Memory that all isolates of a tenant may have at the same time; default 4 GiB.
+    pub fn tenant_memory(self, tenant: TenantName, memory: ByteSize) -> Self {
+        self.tenant(tenant, |tenant| tenant.memory(memory))
+    }
+
+    /// Share of the cores that a tenant's calls have beside those of other tenants, once they run for longer than
+    /// a few milliseconds; default 1.
+    pub fn tenant_weight(self, tenant: TenantName, weight: u32) -> Self {
+        self.tenant(tenant, |tenant| tenant.weight(weight))
+    }
+
+    fn tenant(mut self, name: TenantName, change: impl FnOnce(Tenant) -> Tenant) -> Self {
+        let before = self.tenants.remove(&name).unwrap_or_else(|| Tenant::new(name.clone()));
+        self.tenants.insert(name, change(before));
         self
     }
 
@@ -89,34 +128,64 @@ impl WasmBuilder {
         self
     }
 
-    /// The models that functions may be granted; they are resident and shared by all isolates. Default: none.
-    #[cfg(feature = "wasi-nn")]
-    pub fn inference(mut self, inference: Arc<dyn Inference>) -> Self {
-        self.inference = Some(inference);
+    /// Runs artefacts that the holder of this Ed25519 key signed; can be called for several keys. Default: none.
+    ///
+    /// An artefact is machine code: who has the secret key can do here whatever this process can.
+    pub fn trust(mut self, key: [u8; 32]) -> Self {
+        self.trusted.push(key);
+        self
+    }
+
+    /// Size of the largest component; artefacts may be four times as large. Default 8 MiB, which is enough for
+    /// components of languages that compile to machine code; interpreters in components take 10 to 40.
+    pub const fn code_size(mut self, size: ByteSize) -> Self {
+        self.size = size;
+        self
+    }
+
+    /// What components must keep to before they are compiled, the size excepted, which is [that](Self::code_size)
+    /// of this builder. Default [`CodeLimits::default`].
+    #[cfg(feature = "wasm")]
+    pub const fn code_limits(mut self, limits: CodeLimits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// Where components are compiled. Default [`Compiler::InProcess`].
+    #[cfg(feature = "wasm")]
+    pub fn compiler(mut self, compiler: Compiler) -> Self {
+        self.compiler = compiler;
         self
     }
 
     /// Starts the engine.
     ///
     /// # Errors
-    /// [`WasmError`] when it does not start or the cache cannot be used.
+    /// [`WasmError`] when it does not start, the cache cannot be used or a key is none.
     pub fn build(self) -> Result<WasmFactory, WasmError> {
-        let memory = ByteSize::from_bytes(self.memory.bytes().next_multiple_of(PAGE).max(PAGE));
-        let machine = Machine::start(self.instances, memory)?;
-        let cache = self.cache.map(Cache::open).transpose()?;
-        let zero = AtomicU64::default;
-        Ok(WasmFactory {
-            shared: Arc::new(Shared {
-                machine,
-                cache,
-                #[cfg(feature = "wasi-nn")]
-                inference: self.inference,
-                compiled: zero(),
-                loaded: zero(),
-                refused: zero(),
-                unsaved: zero(),
-            }),
-        })
+        let memory = self.memory.map_or_else(|| self.profile.memory().min(MEMORY.bytes()), ByteSize::bytes);
+        let memory = ByteSize::from_bytes(memory.next_multiple_of(PAGE).max(PAGE));
+        let mut trust = Trust::default();
+        for key in &self.trusted {
+            if !trust.add(key) {
+                return Err(WasmError::TrustedKey { key: *key });
+            }
+        }
+        #[cfg(not(feature = "wasm"))]
+        if self.cache.is_some() {
+            return Err(WasmError::NotBuiltIn { part: "the cache of compiled components", feature: "wasm" });
+        }
+        let instances = self.instances.unwrap_or_else(|| self.profile.instances()).max(1);
+        let machine = Machine::start(self.profile, instances, memory, self.fuel, Accounts::new(self.tenants))?;
+        let fuel = self.fuel.is_some();
+        #[cfg(feature = "wasm")]
+        let sources = {
+            let limits = CodeLimits { size: self.size, ..self.limits };
+            Sources::new(trust, self.profile, fuel, self.cache, limits, self.compiler)?
+        };
+        #[cfg(not(feature = "wasm"))]
+        let sources = Sources::new(trust, self.profile, fuel);
+        Ok(WasmFactory { shared: Arc::new(Shared { machine, sources, shelf: Shelf::default(), size: self.size }) })
     }
 }
 
@@ -128,6 +197,11 @@ pub struct WasmCounters {
     pub compiled: u64,
     /// Loaded from the cache.
     pub loaded: u64,
+    /// Artefacts whose signature was right, loaded.
+    pub verified: u64,
+    /// Times that machine code was given to the engine, whether it took it or not: after its hash or signature was
+    /// found to be right, never before.
+    pub deserialised: u64,
     /// Found in the cache, not trusted, compiled again. More than none means that somebody else writes there.
     pub refused: u64,
     /// Compiled and not written to the cache, because of an error that was logged.
@@ -135,14 +209,21 @@ pub struct WasmCounters {
 }
 
 impl WasmFactory {
-    /// 256 instances of 64 MiB, no cache.
-    pub const fn builder() -> WasmBuilder {
+    /// Describes a factory of the profile [`Profile::Gateway`]: 256 instances of 64 MiB, no cache, no trusted key.
+    pub fn builder() -> WasmBuilder {
         WasmBuilder {
-            instances: 256,
-            memory: ByteSize::from_mib(64),
+            profile: Profile::Gateway,
+            instances: None,
+            memory: None,
+            fuel: None,
+            tenants: HashMap::new(),
             cache: None,
-            #[cfg(feature = "wasi-nn")]
-            inference: None,
+            trusted: Vec::new(),
+            size: CODE,
+            #[cfg(feature = "wasm")]
+            limits: CodeLimits::DEFAULT,
+            #[cfg(feature = "wasm")]
+            compiler: Compiler::InProcess,
         }
     }
 
@@ -152,12 +233,16 @@ impl WasmFactory {
         self.shared.machine.instances
     }
 
+    /// Memory that all isolates of a tenant have now, those that wait for their next call included.
+    #[must_use]
+    pub fn tenant_memory(&self, tenant: &TenantName) -> ByteSize {
+        self.shared.machine.accounts.of(tenant).memory()
+    }
+
     /// How components were made ready so far.
     #[must_use]
     pub fn counters(&self) -> WasmCounters {
-        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        let Shared { compiled, loaded, refused, unsaved, .. } = &*self.shared;
-        WasmCounters { compiled: read(compiled), loaded: read(loaded), refused: read(refused), unsaved: read(unsaved) }
+        self.shared.sources.counters()
     }
 }
 
@@ -177,61 +262,59 @@ impl IsolateFactory for WasmFactory {
             return Err(PrepareError::NoFactory { function, kind, hint: "this factory runs components" });
         };
         let size = bytes.len() as u64;
-        if size > CODE.bytes() {
-            return Err(PrepareError::TooLarge { function: function.name.clone(), size, limit: CODE.bytes() });
+        let limit = self.shared.size.bytes().saturating_mul(if is_artefact(bytes) { ARTEFACT } else { 1 });
+        if size > limit {
+            return Err(PrepareError::TooLarge { function: function.name.clone(), size, limit });
         }
         let machine = &self.shared.machine;
         if function.limits.memory > machine.memory {
             let error = WasmError::MemoryLimit { limit: function.limits.memory, available: machine.memory };
             return Err(host(function, error));
         }
-        let permit = machine.compilers.acquire().await.map_err(|error| host(function, error))?;
-        let component = task::spawn_blocking({
-            let (shared, bytes) = (Arc::clone(&self.shared), bytes.clone());
-            move || shared.component(&bytes)
+        let loaded = self.load(bytes).await.map_err(|refusal| refusal.of(function))?;
+        let program = self.shared.program(function, export, loaded)?;
+        Ok(Arc::new(WasmPrepared::new(program, function.reuse)))
+    }
+}
+
+impl WasmFactory {
+    /// What was made of the code before, or makes it.
+    async fn load(&self, bytes: &Bytes) -> Result<Arc<Loaded>, Refusal> {
+        if bytes.len() <= SMALL {
+            let code = Hashed::new(bytes);
+            if let Some(loaded) = self.shared.shelf.find(&code.id()) {
+                return Ok(loaded);
+            }
+            if is_artefact(bytes) {
+                return self.shared.make(&code);
+            }
+        }
+        let permit = Arc::clone(&self.shared.machine.compilers).acquire_owned().await;
+        let permit = permit.map_err(|error| Refusal::Host(error.into()))?;
+        let (shared, bytes) = (Arc::clone(&self.shared), bytes.clone());
+        let loaded = task::spawn_blocking(move || {
+            let code = Hashed::new(&bytes);
+            // Another function with this code may have been first.
+            let loaded = shared.shelf.find(&code.id()).map_or_else(|| shared.make(&code), Ok);
+            // Held by the thread: whoever asked may not wait any more.
+            drop(permit);
+            loaded
         });
-        let component = component.await.map_err(|error| host(function, error))?;
-        drop(permit);
-        // The compiler quotes names that the guest chose.
-        let component = component.map_err(|error| invalid(function, &error))?;
-        let program = self.shared.program(function, export, &component)?;
-        Ok(Arc::new(WasmPrepared(Arc::new(program))))
+        loaded.await.map_err(|error| Refusal::Host(error.into()))?
     }
 }
 
 impl Shared {
-    /// Loads or compiles a component. Takes milliseconds to seconds.
-    fn component(&self, bytes: &Bytes) -> wasmtime::Result<Component> {
-        let count = |counter: &AtomicU64| counter.fetch_add(1, Ordering::Relaxed);
-        let engine = &self.machine.engine;
-        let compile = || {
-            let component = Component::from_binary(engine, bytes)?;
-            count(&self.compiled);
-            wasmtime::Result::Ok(component)
-        };
-        let Some(cache) = &self.cache else { return compile() };
-        let entry = Entry::of(engine, bytes);
-        match cache.load(engine, entry) {
-            Found::Component(component) => {
-                count(&self.loaded);
-                return Ok(*component);
-            }
-            Found::Nothing => {}
-            Found::Refused => {
-                count(&self.refused);
-            }
-        }
-        let component = compile()?;
-        if let Err(error) = cache.store(entry, &component) {
-            count(&self.unsaved);
-            tracing::warn!(%error, "a compiled component was not written to the cache");
-        }
-        Ok(component)
+    /// Loads or compiles. Takes microseconds for what was compiled before, milliseconds to seconds otherwise.
+    fn make(&self, code: &Hashed<'_>) -> Result<Arc<Loaded>, Refusal> {
+        let component = self.sources.component(&self.machine, code)?;
+        Ok(self.shelf.put(code.id(), component))
     }
 
     /// Checks and links a component.
-    fn program(&self, function: &Function, export: &str, component: &Component) -> Result<Program, PrepareError> {
+    fn program(&self, function: &Function, export: &str, loaded: Arc<Loaded>) -> Result<Program, PrepareError> {
         let engine = &self.machine.engine;
+        let component: &Component = &loaded.component;
         let signature = Signature::of(component, export, engine).map_err(|problem| PrepareError::Export {
             function: function.name.clone(),
             export: export.into(),
@@ -241,31 +324,15 @@ impl Shared {
         let imports = world.imports(engine).map(|(name, _)| name);
         let mut linker = Linker::new(engine);
         let mut imports_wasi = false;
-        #[cfg(feature = "wasi-nn")]
-        let mut imports_models = false;
         for import in imports {
-            #[cfg(feature = "wasi-nn")]
-            if nn::provides(import) {
-                imports_models = true;
-                continue;
-            }
             if !wasi::provides(import) {
-                return Err(PrepareError::Import { function: function.name.clone(), import: import.into() });
+                return Err(source::not_provided(function, import));
             }
             imports_wasi = true;
         }
         if imports_wasi {
             wasmtime_wasi::p2::add_to_linker_async::<Guest>(&mut linker).map_err(|error| host(function, error))?;
         }
-        #[cfg(feature = "wasi-nn")]
-        let models = if imports_models {
-            nn::add_to_linker(&mut linker, Guest::models).map_err(|error| host(function, error))?;
-            self.check_models(function)?;
-            let granted = function.grants.models.clone();
-            Some(Arc::new(nn::Shared { host: self.inference.clone(), granted }))
-        } else {
-            None
-        };
         let initial = component.resources_required().and_then(|needs| needs.max_initial_memory_size);
         let initial = ByteSize::from_bytes(initial.unwrap_or(0).saturating_mul(PAGE));
         if initial > function.limits.memory {
@@ -279,30 +346,16 @@ impl Shared {
         Ok(Program {
             machine: Arc::clone(&self.machine),
             function: function.name.clone(),
+            tenant: function.tenant.clone(),
+            account: self.machine.accounts.of(&function.tenant),
             output: function.output.clone(),
             limits: function.limits,
             pre,
             export: index,
             signature,
             imports_wasi,
-            #[cfg(feature = "wasi-nn")]
-            models,
+            loaded,
         })
-    }
-
-    /// Checks that what `function` is granted of models is there.
-    #[cfg(feature = "wasi-nn")]
-    fn check_models(&self, function: &Function) -> Result<(), PrepareError> {
-        for model in &function.grants.models {
-            let problem = match &self.inference {
-                None => "this factory has no models: call WasmBuilder::inference",
-                Some(inference) if inference.describe(model).is_none() => "no such model is resident here",
-                Some(_) => continue,
-            };
-            let (function, grant) = (function.name.clone(), format!("models: {model}"));
-            return Err(PrepareError::Grant { function, grant, problem: problem.into() });
-        }
-        Ok(())
     }
 }
 

@@ -5,23 +5,58 @@
 //! of the component's world of type `func(list<u8>) -> result<list<u8>, string>` or
 //! `func(list<u8>) -> list<u8>`.
 //!
+//! What a component is made from is data until it is trusted. Machine code, from the cache or in an artefact that
+//! was signed elsewhere, is loaded only after its keyed hash or its signature was found to be right. A component is
+//! held to [`CodeLimits`] and checked for features that are left out before it is compiled; it can be compiled in a
+//! process of its own ([`Compiler::Child`]). Without the feature `wasm` there is no compiler, and artefacts are all
+//! that runs.
+//!
 //! Components may import WASI 0.2 (cli, clocks, filesystem, io, random) and nothing else. They are given no
 //! arguments, no environment, no input, no files and no network; what they print is logged at level `debug`.
 //! Memory, tables and CPU time are limited per call; a call that takes long yields to others, first after at
 //! most 4 ms, then every millisecond, and is ended when it has used up its CPU time.
 
+mod account;
+mod artefact;
+#[cfg(feature = "wasm")]
 mod cache;
+#[cfg(feature = "wasm")]
+mod compile;
+#[cfg(feature = "wasm")]
+mod compile_child;
 mod engine;
 mod error;
 mod factory;
+#[cfg(feature = "wasm")]
+mod feature;
 mod isolate;
 mod limits;
 #[cfg(feature = "wasi-nn")]
 mod nn;
 mod precompiled;
+mod profile;
+mod room;
+#[cfg(feature = "wasm")]
+mod screen;
+mod share;
+mod shelf;
+#[cfg(feature = "wasm")]
+mod sign;
 mod signature;
+mod source;
+mod target;
 mod ticker;
+mod warm;
 mod wasi;
 
+#[cfg(feature = "wasm")]
+pub use compile::{CompileError, Compiler, CompilerCommand};
+#[cfg(feature = "wasm")]
+pub use compile_child::compiler_main;
 pub use error::WasmError;
 pub use factory::{WasmBuilder, WasmCounters, WasmFactory};
+pub use profile::Profile;
+#[cfg(feature = "wasm")]
+pub use screen::{CodeLimits, ScreenError};
+#[cfg(feature = "wasm")]
+pub use sign::{ArtefactSigner, Cpu, SignError};

@@ -2,9 +2,19 @@
 
 mod control;
 mod isolate;
+#[cfg(all(feature = "wasm-runtime-only", not(feature = "wasm")))]
+mod no_compiler;
 mod support;
 mod transport;
 #[cfg(feature = "wasm")]
 mod wasm;
 #[cfg(feature = "wasm")]
+mod wasm_artefact;
+#[cfg(feature = "wasm")]
 mod wasm_cache;
+#[cfg(feature = "wasm")]
+mod wasm_limits;
+#[cfg(feature = "wasm")]
+mod wasm_screen;
+#[cfg(feature = "wasm")]
+mod wasm_warm;
