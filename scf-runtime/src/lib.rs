@@ -43,5 +43,5 @@ pub use fabric::{Fabric, FabricBuilder};
 pub use ledger::Bill;
 pub use native::{NativeCall, NativeError, NativeFactory, NativeFuture};
 #[cfg(feature = "wasm")]
-pub use wasm::{WasmBuilder, WasmCounters, WasmError, WasmFactory};
+pub use wasm::{Profile, WasmBuilder, WasmCounters, WasmError, WasmFactory};
 pub use workflow::{WorkflowFailure, WorkflowOutcome};

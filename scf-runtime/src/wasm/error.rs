@@ -5,6 +5,8 @@ use std::{io, path::PathBuf};
 use scf_core::{BoxError, ByteSize};
 use thiserror::Error;
 
+use super::profile::Profile;
+
 /// Why components cannot be run here, or a function not with these limits.
 #[derive(Debug, Error)]
 #[non_exhaustive]
@@ -30,6 +32,16 @@ pub enum WasmError {
     Key {
         /// The key's file.
         file: PathBuf,
+    },
+    /// The factory is to give instances more memory than its profile has addresses for.
+    #[error("instances of up to {memory} where profile {profile:?} has at most {available}")]
+    ProfileMemory {
+        /// The profile.
+        profile: Profile,
+        /// What was asked for.
+        memory: ByteSize,
+        /// What the profile has.
+        available: ByteSize,
     },
     /// The function is deployed with more memory than instances of this factory can have.
     #[error("a memory limit of {limit} where an instance has at most {available}")]

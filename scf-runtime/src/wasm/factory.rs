@@ -19,6 +19,7 @@ use super::{
     engine::Machine,
     error::WasmError,
     isolate::{Guest, Program, WasmPrepared},
+    profile::Profile,
     signature::Signature,
     wasi,
 };
@@ -26,6 +27,8 @@ use crate::escape::escape;
 
 /// Largest component, in bytes.
 const CODE: ByteSize = ByteSize::from_mib(8);
+/// What one memory can grow to where the builder does not say.
+const MEMORY: ByteSize = ByteSize::from_mib(64);
 /// Bytes of a page of WebAssembly memory.
 const PAGE: u64 = 64 << 10;
 
@@ -52,24 +55,33 @@ struct Shared {
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct WasmBuilder {
-    instances: u32,
-    memory: ByteSize,
+    profile: Profile,
+    instances: Option<u32>,
+    memory: Option<ByteSize>,
     cache: Option<PathBuf>,
 }
 
 impl WasmBuilder {
-    /// Calls that can run at the same time, over all functions; more are refused as overload. Default 256.
-    /// Fewer when the system does not give address space for so many: see [`WasmFactory::instances`].
-    pub const fn instances(mut self, instances: u32) -> Self {
-        self.instances = instances;
+    /// What components are compiled for; default [`Profile::Gateway`].
+    pub const fn profile(mut self, profile: Profile) -> Self {
+        self.profile = profile;
         self
     }
 
-    /// What one memory can grow to, and so the highest memory limit that a function can have. Default 64 MiB.
-    /// Rounded up to 64 KiB. A bulk memory operation cannot be interrupted: one over 64 MiB takes some 20 ms,
-    /// one over 1 GiB up to a second.
+    /// Calls that can run at the same time, over all functions; more are refused as overload. Default 256, of
+    /// [`Profile::Server`] 1000, of [`Profile::Tiny`] 16. Fewer, and a warning, where the device has no room for
+    /// so many: see [`WasmFactory::instances`].
+    pub const fn instances(mut self, instances: u32) -> Self {
+        self.instances = Some(instances);
+        self
+    }
+
+    /// What one memory can grow to, and so the highest memory limit that a function can have. Default 64 MiB, of
+    /// [`Profile::Tiny`] 16 MiB, each also the most but with [`Profile::Server`], which has 4 GiB. Rounded up to
+    /// 64 KiB. A bulk memory operation cannot be interrupted: one over 64 MiB takes some 20 ms, one over 1 GiB up
+    /// to a second.
     pub const fn memory(mut self, memory: ByteSize) -> Self {
-        self.memory = memory;
+        self.memory = Some(memory);
         self
     }
 
@@ -86,8 +98,10 @@ impl WasmBuilder {
     /// # Errors
     /// [`WasmError`] when it does not start or the cache cannot be used.
     pub fn build(self) -> Result<WasmFactory, WasmError> {
-        let memory = ByteSize::from_bytes(self.memory.bytes().next_multiple_of(PAGE).max(PAGE));
-        let machine = Machine::start(self.instances, memory)?;
+        let memory = self.memory.map_or(self.profile.memory().min(MEMORY.bytes()), ByteSize::bytes);
+        let memory = ByteSize::from_bytes(memory.next_multiple_of(PAGE).max(PAGE));
+        let instances = self.instances.unwrap_or(self.profile.instances()).max(1);
+        let machine = Machine::start(self.profile, instances, memory, false)?;
         let cache = self.cache.map(Cache::open).transpose()?;
         let zero = AtomicU64::default;
         Ok(WasmFactory {
@@ -118,9 +132,9 @@ pub struct WasmCounters {
 }
 
 impl WasmFactory {
-    /// 256 instances of 64 MiB, no cache.
+    /// Describes a factory of the profile [`Profile::Gateway`]: 256 instances of 64 MiB, no cache.
     pub const fn builder() -> WasmBuilder {
-        WasmBuilder { instances: 256, memory: ByteSize::from_mib(64), cache: None }
+        WasmBuilder { profile: Profile::Gateway, instances: None, memory: None, cache: None }
     }
 
     /// Calls that can run at the same time.

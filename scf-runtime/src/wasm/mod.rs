@@ -17,9 +17,12 @@ mod factory;
 mod isolate;
 mod limits;
 mod precompiled;
+mod profile;
+mod room;
 mod signature;
 mod ticker;
 mod wasi;
 
 pub use error::WasmError;
 pub use factory::{WasmBuilder, WasmCounters, WasmFactory};
+pub use profile::Profile;
