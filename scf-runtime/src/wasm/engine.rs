@@ -7,10 +7,13 @@ use tokio::sync::Semaphore;
 use wasmtime::Engine;
 
 use super::{
+    account::Accounts,
     error::WasmError,
     profile::{self, Profile},
     room::Room,
+    share::Share,
     ticker::Ticker,
+    warm::Idle,
 };
 
 /// An engine and what keeps its guests in time.
@@ -18,24 +21,37 @@ use super::{
 pub(super) struct Machine {
     pub(super) engine: Engine,
     pub(super) ticker: Ticker,
+    /// Who of the guests that run long is next.
+    pub(super) share: Arc<Share>,
+    pub(super) accounts: Accounts,
+    /// Instances that wait for their next call.
+    pub(super) idle: Idle,
     /// Instances that can be alive at the same time.
     pub(super) instances: u32,
     /// What one memory can grow to.
     pub(super) memory: ByteSize,
+    /// Instructions that one call may execute, where they are counted.
+    pub(super) fuel: Option<u64>,
     /// Compilations that may run at the same time: one per core.
     pub(super) compilers: Semaphore,
 }
 
 impl Machine {
     /// An engine with a pool for `wanted` instances, or for as many as the device has room for.
-    pub(super) fn start(profile: Profile, wanted: u32, memory: ByteSize, fuel: bool) -> Result<Arc<Self>, WasmError> {
+    pub(super) fn start(
+        profile: Profile,
+        wanted: u32,
+        memory: ByteSize,
+        fuel: Option<u64>,
+        accounts: Accounts,
+    ) -> Result<Arc<Self>, WasmError> {
         let available = ByteSize::from_bytes(profile.memory());
         if memory > available {
             return Err(WasmError::ProfileMemory { profile, memory, available });
         }
         let mut instances = Room::probe().instances(profile, wanted, memory.bytes());
         let engine = loop {
-            let mut config = profile::config(profile, fuel);
+            let mut config = profile::config(profile, fuel.is_some());
             config.allocation_strategy(profile::pool(profile, instances, memory.bytes()));
             match Engine::new(&config) {
                 Ok(engine) => break engine,
@@ -51,6 +67,7 @@ impl Machine {
         }
         let cores = thread::available_parallelism().map_or(1, usize::from);
         let ticker = Ticker::start(engine.weak()).map_err(|error| WasmError::Engine { source: error.into() })?;
-        Ok(Arc::new(Self { engine, ticker, instances, memory, compilers: Semaphore::new(cores) }))
+        let (share, idle, compilers) = (Share::new(), Idle::default(), Semaphore::new(cores));
+        Ok(Arc::new(Self { engine, ticker, share, accounts, idle, instances, memory, fuel, compilers }))
     }
 }

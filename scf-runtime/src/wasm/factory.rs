@@ -1,6 +1,7 @@
 //! The factory of WebAssembly isolates.
 
 use std::{
+    collections::HashMap,
     path::PathBuf,
     sync::{
         Arc,
@@ -10,11 +11,12 @@ use std::{
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use scf_core::{ByteSize, Code, Function, IsolateFactory, PrepareError, Prepared};
+use scf_core::{ByteSize, Code, Function, IsolateFactory, PrepareError, Prepared, Tenant, TenantName};
 use tokio::task;
 use wasmtime::component::{Component, InstancePre, Linker};
 
 use super::{
+    account::Accounts,
     cache::{Cache, Entry, Found},
     engine::Machine,
     error::WasmError,
@@ -58,6 +60,8 @@ pub struct WasmBuilder {
     profile: Profile,
     instances: Option<u32>,
     memory: Option<ByteSize>,
+    fuel: Option<u64>,
+    tenants: HashMap<TenantName, Tenant>,
     cache: Option<PathBuf>,
 }
 
@@ -85,6 +89,31 @@ impl WasmBuilder {
         self
     }
 
+    /// Counts the instructions of every call and ends a call at `fuel` of them, wherever it runs and whatever else
+    /// runs there; the receipt says how many it took. Default: not counted, since numeric code takes up to two and
+    /// a half times as long then.
+    pub const fn fuel(mut self, fuel: u64) -> Self {
+        self.fuel = Some(fuel);
+        self
+    }
+
+    /// Memory that all isolates of a tenant may have at the same time; default 4 GiB.
+    pub fn tenant_memory(self, tenant: TenantName, memory: ByteSize) -> Self {
+        self.tenant(tenant, |tenant| tenant.memory(memory))
+    }
+
+    /// Share of the cores that a tenant's calls have beside those of other tenants, once they run for longer than
+    /// a few milliseconds; default 1.
+    pub fn tenant_weight(self, tenant: TenantName, weight: u32) -> Self {
+        self.tenant(tenant, |tenant| tenant.weight(weight))
+    }
+
+    fn tenant(mut self, name: TenantName, change: impl FnOnce(Tenant) -> Tenant) -> Self {
+        let before = self.tenants.remove(&name).unwrap_or_else(|| Tenant::new(name.clone()));
+        self.tenants.insert(name, change(before));
+        self
+    }
+
     /// Keeps compiled components in this directory, made if it is not there. Default: nowhere.
     ///
     /// Nobody else must be able to write there; entries are checked all the same before they are loaded.
@@ -98,10 +127,10 @@ impl WasmBuilder {
     /// # Errors
     /// [`WasmError`] when it does not start or the cache cannot be used.
     pub fn build(self) -> Result<WasmFactory, WasmError> {
-        let memory = self.memory.map_or(self.profile.memory().min(MEMORY.bytes()), ByteSize::bytes);
+        let memory = self.memory.map_or_else(|| self.profile.memory().min(MEMORY.bytes()), ByteSize::bytes);
         let memory = ByteSize::from_bytes(memory.next_multiple_of(PAGE).max(PAGE));
-        let instances = self.instances.unwrap_or(self.profile.instances()).max(1);
-        let machine = Machine::start(self.profile, instances, memory, false)?;
+        let instances = self.instances.unwrap_or_else(|| self.profile.instances()).max(1);
+        let machine = Machine::start(self.profile, instances, memory, self.fuel, Accounts::new(self.tenants))?;
         let cache = self.cache.map(Cache::open).transpose()?;
         let zero = AtomicU64::default;
         Ok(WasmFactory {
@@ -133,14 +162,27 @@ pub struct WasmCounters {
 
 impl WasmFactory {
     /// Describes a factory of the profile [`Profile::Gateway`]: 256 instances of 64 MiB, no cache.
-    pub const fn builder() -> WasmBuilder {
-        WasmBuilder { profile: Profile::Gateway, instances: None, memory: None, cache: None }
+    pub fn builder() -> WasmBuilder {
+        WasmBuilder {
+            profile: Profile::Gateway,
+            instances: None,
+            memory: None,
+            fuel: None,
+            tenants: HashMap::new(),
+            cache: None,
+        }
     }
 
     /// Calls that can run at the same time.
     #[must_use]
     pub fn instances(&self) -> u32 {
         self.shared.machine.instances
+    }
+
+    /// Memory that all isolates of a tenant have now, those that wait for their next call included.
+    #[must_use]
+    pub fn tenant_memory(&self, tenant: &TenantName) -> ByteSize {
+        self.shared.machine.accounts.of(tenant).memory()
     }
 
     /// How components were made ready so far.
@@ -186,7 +228,7 @@ impl IsolateFactory for WasmFactory {
         // The compiler quotes names that the guest chose.
         let component = component.map_err(|error| invalid(function, &error))?;
         let program = self.shared.program(function, export, &component)?;
-        Ok(Arc::new(WasmPrepared(Arc::new(program))))
+        Ok(Arc::new(WasmPrepared::new(program, function.reuse)))
     }
 }
 
@@ -254,6 +296,8 @@ impl Shared {
         Ok(Program {
             machine: Arc::clone(&self.machine),
             function: function.name.clone(),
+            tenant: function.tenant.clone(),
+            account: self.machine.accounts.of(&function.tenant),
             output: function.output.clone(),
             limits: function.limits,
             pre,

@@ -4,16 +4,25 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use scf_core::{
-    Call, FunctionName, InvokeError, Isolate, LimitKind, Limits, MediaType, Payload, Prepared, Reply, Usage,
+    Call, FunctionName, InvokeError, Isolate, LimitKind, Limits, MediaType, Payload, Prepared, Reply, Reuse,
+    TenantName, Timestamp, Usage,
 };
-use tokio::task;
 use wasmtime::{
     PoolConcurrencyLimitError, Store, StoreContextMut, Trap, UpdateDeadline,
-    component::{ComponentExportIndex, InstancePre},
+    component::{ComponentExportIndex, Func, InstancePre, ResourceTableError},
 };
 use wasmtime_wasi::{WasiCtxView, WasiView};
 
-use super::{engine::Machine, limits::Ledger, signature::Signature, ticker::TICK, wasi::Wasi};
+use super::{
+    account::Account,
+    engine::Machine,
+    limits::{HANDLES, HOST_MEMORY, Ledger},
+    share::Turn,
+    signature::Signature,
+    ticker::TICK,
+    warm::Warm,
+    wasi::Wasi,
+};
 use crate::{cpu::CpuMeter, escape::escape};
 
 /// When the pool may have room again: about the time of a call.
@@ -23,6 +32,9 @@ const RETRY: Duration = Duration::from_millis(10);
 pub(super) struct Program {
     pub(super) machine: Arc<Machine>,
     pub(super) function: FunctionName,
+    /// Whose function it is, and the account that is charged for what is kept of it between calls.
+    pub(super) tenant: TenantName,
+    pub(super) account: Arc<Account>,
     pub(super) output: MediaType,
     pub(super) limits: Limits,
     pub(super) pre: InstancePre<Guest>,
@@ -38,44 +50,100 @@ impl fmt::Debug for Program {
 }
 
 #[derive(Debug)]
-pub(super) struct WasmPrepared(pub(super) Arc<Program>);
+pub(super) struct WasmPrepared {
+    program: Arc<Program>,
+    /// Instances that are kept, where the function asks for it. They hold the program, so it does not hold them.
+    warm: Option<Arc<Warm>>,
+}
+
+impl WasmPrepared {
+    pub(super) fn new(program: Program, reuse: Reuse) -> Self {
+        let warm = Warm::new(reuse);
+        if let Some(warm) = &warm {
+            program.machine.idle.add(warm);
+        }
+        Self { program: Arc::new(program), warm }
+    }
+}
 
 #[async_trait]
 impl Prepared for WasmPrepared {
     async fn instantiate(&self) -> Result<Box<dyn Isolate>, InvokeError> {
-        Ok(Box::new(WasmIsolate(Arc::clone(&self.0))))
+        Ok(Box::new(WasmIsolate { program: Arc::clone(&self.program), warm: self.warm.clone() }))
+    }
+
+    async fn keep(&self, isolates: u32) -> Result<u32, InvokeError> {
+        let Self { program, warm } = self;
+        let Some(warm) = warm else { return Ok(0) };
+        let wanted = warm.max_idle().min(isolates as usize);
+        warm.retire(wanted);
+        // Calls may take what is made here meanwhile: no more are made than were missing.
+        for _ in warm.idle()..wanted {
+            let mut live = program.fresh(&program.account);
+            match live.start().await {
+                Ok(()) => warm.give(live),
+                Err(error) if error.is::<PoolConcurrencyLimitError>() => break,
+                Err(error) => return Err(program.explain(&error, &live)),
+            }
+        }
+        Ok(u32::try_from(warm.idle()).unwrap_or(u32::MAX))
     }
 }
 
-/// Makes its instance when it is called, so that what the component's start functions use is metered and
+/// Takes or makes its instance when it is called, so that what the component's start functions use is metered and
 /// limited with the call.
 #[derive(Debug)]
-struct WasmIsolate(Arc<Program>);
+struct WasmIsolate {
+    program: Arc<Program>,
+    warm: Option<Arc<Warm>>,
+}
 
 #[async_trait]
 impl Isolate for WasmIsolate {
     async fn invoke(&mut self, call: &Call, input: Payload) -> Result<Reply, InvokeError> {
-        let program = &self.0;
-        let meter = Arc::new(CpuMeter::default());
-        let mut store = self.0.store(Arc::clone(&meter));
-        let work = program.run(&mut store, &input.bytes);
-        let output = meter.run(program.machine.ticker.during(work)).await;
-        let output = output.map_err(|error| program.explain(&error, store.data(), call));
-        let (memory, refused_memory) = (store.data().ledger.memory(), store.data().ledger.has_refused());
-        // The slot is free for others while this call waits.
-        drop(store);
-        let cpu = meter.used();
-        call.host.pace(cpu).await;
+        let Self { program, warm } = self;
+        let mut live = match warm {
+            Some(warm) => program.kept(warm, call)?,
+            None => program.fresh(&program.account_of(call)),
+        };
+        let reused = live.calls > 0;
+        let mut output = live.call(&input.bytes).await;
+        while output.as_ref().is_err_and(|error| error.is::<PoolConcurrencyLimitError>())
+            && program.machine.idle.evict()
+        {
+            live = program.fresh(&program.account_of(call));
+            output = live.call(&input.bytes).await;
+        }
+        let usage = live.usage();
+        let refused = live.refused();
+        let output = match output {
+            Ok(output) => {
+                if let Some(warm) = warm.as_deref().filter(|_| refused.is_none()) {
+                    program.put_back(warm, live);
+                }
+                Ok(output)
+            }
+            Err(error) if error.is::<PoolConcurrencyLimitError>() => {
+                let (function, node) = (program.function.clone(), call.host.node().id.clone());
+                Err(InvokeError::Overloaded { function, node, retry_after: RETRY })
+            }
+            // An instance that did not come to its end is not used again.
+            Err(error) => Err(program.explain(&error, &live)),
+        };
+        // The instance is free for others while this call waits.
+        call.host.pace(usage.cpu).await;
         let payload = match output? {
             Ok(bytes) if bytes.len() as u64 > program.limits.payload.bytes() => Err(program.limit(LimitKind::Output))?,
             Ok(bytes) => Payload::new(bytes).with_media(program.output.clone()),
-            Err(_) if refused_memory => Err(program.limit(LimitKind::Memory))?,
-            Err(message) => {
-                let function = program.function.clone();
-                return Err(InvokeError::Refused { function, message: escape(&message) });
-            }
+            Err(message) => match refused {
+                Some(limit) => Err(program.limit(limit))?,
+                None => {
+                    let function = program.function.clone();
+                    return Err(InvokeError::Refused { function, message: escape(&message) });
+                }
+            },
         };
-        Ok(Reply::new(payload, Usage { cpu, memory, ..Usage::default() }))
+        Ok(Reply { reused, ..Reply::new(payload, usage) })
     }
 }
 
@@ -83,33 +151,68 @@ impl Isolate for WasmIsolate {
 type Output = Result<Vec<u8>, String>;
 
 impl Program {
-    fn store(self: &Arc<Self>, meter: Arc<CpuMeter>) -> Store<Guest> {
+    /// An instance for `call`: one that was kept, if there is one, or a fresh one.
+    fn kept(self: &Arc<Self>, warm: &Warm, call: &Call) -> Result<Live, InvokeError> {
+        let account = self.account_of(call);
+        let now = call.host.now();
+        let Some(mut live) = warm.take(now) else {
+            let mut live = self.fresh(&account);
+            live.began = Some(now);
+            return Ok(live);
+        };
+        live.began.get_or_insert(now);
+        if live.begin(&account) {
+            return Ok(live);
+        }
+        // The instance itself has done nothing wrong.
+        warm.give(live);
+        Err(self.limit(LimitKind::TenantMemory))
+    }
+
+    fn account_of(&self, call: &Call) -> Arc<Account> {
+        if call.tenant == self.tenant { Arc::clone(&self.account) } else { self.machine.accounts.of(&call.tenant) }
+    }
+
+    fn fresh(self: &Arc<Self>, account: &Arc<Account>) -> Live {
+        let run = Run::new(&self.machine, account);
         let guest = Guest {
-            ledger: Ledger::new(self.limits.memory, self.machine.memory),
-            meter,
+            ledger: Ledger::new(self.limits.memory, self.machine.memory, Arc::clone(account)),
+            run: Arc::clone(&run),
+            booked: 0,
             program: Arc::clone(self),
             is_over_cpu: false,
             wasi: self.imports_wasi.then(|| Box::new(Wasi::new(&self.function))),
         };
         let mut store = Store::new(&self.machine.engine, guest);
         store.limiter(|guest| &mut guest.ledger);
-        store.set_epoch_deadline(1);
         store.epoch_deadline_callback(interrupt);
-        // What the guest passes to the host in one go is in its memory.
-        store.set_hostcall_fuel(usize::try_from(self.limits.memory.bytes()).unwrap_or(usize::MAX));
-        store
+        store.set_max_component_handles(HANDLES);
+        // What a guest passes to the host in one go, its output included.
+        let output = usize::try_from(self.limits.payload.bytes()).unwrap_or(usize::MAX);
+        store.set_hostcall_fuel(output.saturating_add(HOST_MEMORY));
+        let mut live = Live { store, run, entry: None, calls: 0, began: None };
+        live.arm();
+        live
     }
 
-    async fn run(&self, store: &mut Store<Guest>, input: &[u8]) -> wasmtime::Result<Output> {
-        let instance = self.pre.instantiate_async(&mut *store).await?;
+    /// Keeps an instance that served its call well.
+    fn put_back(&self, warm: &Warm, mut live: Live) {
+        // Between calls it is its owner's.
+        if live.store.data_mut().ledger.charge_to(&self.account) {
+            live.run.turn.pause();
+            warm.give(live);
+        }
+    }
+
+    async fn run(&self, store: &mut Store<Guest>, entry: Func, input: &[u8]) -> wasmtime::Result<Output> {
         match self.signature {
             Signature::Plain => {
-                let function = instance.get_typed_func::<(&[u8],), (Vec<u8>,)>(&mut *store, self.export)?;
+                let function = entry.typed::<(&[u8],), (Vec<u8>,)>(&store)?;
                 let (output,) = function.call_async(store, (input,)).await?;
                 Ok(Ok(output))
             }
             Signature::Fallible => {
-                let function = instance.get_typed_func::<(&[u8],), (Output,)>(&mut *store, self.export)?;
+                let function = entry.typed::<(&[u8],), (Output,)>(&store)?;
                 let (output,) = function.call_async(store, (input,)).await?;
                 Ok(output)
             }
@@ -117,22 +220,23 @@ impl Program {
     }
 
     /// What to tell the caller about a call that ended early.
-    fn explain(&self, error: &wasmtime::Error, guest: &Guest, call: &Call) -> InvokeError {
-        let function = self.function.clone();
-        if error.is::<PoolConcurrencyLimitError>() {
-            return InvokeError::Overloaded { function, node: call.host.node().id.clone(), retry_after: RETRY };
+    fn explain(&self, error: &wasmtime::Error, live: &Live) -> InvokeError {
+        let guest = live.store.data();
+        let trap = error.downcast_ref::<Trap>();
+        let limit = match trap {
+            _ if guest.is_over_cpu => Some(LimitKind::Cpu),
+            Some(Trap::OutOfFuel) => Some(LimitKind::Fuel),
+            Some(Trap::StackOverflow) => Some(LimitKind::Stack),
+            _ => guest.ledger.refused().or_else(|| of_host_tables(error)),
+        };
+        if let Some(limit) = limit {
+            return self.limit(limit);
         }
-        if guest.is_over_cpu {
-            return self.limit(LimitKind::Cpu);
-        }
-        if guest.ledger.has_refused() {
-            return self.limit(LimitKind::Memory);
-        }
-        let message = match error.downcast_ref::<Trap>() {
+        let message = match trap {
             Some(trap) => escape(&trap.to_string()),
             None => escape(&format!("{error:#}")),
         };
-        InvokeError::Trapped { function, message }
+        InvokeError::Trapped { function: self.function.clone(), message }
     }
 
     fn limit(&self, limit: LimitKind) -> InvokeError {
@@ -140,10 +244,127 @@ impl Program {
     }
 }
 
+/// The limit of what the host keeps for a guest that `error` is about, if it is about one.
+fn of_host_tables(error: &wasmtime::Error) -> Option<LimitKind> {
+    if matches!(error.downcast_ref(), Some(ResourceTableError::Full)) {
+        return Some(LimitKind::Handles);
+    }
+    // wasmtime gives these two no type.
+    let cause = error.root_cause().to_string();
+    if cause.ends_with("store handle limit exceeded") {
+        Some(LimitKind::Handles)
+    } else if cause.ends_with("fuel allocated for hostcalls has been exhausted") {
+        Some(LimitKind::HostMemory)
+    } else {
+        None
+    }
+}
+
+/// What the executor and the guest of one call both know.
+#[derive(Debug)]
+pub(super) struct Run {
+    meter: CpuMeter,
+    turn: Turn,
+}
+
+impl Run {
+    fn new(machine: &Machine, account: &Arc<Account>) -> Arc<Self> {
+        Arc::new(Self { meter: CpuMeter::default(), turn: Turn::new(&machine.share, account) })
+    }
+}
+
+/// An instance, or what will be one, with all that belongs to it.
+pub(super) struct Live {
+    store: Store<Guest>,
+    run: Arc<Run>,
+    /// The function, once the component is instantiated.
+    entry: Option<Func>,
+    /// Calls that it served.
+    pub(super) calls: u32,
+    /// When the first of them began.
+    pub(super) began: Option<Timestamp>,
+}
+
+impl Live {
+    /// Makes it ready for another call, on behalf of `account`; not if that has no memory left for it.
+    fn begin(&mut self, account: &Arc<Account>) -> bool {
+        let guest = self.store.data_mut();
+        if !guest.ledger.charge_to(account) {
+            return false;
+        }
+        self.run = Run::new(&guest.program.machine, account);
+        guest.run = Arc::clone(&self.run);
+        guest.booked = 0;
+        if let Some(wasi) = &guest.wasi {
+            wasi.begin();
+        }
+        self.arm();
+        true
+    }
+
+    /// Starts to count what the call may use.
+    fn arm(&mut self) {
+        self.store.set_epoch_deadline(1);
+        if let Some(fuel) = self.store.data().program.machine.fuel {
+            self.store.set_fuel(fuel).expect("the engine counts fuel where the machine says so");
+        }
+    }
+
+    /// Instantiates the component, outside of any call.
+    async fn start(&mut self) -> wasmtime::Result<()> {
+        self.work(None).await.map(drop)
+    }
+
+    async fn call(&mut self, input: &[u8]) -> wasmtime::Result<Output> {
+        let output = self.work(Some(input)).await?;
+        self.calls += 1;
+        Ok(output)
+    }
+
+    /// Instantiates the component if need be, calls the function if there is an input, and meters both.
+    async fn work(&mut self, input: Option<&[u8]>) -> wasmtime::Result<Output> {
+        let Self { store, run, entry, .. } = self;
+        let program = Arc::clone(&store.data().program);
+        let work = async {
+            let function = match entry {
+                Some(function) => *function,
+                None => {
+                    let instance = program.pre.instantiate_async(&mut *store).await?;
+                    let function = instance.get_func(&mut *store, program.export);
+                    *entry.insert(function.expect("the export was looked up when the function was deployed"))
+                }
+            };
+            match input {
+                Some(input) => program.run(store, function, input).await,
+                None => Ok(Ok(Vec::new())),
+            }
+        };
+        run.meter.run(program.machine.ticker.during(work, || run.turn.pause())).await
+    }
+
+    fn usage(&self) -> Usage {
+        let guest = self.store.data();
+        let fuel = guest.program.machine.fuel.map(|given| given - self.store.get_fuel().unwrap_or(0));
+        Usage { cpu: self.run.meter.used(), memory: guest.ledger.memory(), fuel, ..Usage::default() }
+    }
+
+    fn refused(&self) -> Option<LimitKind> {
+        self.store.data().ledger.refused()
+    }
+}
+
+impl fmt::Debug for Live {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Live").field("calls", &self.calls).field("began", &self.began).finish_non_exhaustive()
+    }
+}
+
 /// What the host keeps about the guest of one call.
 pub(super) struct Guest {
     ledger: Ledger,
-    meter: Arc<CpuMeter>,
+    run: Arc<Run>,
+    /// CPU time of the call that was booked on the tenant's account, in nanoseconds.
+    booked: u64,
     program: Arc<Program>,
     is_over_cpu: bool,
     /// There if the component imports it.
@@ -153,7 +374,7 @@ pub(super) struct Guest {
 /// Called when a guest sees a tick: ends it if it used what it may use, lets others run if it used a tick.
 fn interrupt(mut store: StoreContextMut<'_, Guest>) -> wasmtime::Result<UpdateDeadline> {
     let guest = store.data_mut();
-    let used = guest.meter.running();
+    let used = guest.run.meter.running();
     guest.is_over_cpu = used >= guest.program.limits.cpu;
     Ok(if guest.is_over_cpu {
         UpdateDeadline::Interrupt
@@ -161,8 +382,10 @@ fn interrupt(mut store: StoreContextMut<'_, Guest>) -> wasmtime::Result<UpdateDe
         UpdateDeadline::Continue(1)
     } else {
         guest.program.machine.ticker.runs_long();
-        // wasmtime's own yield wakes itself at once and so starves tasks that are only scheduled.
-        UpdateDeadline::YieldCustom(1, Box::pin(task::yield_now()))
+        let used = u64::try_from(used.as_nanos()).unwrap_or(u64::MAX);
+        let run = Arc::clone(&guest.run);
+        let cpu = used - std::mem::replace(&mut guest.booked, used);
+        UpdateDeadline::YieldCustom(1, Box::pin(async move { run.turn.next(cpu).await }))
     })
 }
 

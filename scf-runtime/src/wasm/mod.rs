@@ -10,6 +10,7 @@
 //! Memory, tables and CPU time are limited per call; a call that takes long yields to others, first after at
 //! most 4 ms, then every millisecond, and is ended when it has used up its CPU time.
 
+mod account;
 mod cache;
 mod engine;
 mod error;
@@ -19,8 +20,10 @@ mod limits;
 mod precompiled;
 mod profile;
 mod room;
+mod share;
 mod signature;
 mod ticker;
+mod warm;
 mod wasi;
 
 pub use error::WasmError;

@@ -12,7 +12,7 @@ const KEEP_TABLE: usize = 4 << 10;
 /// Addresses between memories that are never accessible, though no machine code relies on it. In bytes.
 const GAP: u64 = 1 << 20;
 /// Elements that a table can have.
-const TABLE: usize = 10_000;
+pub(super) const TABLE: usize = 10_000;
 
 /// What kind of machine components are compiled for and run on.
 ///
@@ -150,7 +150,8 @@ pub(super) fn pool(profile: Profile, instances: u32, memory: u64) -> PoolingAllo
     pool
 }
 
-#[cfg(all(test, target_arch = "x86_64"))]
+#[cfg(test)]
+#[cfg(target_arch = "x86_64")]
 mod tests {
     use std::hash::{Hash, Hasher};
 

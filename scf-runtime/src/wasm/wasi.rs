@@ -43,6 +43,7 @@ pub(super) fn provides(import: &str) -> bool {
 pub(super) struct Wasi {
     pub(super) ctx: WasiCtx,
     pub(super) table: ResourceTable,
+    log: Log,
 }
 
 impl Wasi {
@@ -51,7 +52,7 @@ impl Wasi {
         let log = Log::new(function);
         let ctx = WasiCtx::builder()
             .stdout(Stream { name: "stdout", log: log.clone() })
-            .stderr(Stream { name: "stderr", log })
+            .stderr(Stream { name: "stderr", log: log.clone() })
             .max_random_size(RANDOM)
             .allow_tcp(false)
             .allow_udp(false)
@@ -59,7 +60,14 @@ impl Wasi {
             .build();
         let mut table = ResourceTable::new();
         table.set_max_capacity(HANDLES);
-        Self { ctx, table }
+        Self { ctx, table, log }
+    }
+
+    /// Begins another call of a guest that is kept.
+    pub(super) fn begin(&self) {
+        let mut lines = self.log.0.lock().unwrap_or_else(PoisonError::into_inner);
+        lines.end();
+        lines.left = OUTPUT;
     }
 }
 

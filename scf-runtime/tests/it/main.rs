@@ -7,3 +7,7 @@ mod transport;
 mod wasm;
 #[cfg(feature = "wasm")]
 mod wasm_cache;
+#[cfg(feature = "wasm")]
+mod wasm_limits;
+#[cfg(feature = "wasm")]
+mod wasm_warm;
