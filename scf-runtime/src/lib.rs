@@ -12,10 +12,12 @@
 //! | `wasm/`, `native` | isolates: [`WasmFactory`], [`NativeFactory`] |
 //! | [`transport`] | nodes in one process over shaped links |
 //! | `clock` | [`SystemClock`] |
+//! | `process/` | programs as jailed processes, behind `process` |
 //!
 //! | feature | default | makes available |
 //! |---|---|---|
 //! | `wasm` | yes | [`WasmFactory`]: WebAssembly components, by wasmtime 48 |
+//! | `process` | no | `process`: programs as jailed processes, on Linux |
 //!
 //! `scf_core` types are part of this API.
 #![warn(clippy::print_stdout, clippy::print_stderr, clippy::unwrap_used)]
@@ -30,6 +32,8 @@ mod host;
 mod ledger;
 mod member;
 mod native;
+#[cfg(feature = "process")]
+pub mod process;
 mod router;
 pub mod transport;
 #[cfg(feature = "wasm")]

@@ -1,6 +1,8 @@
 //! Isolates and transports as those who embed them use them.
 
 mod isolate;
+#[cfg(all(feature = "process", target_os = "linux"))]
+mod process;
 mod support;
 mod transport;
 #[cfg(feature = "wasm")]
