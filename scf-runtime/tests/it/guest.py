@@ -6,6 +6,7 @@ import ctypes
 import os
 import struct
 import sys
+import time
 
 HEAD = struct.Struct("<IB3x")
 CALL, READY, OUTPUT, REFUSED = 1, 2, 3, 4
@@ -36,6 +37,10 @@ def answer(text):
         return b"done"
     if text == b"fork":
         return str(os.fork()).encode()
+    if text == b"hang up":
+        print("over and out", flush=True)
+        os.close(0)
+        time.sleep(3600)
     if text == b"null":
         return ctypes.string_at(0)
     return text

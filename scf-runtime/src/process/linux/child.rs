@@ -3,7 +3,10 @@
 use std::{
     fs, io, mem,
     os::fd::{AsFd, OwnedFd},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
     time::{Duration, Instant},
 };
 
@@ -52,7 +55,9 @@ struct Body {
     is_reaped: bool,
     group: Option<(Group, Arc<Groups>)>,
     /// Room for one process, given back when this one is gone.
-    _slot: OwnedSemaphorePermit,
+    slot: Option<OwnedSemaphorePermit>,
+    /// Processes that have been ended and are not gone yet.
+    dying: Arc<AtomicUsize>,
 }
 
 /// What a process has in memory, as the kernel counts it.
@@ -71,10 +76,11 @@ impl Process {
         started: Started,
         group: Option<(Group, Arc<Groups>)>,
         slot: OwnedSemaphorePermit,
+        dying: Arc<AtomicUsize>,
     ) -> io::Result<Self> {
         let Started { pid, pidfd } = started;
         match raw::watched(pidfd) {
-            Ok(pidfd) => Ok(Self(Some(Body { pid, pidfd, is_reaped: false, group, _slot: slot }))),
+            Ok(pidfd) => Ok(Self(Some(Body { pid, pidfd, is_reaped: false, group, slot: Some(slot), dying }))),
             Err((pidfd, source)) => {
                 Started { pid, pidfd }.abandon();
                 Err(source)
@@ -131,6 +137,7 @@ impl Drop for Process {
     fn drop(&mut self) {
         self.kill();
         let Some(mut body) = self.0.take() else { return };
+        body.dying.fetch_add(1, Relaxed);
         if body.try_reap() {
             return;
         }
@@ -172,6 +179,9 @@ impl Drop for Body {
         if let Some((group, groups)) = mem::take(&mut self.group) {
             groups.give_back(group);
         }
+        // In this order: whoever finds no slot and nothing dying gives up.
+        self.slot.take();
+        self.dying.fetch_sub(1, Relaxed);
     }
 }
 

@@ -15,7 +15,10 @@ mod watch;
 use std::{
     env, io,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError, Weak},
+    sync::{
+        Arc, Mutex, PoisonError, Weak,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
 };
 
 use scf_core::{Function, FunctionName, Grants, Limits, PrepareError, Prepared, Reuse, Statefulness};
@@ -44,6 +47,8 @@ pub(super) struct System {
     groups: Option<Arc<Groups>>,
     spawner: Spawner,
     slots: Arc<Semaphore>,
+    /// Processes that have been ended and still have a slot.
+    dying: Arc<AtomicUsize>,
     runners: Mutex<Vec<Weak<Runner>>>,
 }
 
@@ -103,6 +108,7 @@ impl System {
             groups: groups.ok().map(Arc::new),
             spawner,
             slots: Arc::new(Semaphore::new(processes.min(Semaphore::MAX_PERMITS))),
+            dying: Arc::default(),
             runners: Mutex::default(),
         }))
     }
@@ -116,15 +122,14 @@ impl System {
         if let Ok(slot) = Arc::clone(&self.slots).try_acquire_owned() {
             return Some(slot);
         }
-        let has_evicted = {
+        if self.dying.load(Relaxed) == 0 {
             let mut runners = self.runners.lock().unwrap_or_else(PoisonError::into_inner);
             runners.retain(|runner| runner.strong_count() > 0);
-            runners.iter().filter_map(Weak::upgrade).any(|runner| runner.evict())
-        };
-        if !has_evicted {
-            return None;
+            if !runners.iter().filter_map(Weak::upgrade).any(|runner| runner.evict()) {
+                return None;
+            }
         }
-        // The evicted process has been ended and gives its slot back when it is gone.
+        // A process that has been ended gives its slot back when it is gone.
         Arc::clone(&self.slots).acquire_owned().await.ok()
     }
 
@@ -136,7 +141,8 @@ impl System {
         slot: OwnedSemaphorePermit,
     ) -> Result<Child, ProcessError> {
         let (jail, groups) = (Arc::clone(&self.jail), self.groups.clone());
-        let provision = Provision { function: function.clone(), limits: *limits, jail, groups, slot };
+        let dying = Arc::clone(&self.dying);
+        let provision = Provision { function: function.clone(), limits: *limits, jail, groups, slot, dying };
         self.spawner.start(plan, provision).await
     }
 

@@ -4,7 +4,7 @@ use std::{
     io,
     os::fd::OwnedFd,
     os::unix::net::UnixStream,
-    sync::{Arc, mpsc},
+    sync::{Arc, atomic::AtomicUsize, mpsc},
     thread,
     time::Instant,
 };
@@ -43,6 +43,7 @@ pub(super) struct Provision {
     pub(super) jail: Arc<Jail>,
     pub(super) groups: Option<Arc<Groups>>,
     pub(super) slot: OwnedSemaphorePermit,
+    pub(super) dying: Arc<AtomicUsize>,
 }
 
 struct Order {
@@ -72,7 +73,7 @@ impl Spawner {
     /// Starts the program of a plan.
     pub(super) async fn start(&self, plan: &Arc<Plan>, provision: Provision) -> Result<Child, ProcessError> {
         let failed = |step| move |source| ProcessError::Start { step, source };
-        let Provision { function, limits, jail, groups, slot } = provision;
+        let Provision { function, limits, jail, groups, slot, dying } = provision;
         let (host, guest) = UnixStream::pair().map_err(failed("get a connection"))?;
         let (reader, writer) = io::pipe().map_err(failed("get a pipe"))?;
         host.set_nonblocking(true).map_err(failed("get a connection"))?;
@@ -89,7 +90,7 @@ impl Spawner {
         self.orders.as_ref().ok_or_else(full)?.try_send(order).map_err(|_| full())?;
         let (started, group) = made.await.map_err(|_| full())??;
         let group = group.zip(groups);
-        let process = Process::new(started, group, slot).map_err(failed("be watched"))?;
+        let process = Process::new(started, group, slot, dying).map_err(failed("be watched"))?;
         let output = Output::new(printed, function);
         Ok(Child { connection, output, process, started: Instant::now(), calls: 0 })
     }
