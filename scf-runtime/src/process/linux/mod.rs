@@ -227,6 +227,9 @@ impl System {
             if !self.isolation.has(Layer::Namespaces) && grant.host != Path::new(&grant.guest) {
                 return Err(refuse("without namespaces a program sees it where it is on the host".into()));
             }
+            if let Err(error) = plan::relative(Path::new(&grant.guest)) {
+                return Err(refuse(error.to_string()));
+            }
             let guest = PathBuf::from(&grant.guest);
             let own = program.libraries.iter().chain(&program.reads).map(PathBuf::as_path).chain([path]);
             if let Some(own) = own.into_iter().find(|own| guest.starts_with(own) || own.starts_with(&guest)) {

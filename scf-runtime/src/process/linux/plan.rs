@@ -174,7 +174,7 @@ impl Root {
 }
 
 /// An absolute path without `..`, as seen from the root.
-fn relative(path: &Path) -> io::Result<PathBuf> {
+pub(super) fn relative(path: &Path) -> io::Result<PathBuf> {
     let mut parts = path.components();
     let is_plain = matches!(parts.next(), Some(Component::RootDir))
         && parts.clone().all(|part| matches!(part, Component::Normal(_)))
@@ -234,4 +234,45 @@ fn text(text: &OsStr) -> Result<CString, ProcessError> {
         let path = PathBuf::from(text);
         ProcessError::Path { path, source: io::Error::new(io::ErrorKind::InvalidInput, error) }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(texts: &[CString]) -> Vec<&str> {
+        texts.iter().map(|text| text.to_str().unwrap()).collect()
+    }
+
+    #[test]
+    fn a_root_has_what_is_seen_and_the_folders_above_it_once() {
+        let host = tempfile::tempdir().unwrap();
+        let host = host.path().canonicalize().unwrap();
+        fs::create_dir(host.join("models")).unwrap();
+        fs::write(host.join("program"), "").unwrap();
+        std::os::unix::fs::symlink("program", host.join("link")).unwrap();
+        let view = |host: PathBuf, guest: &Path, access| View { host, guest: guest.to_owned(), access };
+        let views = [
+            view(host.join("link"), &host.join("link"), Access::Run),
+            view(host.join("models"), Path::new("/data/models"), Access::Read),
+            view(host.join("models"), Path::new("/data/more"), Access::Write),
+        ];
+        let root = Root::new(&views).unwrap();
+        let [link, program] = ["link", "program"].map(|name| host.join(name).strip_prefix("/").unwrap().to_owned());
+        let text = |text: &CString| text.to_str().unwrap().to_owned();
+        let links: Vec<_> = root.links.iter().map(|(target, place)| (text(target), text(place))).collect();
+        assert_eq!(links, [("program".to_owned(), link.to_str().unwrap().to_owned())]);
+        assert_eq!(names(&root.files), [program.to_str().unwrap()]);
+        assert!(names(&root.folders).ends_with(&["data", "data/models", "data/more"]), "{:?}", root.folders);
+        let mounts: Vec<_> = root.mounts.iter().map(|mount| (mount.place.to_str().unwrap(), mount.access)).collect();
+        let program = (program.to_str().unwrap(), Access::Run);
+        assert_eq!(mounts, [program, ("data/models", Access::Read), ("data/more", Access::Write)]);
+    }
+
+    #[test]
+    fn a_place_that_climbs_or_is_the_root_is_refused() {
+        for guest in ["/data/../etc", "data", "/", ""] {
+            assert!(relative(Path::new(guest)).is_err(), "{guest}");
+        }
+    }
 }

@@ -59,6 +59,10 @@ impl Spawner {
         let thread = thread::Builder::new().name("scf-spawner".into()).spawn(move || {
             raw::block_signals();
             for Order { plan, ends, group, reply } in taken {
+                // Given up while it waited.
+                if reply.is_closed() {
+                    continue;
+                }
                 let made = make(&plan, ends, group);
                 if let Err(Ok((started, group))) = reply.send(made) {
                     // Nobody wants it any more.
