@@ -75,7 +75,7 @@ fn behave(how: Vec<u8>) -> Result<Vec<u8>, String> {
         }
         "threads" => {
             let mut threads = 0;
-            while thread::Builder::new().stack_size(16 << 10).spawn(|| thread::park()).is_ok() {
+            while thread::Builder::new().stack_size(16 << 10).spawn(thread::park).is_ok() {
                 threads += 1;
             }
             return Ok(threads.to_string().into_bytes());
