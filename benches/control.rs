@@ -26,10 +26,9 @@ use scf::{
 
 const COMPONENTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/guests/components");
 const PHOTO: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/assets/photos");
-/// How long a task calls before it lets the others run: the kinds of calls that do something have most of the CPU
-/// time, those that take less than it costs to make them a tenth of it.
-const TURN: Duration = Duration::from_millis(1);
-const SHORT_TURN: Duration = Duration::from_micros(200);
+/// How many calls a task makes before it lets the others run, and for how long at most: all kinds of calls are made
+/// about equally often, unless they are long.
+const TURN: (u32, Duration) = (100, Duration::from_millis(1));
 
 fn figure(bar: &str, value: f64, unit: &str, n: usize) {
     println!(r#"{{"bar":"{bar}","value":{value:.4},"unit":"{unit}","n":{n}}}"#);
@@ -51,7 +50,6 @@ fn native(name: &str) -> Result<Function, Box<dyn Error>> {
 
 /// A call of a kind: its function, input, and whose it is.
 struct Load {
-    turn: Duration,
     function: FunctionName,
     input: Bytes,
     tenant: TenantName,
@@ -61,9 +59,10 @@ async fn mixed() -> Result<(Fabric, Vec<Load>), Box<dyn Error>> {
     let natives = NativeFactory::new()
         .with_sync("native", Ok)?
         .with_sync("hash", |input| {
-            let sum = input.bytes.iter().fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| {
-                (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
-            });
+            let sum = input
+                .bytes
+                .iter()
+                .fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3));
             Ok(Payload::new(sum.to_le_bytes().to_vec()))
         })?
         .with_sync("panics", |_| panic!("as it should"))?
@@ -110,9 +109,8 @@ async fn mixed() -> Result<(Fabric, Vec<Load>), Box<dyn Error>> {
     ];
     let mut all = Vec::new();
     for (function, input, tenant) in loads {
-        let turn = if matches!(function, "native" | "waits" | "panics" | "tight") { SHORT_TURN } else { TURN };
         let (function, tenant) = (FunctionName::new(function)?, TenantName::new(tenant)?);
-        all.push(Load { turn, function, input: input.clone(), tenant });
+        all.push(Load { function, input: input.clone(), tenant });
     }
     Ok((fabric, all))
 }
@@ -130,17 +128,19 @@ async fn run(fabric: &Fabric, loads: &[Load], time: Duration) -> Result<[f64; 4]
     let stop = Arc::new(AtomicBool::new(false));
     let (before, process) = (billed(fabric), cpu(ClockId::ProcessCPUTime));
     let mut tasks = Vec::new();
-    for Load { turn, function, input, tenant } in loads {
-        let turn = *turn;
+    for Load { function, input, tenant } in loads {
         let call = Invocation::new(fabric.new_id(), function.clone(), input.clone()).tenant(tenant.clone());
         let (fabric, stop) = (fabric.clone(), Arc::clone(&stop));
         tasks.push(tokio::spawn(async move {
             while !stop.load(Ordering::Relaxed) {
                 let start = Instant::now();
-                while start.elapsed() < turn {
+                for _ in 0..TURN.0 {
                     let mut call = call.clone();
                     call.id = fabric.new_id();
                     black_box(fabric.invoke(call).await.is_ok());
+                    if start.elapsed() >= TURN.1 {
+                        break;
+                    }
                 }
                 tokio::task::yield_now().await;
             }

@@ -62,6 +62,7 @@ impl Isolate for WasmIsolate {
         let output = meter.run(program.machine.ticker.during(work)).await;
         let output = output.map_err(|error| program.explain(&error, store.data(), call));
         let (memory, refused_memory) = (store.data().ledger.memory(), store.data().ledger.has_refused());
+        call.meter.saw_memory(memory);
         // The slot is free for others while this call waits.
         drop(store);
         let cpu = meter.used();
