@@ -98,7 +98,7 @@ pub struct Usage {
     pub cpu: Duration,
     /// Highest memory of the isolate, where it is known.
     pub memory: ByteSize,
-    /// Time for which it held an accelerator.
+    /// Time for which it held accelerators and other attached devices, added up over them.
     pub accelerator: Duration,
     /// Instructions executed, where the isolate counts them.
     pub fuel: Option<u64>,

@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::{
-    BoxError, Code, Function, FunctionName, InvocationId, Node, NodeId, Outcome, Path, Payload, Qualifier, Receipt,
-    ScheduleError, Span, StateError, StateSession, TenantName, Timestamp, Usage,
+    BoxError, Code, Function, FunctionName, InvocationId, Meter, Node, NodeId, Outcome, Path, Payload, Qualifier,
+    Receipt, Revision, ScheduleError, Span, StateError, StateSession, TenantName, Timestamp, Usage,
 };
 
 /// Makes isolates of one kind of [`Code`].
@@ -61,7 +61,8 @@ pub trait Isolate: Debug + Send {
     /// an isolate whose call was not finished is never used again.
     ///
     /// The isolate enforces the function's memory and CPU limits itself, must not block its thread, and
-    /// reports the CPU time it used, both in the reply and, as it arises, through [`Host::pace`].
+    /// reports the CPU time it used, both in the reply and, as it arises, through [`Call::meter`], from which a
+    /// call that fails or is dropped is billed, and [`Host::pace`].
     ///
     /// # Errors
     /// [`InvokeError`] saying who failed: the guest, a limit, the host, a callee.
@@ -102,12 +103,16 @@ pub struct Call {
     pub id: InvocationId,
     /// What is called.
     pub function: FunctionName,
+    /// Which revision of it.
+    pub revision: Revision,
     /// On whose behalf.
     pub tenant: TenantName,
     /// Whose state it works on.
     pub key: Option<String>,
     /// When the host gives up waiting.
     pub deadline: Timestamp,
+    /// Told what the isolate uses, as it arises.
+    pub meter: Arc<Meter>,
     /// The node it runs on and what that offers.
     pub host: Arc<dyn Host>,
     /// The state of function and key; none for a stateless function. Committed by the host after the call.
@@ -115,16 +120,17 @@ pub struct Call {
 }
 
 impl Call {
-    /// A call without key and state.
+    /// A call of the first revision without key and state.
     #[must_use]
-    pub const fn new(
+    pub fn new(
         id: InvocationId,
         function: FunctionName,
         tenant: TenantName,
         deadline: Timestamp,
         host: Arc<dyn Host>,
     ) -> Self {
-        Self { id, function, tenant, key: None, deadline, host, state: None }
+        let (revision, meter) = (Revision::new(1), Arc::default());
+        Self { id, function, revision, tenant, key: None, deadline, meter, host, state: None }
     }
 }
 

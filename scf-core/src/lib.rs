@@ -34,6 +34,7 @@ mod grant;
 mod id;
 mod invocation;
 mod isolate;
+mod meter;
 mod model;
 mod node;
 mod payload;
@@ -62,6 +63,7 @@ pub use grant::{BucketGrant, ClockGrant, DeviceGrant, FileGrant, Grants, HttpGra
 pub use id::{FunctionName, InvalidName, InvocationId, MAX_NAME, ModelName, Name, NodeId, TenantName, Zone};
 pub use invocation::{Invocation, Outcome, Receipt, Span, Usage};
 pub use isolate::{Call, Callee, Host, InvokeError, Isolate, IsolateFactory, LimitKind, PrepareError, Prepared, Reply};
+pub use meter::Meter;
 pub use model::{BlockCost, BlockGraph, Inference, ModelBlock, ModelError, WireForm};
 pub use node::{Accelerator, Device, Node, Resources, Tier};
 pub use payload::{MediaType, Payload};

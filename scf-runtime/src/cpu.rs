@@ -4,46 +4,63 @@ use std::{
     cell::Cell,
     future::{Future, poll_fn},
     pin::pin,
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
 use rustix::time::{ClockId, Timespec, clock_gettime};
+use scf_core::Meter;
 
-/// A poll shorter than this was not interrupted by another thread, whose turn would last longer: the time
+/// A stretch shorter than this was not interrupted by another thread, whose turn would last longer: the time
 /// that passed is the CPU time. In nanoseconds.
 const SHORT: u64 = 100_000;
 /// Age up to which a reading of the thread's CPU time is used again, in nanoseconds.
 const FRESH: u64 = 1_000_000;
 
-/// Adds up the CPU time that one future takes, poll by poll.
+/// Adds up the CPU time that one future takes, poll by poll, without what other meters inside it add up: the
+/// meter of a guest does not count the calls that it makes, the meter of a call's host part not the guest.
 ///
 /// Reading a thread's CPU time is a system call of 0.1 to 0.5 µs, and a call of a function can take less. So
-/// a short poll is metered by the time that passed, which costs 20 ns to read, and a longer one by the
-/// smaller of that and the thread's CPU time since its last reading, at most 1 ms before the poll began. What
-/// is counted is therefore never less than the CPU time used, and more only by up to 1 ms, where the thread
-/// was interrupted in the poll and had done something else just before.
+/// time is counted in stretches, from one beginning or end of a metered poll to the next on the same thread. A
+/// short stretch counts with the time that passed, which costs 20 ns to read; a longer one with the smaller of that
+/// and what the thread used since its last reading and no meter has counted yet. A reading is at most 1 ms old
+/// when a poll begins, so what is counted too much, where a thread was interrupted, is at most what it did in that
+/// millisecond outside of all meters.
 ///
 /// Atomic only to be shared with what runs inside the future; one thread at a time writes.
 #[derive(Debug, Default)]
 pub(crate) struct CpuMeter {
-    /// Of the polls that ended.
+    /// Of the polls that ended, in nanoseconds.
     used: AtomicU64,
-    /// When the poll that runs now began.
-    began: AtomicU64,
-    /// The last reading of the thread's CPU time before that.
-    base: AtomicU64,
+    /// Who is told at the end of each poll.
+    told: Option<Arc<Meter>>,
 }
 
-/// When the thread's CPU time was last read, and what it was.
-#[derive(Clone, Copy)]
-struct Reading {
-    at: u64,
-    cpu: u64,
+/// What a thread knows about its metered polls.
+struct Thread {
+    /// When the stretch that runs now began.
+    mark: Cell<u64>,
+    /// What the innermost meter counted in the poll that runs now.
+    own: Cell<u64>,
+    /// When the thread's CPU time was last read, what it was, and what was counted since.
+    read_at: Cell<u64>,
+    read: Cell<u64>,
+    counted: Cell<u64>,
 }
 
 thread_local! {
-    static LAST: Cell<Option<Reading>> = const { Cell::new(None) };
+    static THREAD: Thread = const {
+        Thread {
+            mark: Cell::new(0),
+            own: Cell::new(0),
+            read_at: Cell::new(0),
+            read: Cell::new(0),
+            counted: Cell::new(0),
+        }
+    };
 }
 
 fn nanos(time: Timespec) -> u64 {
@@ -54,27 +71,64 @@ fn now() -> u64 {
     nanos(clock_gettime(ClockId::Monotonic))
 }
 
-/// Reads the CPU time of the calling thread.
-fn read(at: u64) -> Reading {
-    let reading = Reading { at, cpu: nanos(clock_gettime(ClockId::ThreadCPUTime)) };
-    LAST.set(Some(reading));
-    reading
+impl Thread {
+    /// Ends the stretch and begins the next; gives the CPU time of the one that ended.
+    fn step(&self) -> u64 {
+        let now = now();
+        let passed = now.saturating_sub(self.mark.replace(now));
+        let known = self.read.get() + self.counted.get();
+        if passed >= SHORT {
+            return passed.min(self.look(now).saturating_sub(known));
+        }
+        self.counted.set(self.counted.get() + passed);
+        passed
+    }
+
+    /// Counts for another meter from here on; gives what the one before has counted in its poll.
+    fn begin(&self) -> u64 {
+        let ended = self.step();
+        if self.mark.get().saturating_sub(self.read_at.get()) >= FRESH {
+            self.look(self.mark.get());
+        }
+        // Outside of all meters this is a sum that nobody looks at.
+        self.own.replace(0).wrapping_add(ended)
+    }
+
+    /// Reads the CPU time of this thread.
+    fn look(&self, now: u64) -> u64 {
+        let cpu = nanos(clock_gettime(ClockId::ThreadCPUTime));
+        self.read_at.set(now);
+        self.read.set(cpu);
+        self.counted.set(0);
+        cpu
+    }
 }
 
 impl CpuMeter {
+    /// A meter that tells `told` what is used, poll by poll, so that it is known of a call that is given up too.
+    pub(crate) fn telling(told: &Arc<Meter>) -> Self {
+        Self { told: Some(Arc::clone(told)), ..Self::default() }
+    }
+
     /// Runs `future` and meters it.
     pub(crate) async fn run<F: Future>(&self, future: F) -> F::Output {
         let mut future = pin!(future);
-        poll_fn(|cx| {
-            let began = now();
-            let last = LAST.get().filter(|last| began.saturating_sub(last.at) < FRESH).unwrap_or_else(|| read(began));
-            self.began.store(began, Ordering::Relaxed);
-            self.base.store(last.cpu, Ordering::Relaxed);
-            let polled = future.as_mut().poll(cx);
-            self.used.store(self.running().as_nanos() as u64, Ordering::Relaxed);
-            polled
-        })
-        .await
+        poll_fn(|cx| self.count(|| future.as_mut().poll(cx))).await
+    }
+
+    /// Meters `work`, one poll of the future. For a future that is too large to be moved into [`CpuMeter::run`].
+    pub(crate) fn count<T>(&self, work: impl FnOnce() -> T) -> T {
+        let outside = THREAD.with(Thread::begin);
+        let done = work();
+        let own = THREAD.with(|thread| {
+            let ended = thread.step();
+            thread.own.replace(outside).wrapping_add(ended)
+        });
+        self.used.store(self.used.load(Ordering::Relaxed) + own, Ordering::Relaxed);
+        if let Some(told) = &self.told {
+            told.add_cpu(Duration::from_nanos(own));
+        }
+        done
     }
 
     /// CPU time up to the end of the last poll.
@@ -82,16 +136,15 @@ impl CpuMeter {
         Duration::from_nanos(self.used.load(Ordering::Relaxed))
     }
 
-    /// CPU time up to now, asked from inside the future.
+    /// CPU time up to now, asked from inside the future and outside of any meter inside it.
     pub(crate) fn running(&self) -> Duration {
-        let now = now();
-        let passed = now.saturating_sub(self.began.load(Ordering::Relaxed));
-        let cpu = if passed < SHORT {
-            passed
-        } else {
-            passed.min(read(now).cpu.saturating_sub(self.base.load(Ordering::Relaxed)))
-        };
-        self.used() + Duration::from_nanos(cpu)
+        let own = THREAD.with(|thread| {
+            let ended = thread.step();
+            let own = thread.own.get().wrapping_add(ended);
+            thread.own.set(own);
+            own
+        });
+        self.used() + Duration::from_nanos(own)
     }
 }
 
@@ -99,9 +152,13 @@ impl CpuMeter {
 mod tests {
     use super::*;
 
+    fn thread_cpu() -> u64 {
+        nanos(clock_gettime(ClockId::ThreadCPUTime))
+    }
+
     fn burn(cpu: Duration) {
-        let start = read(now()).cpu;
-        while read(now()).cpu - start < cpu.as_nanos() as u64 {
+        let start = thread_cpu();
+        while thread_cpu() - start < cpu.as_nanos() as u64 {
             std::hint::spin_loop();
         }
     }
@@ -145,5 +202,40 @@ mod tests {
             })
             .await;
         assert!(meter.used() >= Duration::from_millis(2), "{:?}", meter.used());
+    }
+
+    #[tokio::test]
+    async fn a_meter_does_not_count_what_a_meter_inside_it_counts() {
+        let (outer, inner) = (CpuMeter::default(), CpuMeter::default());
+        let before = thread_cpu();
+        outer
+            .run(async {
+                burn(Duration::from_millis(2));
+                inner
+                    .run(async {
+                        burn(Duration::from_millis(10));
+                        tokio::task::yield_now().await;
+                        burn(Duration::from_millis(10));
+                    })
+                    .await;
+                burn(Duration::from_millis(2));
+            })
+            .await;
+        let spent = Duration::from_nanos(thread_cpu() - before);
+        assert!(inner.used() >= Duration::from_millis(20), "{:?}", inner.used());
+        assert!(outer.used() >= Duration::from_millis(4) && outer.used() < Duration::from_millis(15), "{outer:?}");
+        assert!(outer.used() + inner.used() <= spent + Duration::from_millis(1), "{outer:?} {inner:?} {spent:?}");
+    }
+
+    #[tokio::test]
+    async fn what_was_used_is_told_before_the_future_is_done() {
+        let told = Arc::new(Meter::default());
+        let meter = CpuMeter::telling(&told);
+        let given_up = meter.run(async {
+            burn(Duration::from_millis(2));
+            std::future::pending::<()>().await;
+        });
+        assert!(futures::FutureExt::now_or_never(given_up).is_none());
+        assert!(told.usage().cpu >= Duration::from_millis(2));
     }
 }

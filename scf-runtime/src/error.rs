@@ -1,6 +1,6 @@
 //! What can go wrong before the first call.
 
-use scf_core::{FunctionName, NodeId, PrepareError, TransportError};
+use scf_core::{FunctionName, NodeId, PrepareError, Revision, TransportError};
 use thiserror::Error;
 
 /// Why a fabric was not built.
@@ -66,6 +66,17 @@ pub enum DeployError {
         /// The function.
         function: FunctionName,
     },
+    /// It is ready, and as many revisions of it as are kept have traffic.
+    #[error("not deployed")]
+    Traffic(#[from] TrafficError),
+    /// Its tenant is not known and there is no room for one more.
+    #[error("function {function}: there are {tenants} tenants, which is all there can be")]
+    Tenants {
+        /// The function.
+        function: FunctionName,
+        /// How many are known.
+        tenants: usize,
+    },
     /// The function keeps state, and a node that it may run on has no state store.
     #[error("function {function} keeps state and node {node} has no state store: call FabricBuilder::state")]
     NoState {
@@ -73,5 +84,53 @@ pub enum DeployError {
         function: FunctionName,
         /// The node.
         node: NodeId,
+    },
+}
+
+/// Why a function's traffic or revisions stay as they are.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum TrafficError {
+    /// No function of that name is deployed.
+    #[error("function {function} is not deployed")]
+    NotDeployed {
+        /// The function.
+        function: FunctionName,
+    },
+    /// The revision was never there or is not kept any more.
+    #[error("function {function} has no revision {revision}")]
+    NoRevision {
+        /// The function.
+        function: FunctionName,
+        /// The revision.
+        revision: Revision,
+    },
+    /// No revision was given a weight above zero.
+    #[error("function {function}: no revision has a weight above zero")]
+    NoWeight {
+        /// The function.
+        function: FunctionName,
+    },
+    /// There is nothing to roll back to: the traffic was never changed, or what it went to is not kept any more.
+    #[error("function {function}: there is no earlier traffic to return to")]
+    NothingBefore {
+        /// The function.
+        function: FunctionName,
+    },
+    /// The revision still gets calls.
+    #[error("function {function}: traffic or an alias points to revision {revision}")]
+    Serving {
+        /// The function.
+        function: FunctionName,
+        /// The revision.
+        revision: Revision,
+    },
+    /// As many revisions as are kept, and all of them get calls.
+    #[error("function {function}: all {kept} revisions that are kept have traffic; retire one")]
+    Full {
+        /// The function.
+        function: FunctionName,
+        /// How many are kept.
+        kept: usize,
     },
 }

@@ -8,7 +8,7 @@ use std::{
 
 use async_trait::async_trait;
 use scf_core::{
-    Call, Callee, Clock, FunctionName, Host, Invocation, InvokeError, Node, NodeId, Outcome, Path, Timestamp,
+    Call, Callee, Clock, FunctionName, Host, Invocation, InvokeError, Node, NodeId, Outcome, Path, Qualifier, Timestamp,
 };
 
 use crate::fabric::Inner;
@@ -58,7 +58,12 @@ impl Host for MemberHost {
             .patience(call.deadline.since(self.clock.now()));
         invocation.key = callee.key;
         invocation.target = callee.node;
-        fabric.route(self.position, invocation).await
+        invocation.tenant = Some(call.tenant.clone());
+        // The parts of one call are of one revision, as long as there is such a revision.
+        if invocation.function == call.function && fabric.find_revision(&call.function, call.revision).is_some() {
+            invocation.qualifier = Qualifier::Revision(call.revision);
+        }
+        fabric.route(self.position, invocation, true).await
     }
 }
 

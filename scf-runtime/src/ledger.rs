@@ -1,74 +1,226 @@
 //! Who used how much.
 
 use std::{
-    sync::atomic::{AtomicU64, Ordering::Relaxed},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
-use scf_core::{ByteSize, Receipt};
+use scf_core::{ByteSize, Clock, InvokeError, Meter, Receipt, Timestamp, Usage};
 
-/// What the calls of one function came to, on all nodes of this process.
+/// What calls came to, on all nodes of this process: those of a function, or those of a tenant.
+///
+/// What a call used is on the bill whether it gave an outcome or not.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Bill {
     /// Calls that gave an outcome.
     pub calls: u64,
-    /// Calls that failed.
+    /// Calls that failed, for whatever reason.
     pub failures: u64,
-    /// CPU time of its isolates, on this CPU.
+    /// The failures by reason.
+    pub failed: Failures,
+    /// CPU time of the isolates, on this CPU.
     pub cpu: Duration,
-    /// Time from acceptance to reply.
+    /// CPU time of the host for the calls: routing, admission, hand-over, commit, the bill itself.
+    pub host: Duration,
+    /// Time from acceptance to reply, of the calls that gave an outcome.
     pub wall: Duration,
-    /// Size of all inputs.
+    /// Memory of the isolates times the time for which they had it: bytes held for one second.
+    pub memory_seconds: ByteSize,
+    /// Time for which accelerators and other devices were held.
+    pub accelerator: Duration,
+    /// Size of the inputs of the calls that gave an outcome.
     pub bytes_in: ByteSize,
-    /// Size of all outputs.
+    /// Size of their outputs.
     pub bytes_out: ByteSize,
-    /// Size of all messages between nodes that its calls caused.
+    /// Size of all messages between nodes that the calls caused.
     pub on_wire: ByteSize,
 }
 
-/// Adds up the receipts of one function without a lock.
+/// Why calls failed, and how many.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Failures {
+    /// The input was refused, by its type or by the function.
+    pub refused: u64,
+    /// The function crashed.
+    pub trapped: u64,
+    /// A limit was reached, time among them.
+    pub limit: u64,
+    /// There was no room.
+    pub overloaded: u64,
+    /// The caller gave up, or the node stopped.
+    pub given_up: u64,
+    /// State, placement, network or host failed.
+    pub host: u64,
+}
+
+/// Adds up what calls came to.
 #[derive(Debug, Default)]
 pub(crate) struct Ledger {
-    calls: AtomicU64,
-    failures: AtomicU64,
-    cpu_ns: AtomicU64,
-    wall_ns: AtomicU64,
-    bytes_in: AtomicU64,
-    bytes_out: AtomicU64,
-    on_wire: AtomicU64,
+    sums: Mutex<Sums>,
+    /// CPU time of the host in nanoseconds, which is known last and of every call.
+    host: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct Sums {
+    bill: Bill,
+    /// In KiB held for one microsecond.
+    memory: u64,
 }
 
 impl Ledger {
-    /// Books a call on the node that ran it.
-    pub(crate) fn book(&self, receipt: &Receipt) {
-        let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
-        self.calls.fetch_add(1, Relaxed);
-        self.cpu_ns.fetch_add(nanos(receipt.usage.cpu), Relaxed);
-        self.wall_ns.fetch_add(nanos(receipt.wall), Relaxed);
-        self.bytes_in.fetch_add(receipt.bytes_in.bytes(), Relaxed);
-        self.bytes_out.fetch_add(receipt.bytes_out.bytes(), Relaxed);
-    }
-
-    /// Books a call that gave no outcome.
-    pub(crate) fn book_failure(&self) {
-        self.failures.fetch_add(1, Relaxed);
-    }
-
     /// Books messages, on the node that sent the request.
     pub(crate) fn book_wire(&self, size: ByteSize) {
-        self.on_wire.fetch_add(size.bytes(), Relaxed);
+        self.change(|sums| sums.bill.on_wire += size);
+    }
+
+    /// Books CPU time of the host.
+    pub(crate) fn book_host(&self, cpu: Duration) {
+        self.host.fetch_add(u64::try_from(cpu.as_nanos()).unwrap_or(u64::MAX), Relaxed);
+    }
+
+    /// Books a call that came to no node.
+    pub(crate) fn book_unplaced(&self) {
+        self.change(|sums| {
+            sums.bill.failures += 1;
+            sums.bill.failed.host += 1;
+        });
     }
 
     pub(crate) fn bill(&self) -> Bill {
-        Bill {
-            calls: self.calls.load(Relaxed),
-            failures: self.failures.load(Relaxed),
-            cpu: Duration::from_nanos(self.cpu_ns.load(Relaxed)),
-            wall: Duration::from_nanos(self.wall_ns.load(Relaxed)),
-            bytes_in: ByteSize::from_bytes(self.bytes_in.load(Relaxed)),
-            bytes_out: ByteSize::from_bytes(self.bytes_out.load(Relaxed)),
-            on_wire: ByteSize::from_bytes(self.on_wire.load(Relaxed)),
+        let sums = self.sums.lock().unwrap_or_else(PoisonError::into_inner);
+        // 1 KiB for 1 µs is 1024 bytes for a millionth of a second.
+        let memory_seconds =
+            ByteSize::from_bytes(u64::try_from(u128::from(sums.memory) * 1024 / 1_000_000).unwrap_or(u64::MAX));
+        let host = Duration::from_nanos(self.host.load(Relaxed));
+        Bill { memory_seconds, host, ..sums.bill }
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Sums)) {
+        change(&mut self.sums.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+}
+
+impl Sums {
+    fn used(&mut self, usage: &Usage, ran: Duration) {
+        self.bill.cpu += usage.cpu;
+        self.bill.accelerator += usage.accelerator;
+        let micros = u64::try_from(ran.as_nanos().div_ceil(1000)).unwrap_or(u64::MAX);
+        self.memory = self.memory.saturating_add(usage.memory.bytes().div_ceil(1024).saturating_mul(micros));
+    }
+
+    fn failed(&mut self, error: Option<&InvokeError>) {
+        self.bill.failures += 1;
+        let failed = &mut self.bill.failed;
+        let kind = match error {
+            None => &mut failed.given_up,
+            Some(InvokeError::Refused { .. } | InvokeError::Media { .. } | InvokeError::NoKey { .. }) => {
+                &mut failed.refused
+            }
+            Some(InvokeError::Trapped { .. }) => &mut failed.trapped,
+            Some(InvokeError::Limit { .. }) => &mut failed.limit,
+            Some(InvokeError::Overloaded { .. }) => &mut failed.overloaded,
+            Some(_) => &mut failed.host,
+        };
+        *kind += 1;
+    }
+}
+
+/// The account of one call while it runs: whatever becomes of it, what it used is booked, once, for its function
+/// and its tenant.
+pub(crate) struct Tab<'a> {
+    ledgers: [&'a Ledger; 2],
+    clock: &'a dyn Clock,
+    running: Option<(Timestamp, Arc<Meter>)>,
+    is_closed: bool,
+}
+
+impl<'a> Tab<'a> {
+    pub(crate) fn open(function: &'a Ledger, tenant: &'a Ledger, clock: &'a dyn Clock) -> Self {
+        Self { ledgers: [function, tenant], clock, running: None, is_closed: false }
+    }
+
+    /// From now on the call has an isolate, which tells `meter` what it uses.
+    pub(crate) fn runs(&mut self, since: Timestamp, meter: &Arc<Meter>) {
+        self.running = Some((since, Arc::clone(meter)));
+    }
+
+    pub(crate) fn close(mut self, result: Result<&Receipt, &InvokeError>) {
+        self.is_closed = true;
+        match result {
+            Ok(receipt) => {
+                let ran = receipt.wall.saturating_sub(receipt.queued);
+                for ledger in self.ledgers {
+                    ledger.change(|sums| {
+                        sums.bill.calls += 1;
+                        sums.bill.wall += receipt.wall;
+                        sums.bill.bytes_in += receipt.bytes_in;
+                        sums.bill.bytes_out += receipt.bytes_out;
+                        sums.used(&receipt.usage, ran);
+                    });
+                }
+            }
+            Err(error) => self.fail(Some(error)),
         }
+    }
+
+    fn fail(&self, error: Option<&InvokeError>) {
+        let used = self.running.as_ref().map(|(since, meter)| (meter.usage(), self.clock.now().since(*since)));
+        for ledger in self.ledgers {
+            ledger.change(|sums| {
+                sums.failed(error);
+                if let Some((usage, ran)) = &used {
+                    sums.used(usage, *ran);
+                }
+            });
+        }
+    }
+}
+
+impl Drop for Tab<'_> {
+    fn drop(&mut self) {
+        if !self.is_closed {
+            self.fail(None);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use scf_core::{FunctionName, ManualClock, NodeId, TenantName};
+
+    use super::*;
+
+    #[test]
+    fn what_a_call_used_is_booked_for_function_and_tenant_however_it_ends() {
+        let (function, tenant, clock) = (Ledger::default(), Ledger::default(), ManualClock::new());
+        let meter = Arc::new(Meter::default());
+        meter.add_cpu(Duration::from_millis(5));
+        meter.saw_memory(ByteSize::from_mib(1));
+        let running = || {
+            let mut tab = Tab::open(&function, &tenant, &clock);
+            tab.runs(clock.now(), &meter);
+            clock.advance(Duration::from_millis(500));
+            tab
+        };
+        let name = FunctionName::new("f").unwrap();
+        running().close(Err(&InvokeError::Trapped { function: name.clone(), message: String::new() }));
+        drop(running());
+        Tab::open(&function, &tenant, &clock).close(Err(&InvokeError::NoKey { function: name.clone() }));
+        let mut receipt = Receipt::new(name, TenantName::default(), NodeId::new("here").unwrap());
+        receipt.usage = meter.usage();
+        (receipt.queued, receipt.wall) = (Duration::from_secs(1), Duration::from_secs(2));
+        running().close(Ok(&receipt));
+        let bill = function.bill();
+        assert_eq!(bill, tenant.bill());
+        assert_eq!((bill.calls, bill.failures), (1, 3));
+        assert_eq!(bill.failed, Failures { trapped: 1, given_up: 1, refused: 1, ..Failures::default() });
+        assert_eq!(bill.cpu, Duration::from_millis(15));
+        assert_eq!(bill.memory_seconds, ByteSize::from_mib(2), "1 MiB for 0.5, 0.5 and 1 s");
     }
 }

@@ -6,8 +6,11 @@
 //! | module of the source | what it has |
 //! |---|---|
 //! | `fabric/` | assembly, the public handle, what is done by time |
+//! | `deployment` | a function's revisions and where its traffic goes |
 //! | `router`, `member`, `wire` | where a call goes, what a node has promised, calls as messages |
-//! | `controller`, `host`, `ledger` | admission and running, what isolates may ask, bills |
+//! | `controller/` | admission, running, rest, per node |
+//! | `host`, `device` | what isolates may ask, what they hold |
+//! | `ledger`, `tenant`, `overhead`, `cpu` | bills, who pays them, and how CPU time is metered |
 //! | `workflow` | functions joined to one |
 //! | `wasm/`, `native` | isolates: [`WasmFactory`], [`NativeFactory`] |
 //! | [`transport`] | nodes in one process over shaped links |
@@ -25,6 +28,8 @@
 mod clock;
 mod controller;
 mod cpu;
+mod deployment;
+mod device;
 mod error;
 mod escape;
 mod fabric;
@@ -32,9 +37,11 @@ mod host;
 mod ledger;
 mod member;
 mod native;
+mod overhead;
 #[cfg(feature = "process")]
 pub mod process;
 mod router;
+mod tenant;
 pub mod transport;
 #[cfg(feature = "wasm")]
 mod wasm;
@@ -42,9 +49,10 @@ mod wire;
 mod workflow;
 
 pub use clock::SystemClock;
-pub use error::{BuildError, DeployError};
-pub use fabric::{Fabric, FabricBuilder};
-pub use ledger::Bill;
+pub use controller::Lifecycle;
+pub use error::{BuildError, DeployError, TrafficError};
+pub use fabric::{Fabric, FabricBuilder, RevisionStatus};
+pub use ledger::{Bill, Failures};
 pub use native::{NativeCall, NativeError, NativeFactory, NativeFuture};
 #[cfg(feature = "wasm")]
 pub use wasm::{WasmBuilder, WasmCounters, WasmError, WasmFactory};

@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use scf_core::{Function, FunctionName, Host, Node, Resources};
+use scf_core::{Function, FunctionName, Host, Node, Resources, Revision};
 
 use crate::controller::Controller;
 
@@ -22,7 +22,7 @@ pub(crate) struct Member {
 struct Claims {
     free: Resources,
     version: u64,
-    holders: HashSet<FunctionName>,
+    holders: HashSet<(FunctionName, Revision)>,
 }
 
 impl Member {
@@ -31,22 +31,23 @@ impl Member {
         Self { node, controller, host, claims: Mutex::new(claims) }
     }
 
-    /// What nobody has claimed for a function other than `function`, and the version of that.
-    pub(crate) fn free_for(&self, function: &FunctionName, needs: &Resources) -> (Resources, u64) {
+    /// What nobody has claimed for anything but this revision of `function`, and the version of that.
+    pub(crate) fn free_for(&self, function: &Function, revision: Revision) -> (Resources, u64) {
+        let needs = &function.needs.resources;
         let claims = self.claims.lock().unwrap_or_else(PoisonError::into_inner);
         let mut free = claims.free;
-        if claims.holders.contains(function) {
+        if claims.holders.contains(&(function.name.clone(), revision)) {
             free.cpu = scf_core::MilliCpu::new(free.cpu.milli().saturating_add(needs.cpu.milli()));
             free.memory += needs.memory;
         }
         (free, claims.version)
     }
 
-    /// Claims what `function` needs if nothing changed since `version`; a function claims a node once.
-    pub(crate) fn claim(&self, function: &Function, version: u64) -> bool {
-        let needs = function.needs.resources;
+    /// Claims what `function` needs if nothing changed since `version`; a revision claims a node once.
+    pub(crate) fn claim(&self, function: &Function, revision: Revision, version: u64) -> bool {
+        let (needs, holder) = (function.needs.resources, (function.name.clone(), revision));
         let mut claims = self.claims.lock().unwrap_or_else(PoisonError::into_inner);
-        if needs == Resources::default() || claims.holders.contains(&function.name) {
+        if needs == Resources::default() || claims.holders.contains(&holder) {
             return true;
         }
         if claims.version != version || !claims.free.fits(&needs) {
@@ -55,15 +56,15 @@ impl Member {
         claims.free.cpu = claims.free.cpu.saturating_sub(needs.cpu);
         claims.free.memory = claims.free.memory.saturating_sub(needs.memory);
         claims.version += 1;
-        claims.holders.insert(function.name.clone());
+        claims.holders.insert(holder);
         true
     }
 
-    /// Gives back what `function` claimed, if it did.
-    pub(crate) fn unclaim(&self, function: &Function) {
-        let needs = function.needs.resources;
+    /// Gives back what the revision claimed, if it did.
+    pub(crate) fn unclaim(&self, function: &Function, revision: Revision) {
+        let (needs, holder) = (function.needs.resources, (function.name.clone(), revision));
         let mut claims = self.claims.lock().unwrap_or_else(PoisonError::into_inner);
-        if claims.holders.remove(&function.name) {
+        if claims.holders.remove(&holder) {
             claims.free.cpu = scf_core::MilliCpu::new(claims.free.cpu.milli() + needs.cpu.milli());
             claims.free.memory += needs.memory;
             claims.version += 1;

@@ -166,7 +166,7 @@ impl Isolate for NativeIsolate {
     async fn invoke(&mut self, call: &Call, input: Payload) -> Result<Reply, InvokeError> {
         let function = &*self.0;
         let native = NativeCall { call, step: AtomicU64::new(0), record: Mutex::default() };
-        let meter = CpuMeter::default();
+        let meter = CpuMeter::telling(&call.meter);
         let outcome = meter.run(caught(function, &meter, &native, input)).await;
         let cpu = meter.used();
         call.host.pace(cpu).await;

@@ -1,22 +1,24 @@
 //! Brings a call to the node that runs it.
 
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
+    future::{Future, poll_fn},
+    pin::pin,
+    sync::{Arc, atomic::Ordering::Relaxed},
     time::Duration,
 };
 
 use async_trait::async_trait;
 use scf_core::{
-    ByteSize, Envelope, Function, Handler, Invocation, InvokeError, NodeId, Outcome, PlacementRequest, ScheduleError,
-    StateError, Subject, Timestamp, TransportError,
+    ByteSize, Envelope, FunctionName, Handler, Invocation, InvokeError, NodeId, Outcome, PlacementRequest, Revision,
+    ScheduleError, StateError, Subject, Timestamp, TransportError,
 };
 
 use crate::{
+    controller::Applicant,
+    deployment::{Route, nowhere},
     fabric::{Inner, Member},
-    ledger::Ledger,
+    overhead::Overhead,
+    tenant::Account,
     wire,
 };
 
@@ -25,34 +27,14 @@ const CLAIM_ATTEMPTS: u32 = 4;
 /// What a remote answer may take longer than the call itself: the way there and back.
 const TRAVEL: Duration = Duration::from_secs(5);
 
-/// A deployed function as the router knows it.
-#[derive(Debug)]
-pub(crate) struct Route {
-    pub(crate) function: Arc<Function>,
-    pub(crate) ledger: Arc<Ledger>,
-    /// Per calling node where its calls go: position plus one in the low half, the network's epoch at
-    /// which that was decided in the high half; 0 before the first decision.
-    sticky: Box<[AtomicU64]>,
-}
-
-impl Route {
-    pub(crate) fn new(function: Arc<Function>, nodes: usize) -> Self {
-        Self { function, ledger: Arc::default(), sticky: (0..nodes).map(|_| AtomicU64::new(0)).collect() }
-    }
-
-    fn placed(&self, from: usize, epoch: u32) -> Option<usize> {
-        let word = self.sticky[from].load(Relaxed);
-        let fresh = word != 0 && (word >> 32) as u32 == epoch;
-        fresh.then(|| (word as u32 - 1) as usize)
-    }
-
-    fn place(&self, from: usize, epoch: u32, to: usize) {
-        self.sticky[from].store((u64::from(epoch) << 32) | (to as u64 + 1), Relaxed);
-    }
-
-    fn forget(&self, from: usize) {
-        self.sticky[from].store(0, Relaxed);
-    }
+/// A call on its way: which revision it goes to, who pays for it, where it was made.
+#[derive(Clone, Copy)]
+struct Trip<'a> {
+    route: &'a Arc<Route>,
+    account: &'a Arc<Account>,
+    from: usize,
+    /// Made by a call that runs on the node that it is made from.
+    is_nested: bool,
 }
 
 /// A try that did not succeed.
@@ -66,40 +48,76 @@ impl Inner {
     ///
     /// Without a target the scheduler decides. A node that cannot be reached or is overloaded is left out
     /// and the others are asked; state that another node owns is worked on there. All tries have the
-    /// same invocation id, so that an effect on state happens once.
-    pub(crate) async fn route(self: &Arc<Self>, from: usize, invocation: Invocation) -> Result<Outcome, InvokeError> {
-        let Some(route) = self.find(&invocation.function) else {
-            return Err(InvokeError::NotFound { function: invocation.function });
-        };
+    /// same invocation id and go to the same revision, so that an effect on state happens once.
+    pub(crate) async fn route(
+        self: &Arc<Self>,
+        from: usize,
+        invocation: Invocation,
+        is_nested: bool,
+    ) -> Result<Outcome, InvokeError> {
+        let overhead = Overhead::default();
+        let mut brought = pin!(async {
+            let route = self.find(&invocation)?;
+            let account = self.payer(&route, &invocation)?;
+            overhead.is_paid_by(&route.ledger, &account);
+            let trip = Trip { route: &route, account: &account, from, is_nested };
+            let mut result = self.bring(trip, invocation).await;
+            match &mut result {
+                Ok(outcome) => outcome.receipt.host += overhead.meter.running(),
+                Err(InvokeError::Unplaceable { function, .. }) if *function == route.function.name => {
+                    route.ledger.book_unplaced();
+                    account.ledger.book_unplaced();
+                }
+                Err(_) => {}
+            }
+            result
+        });
+        poll_fn(|cx| overhead.meter.count(|| brought.as_mut().poll(cx))).await
+    }
+
+    /// The account of who pays for `invocation`: the tenant that it names, or that of the function.
+    fn payer(&self, route: &Route, invocation: &Invocation) -> Result<Arc<Account>, InvokeError> {
+        match &invocation.tenant {
+            Some(tenant) => self.accounts.of(tenant).map_err(|too_many| InvokeError::Host {
+                function: invocation.function.clone(),
+                message: format!("tenant {tenant} is not known, and there are {} others", too_many.tenants),
+            }),
+            None => Ok(Arc::clone(&route.account)),
+        }
+    }
+
+    async fn bring(self: &Arc<Self>, trip: Trip<'_>, invocation: Invocation) -> Result<Outcome, InvokeError> {
+        let Trip { route, from, .. } = trip;
+        let now = self.clock.now();
         let patience = invocation.patience.unwrap_or(route.function.limits.wall).min(route.function.limits.wall);
         if let Some(target) = &invocation.target {
             let Some(&to) = self.positions.get(target) else {
                 return Err(InvokeError::Unreachable { function: invocation.function, node: target.clone() });
             };
-            return self.carry(&route, from, to, invocation, patience).await;
+            return self.carry(trip, to, invocation, now, patience).await;
         }
-        let deadline = self.clock.now() + patience;
         let to = match route.placed(from, self.epoch.load(Relaxed)) {
             Some(to) => to,
-            None => self.decide(&route, from, &invocation, &[])?,
+            None => self.decide(trip, &invocation, &[])?,
         };
-        match self.carry(&route, from, to, invocation.clone(), patience).await {
+        match self.carry(trip, to, invocation.clone(), now, patience).await {
             Err(error) if error.is_retryable() => {
-                self.route_anew(&route, from, invocation, deadline, Failed { to, error }).await
+                // Boxed, like what else is rare here: the future of every call has room for all that it may do.
+                Box::pin(self.bring_anew(trip, invocation, now + patience, Failed { to, error })).await
             }
             result => result,
         }
     }
 
     /// Tries the nodes that are left until one answers or the caller's patience is over.
-    async fn route_anew(
+    async fn bring_anew(
         self: &Arc<Self>,
-        route: &Route,
-        from: usize,
+        trip: Trip<'_>,
         invocation: Invocation,
         deadline: Timestamp,
         mut failed: Failed,
     ) -> Result<Outcome, InvokeError> {
+        let Trip { route, from, .. } = trip;
         let mut left_out: Vec<usize> = Vec::new();
         loop {
             let Failed { to: tried, error } = failed;
@@ -109,8 +127,13 @@ impl Inner {
                 InvokeError::Unreachable { node, .. } | InvokeError::Overloaded { node, .. }
                     if *node == self.members[tried].node.id =>
                 {
-                    route.forget(from);
-                    self.decide(route, from, &invocation, &left_out).ok()
+                    // An overloaded node is where the calls go again when it has room; where another is found
+                    // instead, that takes its place.
+                    if matches!(error, InvokeError::Unreachable { .. }) {
+                        route.forget(from);
+                    }
+                    let others = self.members.len() > left_out.len();
+                    others.then(|| self.decide(trip, &invocation, &left_out).ok()).flatten()
                 }
                 InvokeError::State { source: StateError::Held { owner, .. }, .. } => {
                     let owner = self.positions.get(owner).copied();
@@ -118,9 +141,10 @@ impl Inner {
                 }
                 _ => None,
             };
-            let left = deadline.since(self.clock.now());
+            let now = self.clock.now();
+            let left = deadline.since(now);
             let Some(to) = to.filter(|to| !left_out.contains(to) && !left.is_zero()) else { return Err(error) };
-            match self.carry(route, from, to, invocation.clone(), left).await {
+            match self.carry(trip, to, invocation.clone(), now, left).await {
                 Err(error) if error.is_retryable() => failed = Failed { to, error },
                 result => return result,
             }
@@ -128,18 +152,13 @@ impl Inner {
     }
 
     /// Asks the scheduler and claims what it proposes.
-    fn decide(
-        &self,
-        route: &Route,
-        from: usize,
-        invocation: &Invocation,
-        left_out: &[usize],
-    ) -> Result<usize, InvokeError> {
+    fn decide(&self, trip: Trip<'_>, invocation: &Invocation, left_out: &[usize]) -> Result<usize, InvokeError> {
+        let Trip { route, from, .. } = trip;
         let function = &route.function;
         let epoch = self.epoch.load(Relaxed);
         let unplaceable = |source| InvokeError::Unplaceable { function: function.name.clone(), source };
         for _ in 0..CLAIM_ATTEMPTS {
-            let view = self.view(&function.name, left_out);
+            let view = self.view(route, left_out);
             let request = PlacementRequest {
                 function,
                 from: &self.members[from].node.id,
@@ -150,7 +169,11 @@ impl Inner {
             };
             let placement = self.scheduler.schedule(&request, &view).map_err(unplaceable)?;
             let Some(&to) = self.positions.get(&placement.node) else { continue };
-            if self.members[to].claim(function, placement.version) {
+            if self.members[to].claim(function, route.revision, placement.version) {
+                if !route.serves() {
+                    // A call that was on its way when the revision lost its traffic holds nothing for it.
+                    self.members[to].unclaim(function, route.revision);
+                }
                 route.place(from, epoch, to);
                 tracing::debug!(
                     faas.name = %function.name, from = %self.members[from].node.id, node = %placement.node, "scf.schedule"
@@ -164,21 +187,39 @@ impl Inner {
     /// Runs the call on member `to`: directly when that is the caller, as a message otherwise.
     async fn carry(
         self: &Arc<Self>,
-        route: &Route,
-        from: usize,
+        trip: Trip<'_>,
+        to: usize,
+        invocation: Invocation,
+        now: Timestamp,
+        patience: Duration,
+    ) -> Result<Outcome, InvokeError> {
+        let Trip { route, account, from, is_nested } = trip;
+        let member = &self.members[to];
+        if from == to {
+            let Some(ready) = &route.ready[to] else {
+                return Err(InvokeError::NotFound { function: invocation.function });
+            };
+            let applicant = Applicant { ready, account, accepted: now, patience, is_nested };
+            return member.controller.run(applicant, invocation, &member.host).await;
+        }
+        Box::pin(self.send(trip, to, invocation, patience)).await
+    }
+
+    /// Sends the call to member `to` and waits for the answer.
+    async fn send(
+        &self,
+        trip: Trip<'_>,
         to: usize,
         invocation: Invocation,
         patience: Duration,
     ) -> Result<Outcome, InvokeError> {
+        let Trip { route, account, from, .. } = trip;
         let member = &self.members[to];
-        if from == to {
-            return member.controller.run(invocation, patience, &member.host).await;
-        }
         let function = &route.function.name;
         let origin = &self.members[from].node.id;
         let unreachable = |node: &NodeId| InvokeError::Unreachable { function: function.clone(), node: node.clone() };
         let Some(transport) = &self.transport else { return Err(unreachable(&member.node.id)) };
-        let request = wire::request(&invocation, patience);
+        let request = wire::request(&invocation, route.revision, patience);
         let sent = request.size();
         let answer = transport.request(origin, &member.node.id, Subject::Invoke, request, patience + TRAVEL).await;
         let answer = answer.map_err(|error| match error {
@@ -191,6 +232,7 @@ impl Inner {
         let links = transport.hops(origin, &member.node.id).unwrap_or(1) as u64;
         let on_wire = ByteSize::from_bytes((sent + answer.size()).bytes() * links);
         route.ledger.book_wire(on_wire);
+        account.ledger.book_wire(on_wire);
         let mut outcome = wire::read_answer(answer, function)?;
         outcome.receipt.on_wire += on_wire;
         Ok(outcome)
@@ -208,11 +250,61 @@ pub(crate) struct InvokeServer {
 impl Handler for InvokeServer {
     async fn handle(&self, from: &NodeId, request: Envelope) -> Envelope {
         let Some(inner) = self.inner.upgrade() else { return Envelope::default() };
-        let Some((invocation, patience)) = wire::read_request(request) else {
+        let Some((invocation, revision, patience)) = wire::read_request(request) else {
             tracing::warn!(%from, "dropped a message that is no invocation");
             return Envelope::default();
         };
-        let Member { controller, host, .. } = &inner.members[self.member];
-        wire::answer(controller.run(invocation, patience, host).await)
+        let overhead = Overhead::default();
+        let answered = async {
+            let mut result = inner.answer(self.member, invocation, revision, patience, &overhead).await;
+            if let Ok(outcome) = &mut result {
+                outcome.receipt.host += overhead.meter.running();
+            }
+            wire::answer(result)
+        };
+        overhead.meter.run(answered).await
+    }
+}
+
+impl Inner {
+    /// Runs a call that another node sent to `member` and decided to be one of `revision`.
+    async fn answer(
+        &self,
+        member: usize,
+        invocation: Invocation,
+        revision: Revision,
+        patience: Duration,
+        overhead: &Overhead,
+    ) -> Result<Outcome, InvokeError> {
+        // Where the revision went while the call was on its way, the call goes where it would go now.
+        let route = match self.find_revision(&invocation.function, revision) {
+            Some(route) => route,
+            None => self.find(&invocation)?,
+        };
+        let account = self.payer(&route, &invocation)?;
+        overhead.is_paid_by(&route.ledger, &account);
+        let Some(ready) = &route.ready[member] else {
+            return Err(InvokeError::NotFound { function: invocation.function });
+        };
+        let accepted = self.clock.now();
+        let applicant = Applicant { ready, account: &account, accepted, patience, is_nested: false };
+        let Member { controller, host, .. } = &self.members[member];
+        controller.run(applicant, invocation, host).await
+    }
+
+    /// The revision that `invocation` goes to.
+    fn find(&self, invocation: &Invocation) -> Result<Arc<Route>, InvokeError> {
+        let function = &invocation.function;
+        let missing = || InvokeError::NotFound { function: function.clone() };
+        self.deployed(function, |deployment| {
+            let route = deployment.choose(&invocation.qualifier, invocation.id);
+            route.cloned().ok_or_else(|| nowhere(function, invocation.qualifier.clone()))
+        })
+        .ok_or_else(missing)?
+    }
+
+    /// One revision of a function, if it is kept.
+    pub(crate) fn find_revision(&self, function: &FunctionName, revision: Revision) -> Option<Arc<Route>> {
+        self.deployed(function, |deployment| deployment.revision(revision).cloned())?
     }
 }

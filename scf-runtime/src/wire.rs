@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use scf_core::{
     Envelope, FunctionName, Invocation, InvocationId, InvokeError, MediaType, Outcome, Payload, Qualifier, Receipt,
-    TenantName,
+    Revision, TenantName,
 };
 use serde::{Deserialize, Serialize};
 
@@ -15,6 +15,8 @@ struct Request {
     id: InvocationId,
     function: FunctionName,
     qualifier: Qualifier,
+    /// What the sender decided that to be.
+    revision: Revision,
     tenant: Option<TenantName>,
     key: Option<String>,
     media: MediaType,
@@ -25,11 +27,12 @@ struct Request {
 #[derive(Debug, Serialize, Deserialize)]
 struct Answer(Result<(MediaType, Receipt), InvokeError>);
 
-pub(crate) fn request(invocation: &Invocation, patience: Duration) -> Envelope {
+pub(crate) fn request(invocation: &Invocation, revision: Revision, patience: Duration) -> Envelope {
     let head = Request {
         id: invocation.id,
         function: invocation.function.clone(),
         qualifier: invocation.qualifier.clone(),
+        revision,
         tenant: invocation.tenant.clone(),
         key: invocation.key.clone(),
         media: invocation.payload.media.clone(),
@@ -38,15 +41,15 @@ pub(crate) fn request(invocation: &Invocation, patience: Duration) -> Envelope {
     Envelope { head: encode(&head), body: invocation.payload.bytes.clone() }
 }
 
-/// The invocation and the caller's patience; `None` when the head is not one of ours.
-pub(crate) fn read_request(envelope: Envelope) -> Option<(Invocation, Duration)> {
+/// The invocation, the revision that it is for and the caller's patience; `None` when the head is not one of ours.
+pub(crate) fn read_request(envelope: Envelope) -> Option<(Invocation, Revision, Duration)> {
     let head: Request = postcard::from_bytes(&envelope.head).ok()?;
     let payload = Payload { bytes: envelope.body, media: head.media };
     let mut invocation = Invocation::new(head.id, head.function, payload);
     invocation.qualifier = head.qualifier;
     invocation.tenant = head.tenant;
     invocation.key = head.key;
-    Some((invocation, head.patience))
+    Some((invocation, head.revision, head.patience))
 }
 
 pub(crate) fn answer(result: Result<Outcome, InvokeError>) -> Envelope {
@@ -90,10 +93,11 @@ mod tests {
         let invocation = Invocation::new(InvocationId::new(9), FunctionName::new("f").unwrap(), payload)
             .key("k")
             .tenant(TenantName::default())
-            .qualifier(Qualifier::Revision(scf_core::Revision::new(3)));
-        let (read, patience) = read_request(request(&invocation, Duration::from_millis(5))).unwrap();
-        assert_eq!(read.payload.bytes.as_ptr(), invocation.payload.bytes.as_ptr());
-        assert_eq!((read, patience), (invocation, Duration::from_millis(5)));
+            .qualifier(Qualifier::Alias(scf_core::Name::new("canary").unwrap()));
+        let (revision, patience) = (Revision::new(3), Duration::from_millis(5));
+        let read = read_request(request(&invocation, revision, patience)).unwrap();
+        assert_eq!(read.0.payload.bytes.as_ptr(), invocation.payload.bytes.as_ptr());
+        assert_eq!(read, (invocation, revision, patience));
     }
 
     #[test]

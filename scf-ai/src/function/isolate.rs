@@ -200,6 +200,7 @@ impl Bill {
     async fn enter(&mut self, call: &Call, model: &Model, first: usize, done: &Done) {
         let cpu = done.cpu();
         self.usage.cpu += cpu;
+        call.meter.add_cpu(cpu);
         // Once for all of it: every wait of an emulated node ends a little late.
         let took = call.host.pace(cpu).await;
         let stretch = if cpu.is_zero() { 1.0 } else { took.as_secs_f64() / cpu.as_secs_f64() };

@@ -8,21 +8,23 @@ use std::{
         Arc, RwLock,
         atomic::{AtomicU32, AtomicU64},
     },
+    time::Duration,
 };
 
 use scf_core::{
     Autoscaler, Clock, Function, InvocationId, IsolateFactory, MilliCpu, Node, NodeId, Resources, Scheduler,
-    StateStore, Subject, Tier, Transport,
+    StateStore, Subject, Tenant, Tier, Transport,
 };
 use tokio::sync::watch;
 
 use super::{Fabric, Inner, Member, tick::Tick};
 use crate::{
     clock::SystemClock,
-    controller::{Controller, ScalerFor},
+    controller::{Controller, ScalerFor, Terms},
     error::BuildError,
     host::MemberHost,
     router::InvokeServer,
+    tenant::Accounts,
 };
 
 /// Collects the parts of a [`Fabric`] and checks them once, in [`FabricBuilder::build`].
@@ -37,7 +39,16 @@ pub struct FabricBuilder {
     scaler_for: Option<ScalerFor>,
     clock: Option<Arc<dyn Clock>>,
     seed: Option<u64>,
+    tenants: Vec<Tenant>,
+    concurrency: Option<u32>,
+    revisions: Option<usize>,
+    idle: Option<Duration>,
 }
+
+/// Revisions of a function that are kept.
+const REVISIONS: usize = 8;
+/// How long without calls before a function is dormant, where no autoscaler says.
+const IDLE: Duration = Duration::from_secs(60);
 
 impl FabricBuilder {
     /// Adds a node; the first is where [`Fabric::invoke`] calls from. Default: one node `local` of the tier
@@ -75,6 +86,36 @@ impl FabricBuilder {
     /// Makes an autoscaler per function and node. Default: as many calls at once as the function's limits say.
     pub fn autoscaler(mut self, make: impl Fn(&Function) -> Box<dyn Autoscaler> + Send + Sync + 'static) -> Self {
         self.scaler_for = Some(Arc::new(make));
+        self
+    }
+
+    /// Adds a tenant, or replaces what was added of that name. Default: who is not added has what [`Tenant::new`]
+    /// gives.
+    pub fn tenant(mut self, tenant: Tenant) -> Self {
+        self.tenants.retain(|other| other.name != tenant.name);
+        self.tenants.push(tenant);
+        self
+    }
+
+    /// Calls that run at the same time on one node, over all functions and tenants; others wait, and the tenants
+    /// share the room by their weights. A call that another makes on the same node runs in its room. At least 1;
+    /// default: as many as the functions' own limits allow.
+    pub const fn concurrency(mut self, calls: u32) -> Self {
+        self.concurrency = Some(calls);
+        self
+    }
+
+    /// Revisions that are kept of a function: the live one, those that traffic or aliases point to, and earlier ones
+    /// that can be returned to. The oldest without traffic go. At least 2; default 8.
+    pub const fn revisions(mut self, revisions: usize) -> Self {
+        self.revisions = Some(revisions);
+        self
+    }
+
+    /// How long without calls before a function is dormant and keeps no isolates, where no autoscaler decides.
+    /// Default 60 s.
+    pub const fn idle(mut self, idle: Duration) -> Self {
+        self.idle = Some(idle);
         self
     }
 
@@ -120,12 +161,18 @@ impl FabricBuilder {
             stores[position] = Some(store);
         }
         let clock = self.clock.unwrap_or_else(|| Arc::new(SystemClock::new()));
-        let factories: Arc<[Arc<dyn IsolateFactory>]> = self.isolates.into();
+        let terms = Terms {
+            clock: Arc::clone(&clock),
+            factories: self.isolates.into(),
+            scaler_for: self.scaler_for,
+            concurrency: self.concurrency.unwrap_or(u32::MAX),
+            idle: self.idle.unwrap_or(IDLE),
+        };
+        let accounts = Accounts::new(self.tenants, self.nodes.len());
         let inner = Arc::new_cyclic(|fabric| {
             let member = |(position, (node, store)): (usize, (Node, Option<Arc<dyn StateStore>>))| {
                 let (node, clock, fabric) = (Arc::new(node), Arc::clone(&clock), fabric.clone());
-                let (factories, scaler_for) = (Arc::clone(&factories), self.scaler_for.clone());
-                let controller = Controller::new(node.id.clone(), Arc::clone(&clock), factories, store, scaler_for);
+                let controller = Controller::new(Arc::clone(&node), position, store, terms.clone());
                 let host = MemberHost { node: Arc::clone(&node), position, clock, fabric };
                 Member::new(node, controller, Arc::new(host))
             };
@@ -137,7 +184,9 @@ impl FabricBuilder {
                 positions,
                 epoch: AtomicU32::new(1),
                 probed: watch::Sender::new(0),
-                routes: RwLock::default(),
+                accounts,
+                revisions: self.revisions.unwrap_or(REVISIONS).max(2),
+                functions: RwLock::default(),
                 workflows: RwLock::default(),
                 seed: AtomicU64::new(self.seed.unwrap_or_else(random)),
                 ids: InvocationId::new((u128::from(random()) << 64) | u128::from(random())),

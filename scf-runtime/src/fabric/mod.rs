@@ -1,31 +1,26 @@
 //! The fabric: nodes, the functions deployed to them, and the calls between.
 
 mod builder;
+mod deploy;
+mod inner;
+mod status;
 mod tick;
+mod traffic;
 
-use std::{
-    collections::HashMap,
-    fmt,
-    sync::{
-        Arc, PoisonError, RwLock,
-        atomic::{AtomicU32, AtomicU64, Ordering::Relaxed},
-    },
-};
+use std::sync::{Arc, PoisonError, atomic::Ordering::Relaxed};
 
 use scf_core::{
-    Clock, ClusterView, Function, FunctionName, Health, Invocation, InvocationId, InvokeError, Name, Node, NodeId,
-    NodeStatus, Outcome, Path, Payload, Scheduler, StateError, Timestamp, Transport, Workflow, WorkflowError,
+    FunctionName, Invocation, InvocationId, InvokeError, Name, Node, NodeId, Outcome, Path, Payload, StateError,
+    TenantName, Timestamp,
 };
 
-use tokio::sync::watch;
-
-pub use self::builder::FabricBuilder;
+pub(crate) use self::inner::Inner;
 use self::tick::Tick;
+pub use self::{builder::FabricBuilder, status::RevisionStatus};
 pub(crate) use crate::member::Member;
 use crate::{
-    error::DeployError,
+    deployment::Deployment,
     ledger::Bill,
-    router::Route,
     workflow::{WorkflowFailure, WorkflowOutcome},
 };
 
@@ -37,24 +32,6 @@ use crate::{
 pub struct Fabric {
     inner: Arc<Inner>,
     _tick: Arc<Tick>,
-}
-
-/// What the members of a fabric share.
-pub(crate) struct Inner {
-    pub(crate) clock: Arc<dyn Clock>,
-    pub(crate) transport: Option<Arc<dyn Transport>>,
-    pub(crate) scheduler: Arc<dyn Scheduler>,
-    pub(crate) members: Vec<Member>,
-    pub(crate) positions: HashMap<NodeId, usize>,
-    /// Counts the changes of the network that placements rest on.
-    pub(crate) epoch: AtomicU32,
-    /// Members that have probed the ways to the others at least once.
-    probed: watch::Sender<usize>,
-    routes: RwLock<HashMap<FunctionName, Arc<Route>>>,
-    workflows: RwLock<HashMap<Name, Arc<Workflow>>>,
-    seed: AtomicU64,
-    ids: InvocationId,
-    next_id: AtomicU64,
 }
 
 impl Fabric {
@@ -73,62 +50,6 @@ impl Fabric {
         }
     }
 
-    /// Makes `function` ready on every node that its needs allow, in place of an earlier one of that name.
-    ///
-    /// # Errors
-    /// [`DeployError`] naming the function and what is wrong; nothing is called until all nodes are ready,
-    /// and an earlier function of that name stays.
-    pub async fn deploy(&self, function: Function) -> Result<(), DeployError> {
-        let inner = &self.inner;
-        let function = Arc::new(function);
-        let route = Arc::new(Route::new(Arc::clone(&function), inner.members.len()));
-        let mut ready = Vec::new();
-        for member in inner.members.iter().filter(|member| function.needs.allow(&member.node)) {
-            ready.push((member, member.controller.prepare(&function, &route.ledger).await?));
-        }
-        if ready.is_empty() {
-            return Err(DeployError::NoNode { function: function.name.clone() });
-        }
-        for (member, ready) in ready {
-            member.controller.install(ready);
-        }
-        let mut routes = inner.routes.write().unwrap_or_else(PoisonError::into_inner);
-        let before = routes.insert(function.name.clone(), route);
-        drop(routes);
-        if let Some(before) = before {
-            inner.members.iter().for_each(|member| member.unclaim(&before.function));
-        }
-        tracing::info!(faas.name = %function.name, kind = function.code.kind(), "scf.deploy");
-        Ok(())
-    }
-
-    /// Takes a function off; calls that run are finished. Answers whether there was one.
-    pub fn undeploy(&self, function: &FunctionName) -> bool {
-        let gone = self.inner.routes.write().unwrap_or_else(PoisonError::into_inner).remove(function);
-        let Some(route) = gone else { return false };
-        for member in &self.inner.members {
-            member.controller.undeploy(function);
-            member.unclaim(&route.function);
-        }
-        true
-    }
-
-    /// Checks `workflow` against the deployed functions and keeps it, in place of an earlier one of that name.
-    ///
-    /// # Errors
-    /// [`WorkflowError`] naming the step.
-    pub fn deploy_workflow(&self, workflow: Workflow) -> Result<(), WorkflowError> {
-        let types = {
-            let routes = self.inner.routes.read().unwrap_or_else(PoisonError::into_inner);
-            let type_of = |route: &Route| (route.function.input.clone(), route.function.output.clone());
-            routes.iter().map(|(name, route)| (name.clone(), type_of(route))).collect()
-        };
-        workflow.check(&types)?;
-        let mut workflows = self.inner.workflows.write().unwrap_or_else(PoisonError::into_inner);
-        workflows.insert(workflow.name.clone(), Arc::new(workflow));
-        Ok(())
-    }
-
     /// Calls `function` with `payload` from the first node, under a new invocation id.
     ///
     /// # Errors
@@ -144,7 +65,7 @@ impl Fabric {
     /// # Errors
     /// [`InvokeError`], which names the function.
     pub async fn invoke(&self, invocation: Invocation) -> Result<Outcome, InvokeError> {
-        self.inner.route(0, invocation).await
+        self.inner.route(0, invocation, false).await
     }
 
     /// Makes a call from `node`.
@@ -155,7 +76,7 @@ impl Fabric {
         let Some(&from) = self.inner.positions.get(node) else {
             return Err(InvokeError::Unreachable { function: invocation.function, node: node.clone() });
         };
-        self.inner.route(from, invocation).await
+        self.inner.route(from, invocation, false).await
     }
 
     /// Runs a workflow from `node`: every step is called from there, with an id made from `id` and its position.
@@ -184,13 +105,20 @@ impl Fabric {
         self.inner.ids.child(self.inner.next_id.fetch_add(1, Relaxed))
     }
 
-    /// What the calls of every deployed function came to so far, by name.
+    /// What the calls of every deployed function came to so far, by name, over all of its revisions.
     #[must_use]
     pub fn bills(&self) -> Vec<(FunctionName, Bill)> {
-        let routes = self.inner.routes.read().unwrap_or_else(PoisonError::into_inner);
-        let mut bills: Vec<_> = routes.iter().map(|(name, route)| (name.clone(), route.ledger.bill())).collect();
+        let functions = self.inner.functions.read().unwrap_or_else(PoisonError::into_inner);
+        let bill = |(name, deployment): (&FunctionName, &Arc<Deployment>)| (name.clone(), deployment.ledger.bill());
+        let mut bills: Vec<_> = functions.iter().map(bill).collect();
         bills.sort_by(|a, b| a.0.cmp(&b.0));
         bills
+    }
+
+    /// What the calls of every tenant came to so far, by name, whatever functions they called.
+    #[must_use]
+    pub fn tenant_bills(&self) -> Vec<(TenantName, Bill)> {
+        self.inner.accounts.bills()
     }
 
     /// The time on the fabric's clock.
@@ -222,56 +150,5 @@ impl Fabric {
             result = result.and(store.drain().await);
         }
         result
-    }
-}
-
-impl Inner {
-    pub(crate) fn find(&self, function: &FunctionName) -> Option<Arc<Route>> {
-        self.routes.read().unwrap_or_else(PoisonError::into_inner).get(function).cloned()
-    }
-
-    pub(crate) fn next_seed(&self) -> u64 {
-        self.seed.fetch_add(1, Relaxed)
-    }
-
-    /// The nodes that `function` is ready on and that member `from` can reach, itself first.
-    pub(crate) fn hosts_of(&self, from: usize, function: &FunctionName) -> Vec<Arc<Node>> {
-        let Some(route) = self.find(function) else { return Vec::new() };
-        let here = &self.members[from].node;
-        let allowed = |node: &Arc<Node>| route.function.needs.allow(node);
-        let reachable = |node: &Arc<Node>| {
-            self.transport.as_ref().is_some_and(|transport| transport.path(&here.id, &node.id).is_some())
-        };
-        let others = self.members.iter().map(|member| &member.node).filter(|node| node.id != here.id);
-        let others = others.filter(|node| allowed(node) && reachable(node));
-        Some(here).filter(|here| allowed(here)).into_iter().chain(others).cloned().collect()
-    }
-
-    /// The cluster now, as member by member, without those of `left_out`.
-    pub(crate) fn view(&self, function: &FunctionName, left_out: &[usize]) -> ClusterView {
-        let needs = self.find(function).map(|route| route.function.needs.resources).unwrap_or_default();
-        let status = |(position, member): (usize, &Member)| {
-            let (free, version) = member.free_for(function, &needs);
-            let health = if left_out.contains(&position) { Health::Unreachable } else { Health::Ready };
-            NodeStatus { node: Arc::clone(&member.node), free, load: member.controller.load(), health, version }
-        };
-        let mut view = ClusterView::new(self.clock.now(), self.members.iter().enumerate().map(status).collect());
-        let Some(transport) = &self.transport else { return view };
-        let ids = || self.members.iter().map(|member| &member.node.id);
-        for from in ids() {
-            for to in ids().filter(|to| *to != from) {
-                if let Some(path) = transport.path(from, to) {
-                    view = view.with_path(from, to, path);
-                }
-            }
-        }
-        view
-    }
-}
-
-impl fmt::Debug for Inner {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let nodes: Vec<_> = self.members.iter().map(|member| member.node.id.as_str()).collect();
-        f.debug_struct("Fabric").field("nodes", &nodes).field("scheduler", &self.scheduler).finish_non_exhaustive()
     }
 }

@@ -1,4 +1,4 @@
-//! What a fabric does by time: probes the network, maintains state.
+//! What a fabric does by time: probes the network, maintains state, scales functions.
 
 use std::{
     collections::HashMap,
@@ -12,6 +12,8 @@ use tokio::{runtime::Handle, task::JoinHandle};
 use super::Inner;
 
 const MAINTAIN_EVERY: Duration = Duration::from_millis(50);
+/// How often the autoscaler of a function is asked, and how late a function becomes dormant.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 const PROBE_EVERY: Duration = Duration::from_millis(500);
 /// A way counts as changed when its latency or bandwidth is this many times what placements rest on.
 const CHANGED: f64 = 2.0;
@@ -24,6 +26,7 @@ impl Tick {
     pub(super) fn start(runtime: &Handle, inner: &Arc<Inner>) -> Self {
         let mut tasks = Vec::new();
         for position in 0..inner.members.len() {
+            tasks.push(runtime.spawn(look_after(Arc::downgrade(inner), position)));
             if inner.members[position].controller.state().is_some() {
                 tasks.push(runtime.spawn(maintain(Arc::downgrade(inner), position)));
             }
@@ -38,6 +41,24 @@ impl Tick {
 impl Drop for Tick {
     fn drop(&mut self) {
         self.0.iter().for_each(JoinHandle::abort);
+    }
+}
+
+/// Looks after the functions of a node that are not dormant; costs nothing while all of them are.
+async fn look_after(fabric: Weak<Inner>, position: usize) {
+    loop {
+        let Some(inner) = fabric.upgrade() else { return };
+        let controller = &inner.members[position].controller;
+        if controller.is_awake() {
+            controller.look_after().await;
+            let clock = Arc::clone(&inner.clock);
+            drop(inner);
+            clock.sleep(LOOK_EVERY).await;
+        } else {
+            let woken = controller.woken();
+            drop(inner);
+            woken.notified().await;
+        }
     }
 }
 

@@ -56,12 +56,13 @@ struct WasmIsolate(Arc<Program>);
 impl Isolate for WasmIsolate {
     async fn invoke(&mut self, call: &Call, input: Payload) -> Result<Reply, InvokeError> {
         let program = &self.0;
-        let meter = Arc::new(CpuMeter::default());
+        let meter = Arc::new(CpuMeter::telling(&call.meter));
         let mut store = self.0.store(Arc::clone(&meter));
         let work = program.run(&mut store, &input.bytes);
         let output = meter.run(program.machine.ticker.during(work)).await;
         let output = output.map_err(|error| program.explain(&error, store.data(), call));
         let (memory, refused_memory) = (store.data().ledger.memory(), store.data().ledger.has_refused());
+        call.meter.saw_memory(memory);
         // The slot is free for others while this call waits.
         drop(store);
         let cpu = meter.used();

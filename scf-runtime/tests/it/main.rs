@@ -1,5 +1,6 @@
 //! Isolates and transports as those who embed them use them.
 
+mod control;
 mod isolate;
 #[cfg(all(feature = "process", target_os = "linux"))]
 mod process;

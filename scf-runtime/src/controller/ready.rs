@@ -1,0 +1,103 @@
+//! A revision of a function that is ready on one node.
+
+use std::sync::{
+    Arc, Mutex, PoisonError,
+    atomic::{
+        AtomicU32,
+        Ordering::{Relaxed, SeqCst},
+    },
+};
+
+use scf_core::{Function, Prepared, Reuse, Revision, Timestamp};
+
+use super::{
+    Controller, Fitted,
+    admission::{ServiceTime, Slots},
+    lifecycle::Life,
+    scaler::Scaler,
+};
+use crate::{device::Claim, ledger::Ledger};
+
+/// A revision of a function that is ready to be called on this node.
+#[derive(Debug)]
+pub(crate) struct Ready {
+    pub(crate) function: Arc<Function>,
+    pub(crate) revision: Revision,
+    /// Its number in the queues.
+    pub(super) key: u64,
+    pub(super) prepared: Arc<dyn Prepared>,
+    pub(super) ledger: Arc<Ledger>,
+    pub(super) devices: Claim,
+    pub(super) slots: Slots,
+    pub(super) service: ServiceTime,
+    pub(super) life: Life,
+    pub(super) scaler: Option<Mutex<Scaler>>,
+    /// Isolates that it was last told to keep.
+    kept: AtomicU32,
+}
+
+impl Ready {
+    /// Isolates that are kept while it has `slots`: those of a function that reuses them.
+    pub(super) fn to_keep(&self, slots: u32) -> u32 {
+        match self.function.reuse {
+            Reuse::Warm { max_idle, .. } => max_idle.min(slots),
+            _ => 0,
+        }
+    }
+
+    /// Has `isolates` isolates kept, started before they are called.
+    pub(super) async fn keep(&self, isolates: u32) {
+        if self.kept.swap(isolates, Relaxed) == isolates {
+            return;
+        }
+        if let Err(error) = self.prepared.keep(isolates).await {
+            // Calls start their own.
+            self.kept.store(0, Relaxed);
+            tracing::warn!(faas.name = %self.function.name, isolates, %error, "isolates were not started ahead of calls");
+        }
+    }
+
+    /// Retires all isolates, those that have served calls too.
+    pub(super) async fn keep_none(&self) {
+        self.kept.store(u32::MAX, Relaxed);
+        self.keep(0).await;
+    }
+
+    /// Asks the autoscaler and makes the number of slots what it says, at least one; gives what it says.
+    pub(super) fn scale(&self, now: Timestamp) -> Option<u32> {
+        let mut scaler = self.scaler.as_ref()?.lock().unwrap_or_else(PoisonError::into_inner);
+        let (running, waiting) = (self.slots.running.load(SeqCst), self.slots.waiting.load(SeqCst));
+        let desired = scaler.desired(now, running, waiting, self.function.limits.concurrency);
+        // The call that wakes a dormant function needs a slot itself.
+        self.slots.limit.store(desired.max(1), SeqCst);
+        Some(desired)
+    }
+}
+
+impl Controller {
+    /// Makes `fitted` the `revision` of `function` on this node.
+    pub(crate) fn ready(
+        &self,
+        function: &Arc<Function>,
+        revision: Revision,
+        fitted: Fitted,
+        ledger: &Arc<Ledger>,
+    ) -> Arc<Ready> {
+        let Fitted { prepared, devices } = fitted;
+        let slots = function.limits.concurrency.max(1);
+        let scaler = self.scaler_for.as_ref().map(|make| Mutex::new(Scaler::new(make(function), slots)));
+        Arc::new(Ready {
+            function: Arc::clone(function),
+            revision,
+            key: self.keys.fetch_add(1, Relaxed),
+            prepared,
+            ledger: Arc::clone(ledger),
+            devices,
+            slots: Slots::new(slots),
+            service: ServiceTime::default(),
+            life: Life::default(),
+            scaler,
+            kept: AtomicU32::new(0),
+        })
+    }
+}

@@ -1,0 +1,168 @@
+//! One call, from its admission to its receipt.
+
+use std::{sync::Arc, time::Duration};
+
+use scf_core::{
+    Call, Commit, Function, Host, Invocation, InvokeError, LimitKind, Opened, Outcome, Payload, Receipt, Reply, Scope,
+    StateError, Statefulness, Usage,
+};
+
+use super::{Applicant, Controller, Ready, within::within};
+use crate::ledger::Tab;
+
+/// How often a stateful call is run again because its state moved on meanwhile.
+const CONFLICT_RETRIES: u32 = 8;
+
+impl Controller {
+    /// Runs a call here and books it.
+    pub(crate) async fn run(
+        &self,
+        applicant: Applicant<'_>,
+        invocation: Invocation,
+        host: &Arc<dyn Host>,
+    ) -> Result<Outcome, InvokeError> {
+        let mut tab = Tab::open(&applicant.ready.ledger, &applicant.account.ledger, &*self.clock);
+        let result = self.serve(applicant, invocation, host, &mut tab).await;
+        tab.close(result.as_ref().map(|outcome| &outcome.receipt));
+        result
+    }
+
+    async fn serve(
+        &self,
+        applicant: Applicant<'_>,
+        invocation: Invocation,
+        host: &Arc<dyn Host>,
+        tab: &mut Tab<'_>,
+    ) -> Result<Outcome, InvokeError> {
+        let Applicant { ready, account, accepted, .. } = applicant;
+        let function = &*ready.function;
+        let name = &function.name;
+        check_input(function, &invocation)?;
+        let bytes_in = invocation.payload.size();
+        let patience = applicant.patience.min(function.limits.wall);
+        let deadline = accepted + patience;
+        if !ready.life.is_ready() {
+            self.wake(ready, accepted);
+        }
+        let permit = self.gate.admit(Applicant { patience, ..applicant }).await?;
+        let admitted = self.clock.now();
+        let tenant = account.tenant.name.clone();
+        let mut call = Call::new(invocation.id, name.clone(), tenant, deadline, Arc::clone(host));
+        call.revision = ready.revision;
+        call.key = invocation.key;
+        let meter = Arc::clone(&call.meter);
+        tab.runs(admitted, &meter);
+
+        let too_late = || InvokeError::Limit { function: name.clone(), limit: LimitKind::Wall };
+        let (mut held, mut started) = (None, admitted);
+        if !ready.devices.is_empty() {
+            let acquired = self.devices.acquire(&ready.devices, &*self.clock, &meter);
+            let acquired = within(&*self.clock, deadline.since(admitted), acquired);
+            held = Some(Box::pin(acquired).await.ok_or_else(too_late)?);
+            started = self.clock.now();
+        }
+        let left = deadline.since(started);
+        let result = match function.state {
+            Statefulness::Stateless => within(&*self.clock, left, self.attempt(ready, &call, invocation.payload)).await,
+            _ => {
+                let run = Box::pin(self.run_stateful(ready, &mut call, &invocation.payload));
+                within(&*self.clock, left, run).await
+            }
+        };
+        drop(held);
+        let finished = self.clock.now();
+        ready.service.observe(finished.since(admitted));
+        ready.life.touch(finished);
+        drop(permit);
+        let reply = result.ok_or_else(too_late)??;
+        let mut receipt = Receipt::new(name.clone(), call.tenant, self.node.id.clone());
+        receipt.revision = ready.revision;
+        receipt.queued = started.since(accepted);
+        receipt.wall = finished.since(accepted);
+        receipt.usage = all_of(&reply.usage, &meter.usage());
+        receipt.cold = !reply.reused;
+        receipt.bytes_in = bytes_in;
+        receipt.bytes_out = reply.payload.size();
+        receipt.spans = reply.spans;
+        receipt.calls = reply.calls;
+        let payload = Payload { bytes: reply.payload.bytes, media: function.output.clone() };
+        Ok(Outcome { payload, receipt })
+    }
+
+    /// Runs a call once, in an isolate of its own.
+    async fn attempt(&self, ready: &Arc<Ready>, call: &Call, input: Payload) -> Result<Reply, InvokeError> {
+        let mut isolate = ready.prepared.instantiate().await?;
+        if !ready.life.is_ready() {
+            self.started(ready);
+        }
+        let reply = isolate.invoke(call, input).await?;
+        if reply.payload.size() > ready.function.limits.payload {
+            return Err(InvokeError::Limit { function: call.function.clone(), limit: LimitKind::Output });
+        }
+        Ok(reply)
+    }
+
+    /// Runs a stateful call until its changes are committed; the reply waits for that (output gate).
+    async fn run_stateful(&self, ready: &Arc<Ready>, call: &mut Call, input: &Payload) -> Result<Reply, InvokeError> {
+        let function = &ready.function.name;
+        let store = self.state.as_ref().expect("deploy refuses a stateful function where there is no store");
+        let scope = Scope { function: function.clone(), key: call.key.clone().unwrap_or_default() };
+        let failed = |source| InvokeError::State { function: function.clone(), key: scope.key.clone(), source };
+        let mut tries = 0;
+        loop {
+            let session = match store.open(&scope, call.id).await.map_err(failed)? {
+                Opened::Session(session) => session,
+                // No isolate was made.
+                Opened::Done(result) => return Ok(Reply { payload: result.into(), reused: true, ..Reply::default() }),
+                other => {
+                    let message = format!("the state store answered {other:?}");
+                    return Err(InvokeError::Host { function: function.clone(), message });
+                }
+            };
+            call.state = Some(session);
+            let mut reply = self.attempt(ready, call, input.clone()).await?;
+            let session = call.state.take().expect("isolates hold the call by shared reference");
+            match session.commit(reply.payload.bytes.clone()).await {
+                Ok(Commit::Duplicate { result }) => reply.payload.bytes = result,
+                Ok(_) => {}
+                Err(StateError::Conflict { .. }) if tries < CONFLICT_RETRIES => {
+                    tries += 1;
+                    continue;
+                }
+                Err(source) => return Err(failed(source)),
+            }
+            return Ok(reply);
+        }
+    }
+}
+
+/// Refuses what the function does not take, before it costs a slot.
+fn check_input(function: &Function, invocation: &Invocation) -> Result<(), InvokeError> {
+    let name = || function.name.clone();
+    let media = &invocation.payload.media;
+    if !function.input.takes(media) {
+        return Err(InvokeError::Media {
+            function: name(),
+            takes: function.input.to_string(),
+            given: media.to_string(),
+        });
+    }
+    if invocation.payload.size() > function.limits.payload {
+        return Err(InvokeError::Limit { function: name(), limit: LimitKind::Input });
+    }
+    if function.state == Statefulness::PerKey && invocation.key.is_none() {
+        return Err(InvokeError::NoKey { function: name() });
+    }
+    Ok(())
+}
+
+/// What the last isolate of a call says and what all of them told, of a call that was run again.
+fn all_of(reply: &Usage, told: &Usage) -> Usage {
+    let longest = |a: Duration, b: Duration| a.max(b);
+    Usage {
+        cpu: longest(reply.cpu, told.cpu),
+        memory: reply.memory.max(told.memory),
+        accelerator: longest(reply.accelerator, told.accelerator),
+        fuel: reply.fuel.max(told.fuel),
+    }
+}

@@ -1,0 +1,166 @@
+//! Deploys functions and workflows.
+
+use std::sync::{Arc, PoisonError};
+
+use scf_core::{Function, FunctionName, Revision, Workflow, WorkflowError};
+
+use super::{Fabric, Inner};
+use crate::{
+    controller::{Fitted, Ready},
+    deployment::{Deployment, Route},
+    error::DeployError,
+};
+
+/// Whether a new revision gets the live traffic.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Traffic {
+    All,
+    None,
+}
+
+impl Fabric {
+    /// Makes `function` ready on every node that its needs allow, as the next revision of that name, and then sends
+    /// all live traffic to it. Calls of earlier revisions that run are finished there.
+    ///
+    /// # Errors
+    /// [`DeployError`] naming the function and what is wrong; the traffic goes where it went before.
+    pub async fn deploy(&self, function: Function) -> Result<Revision, DeployError> {
+        self.inner.add(function, Traffic::All).await
+    }
+
+    /// Makes `function` ready as the next revision of that name without traffic. It is reached by its number,
+    /// through an [alias](Fabric::alias) or once it is given [traffic](Fabric::traffic).
+    ///
+    /// # Errors
+    /// As [`Fabric::deploy`].
+    pub async fn publish(&self, function: Function) -> Result<Revision, DeployError> {
+        self.inner.add(function, Traffic::None).await
+    }
+
+    /// Takes a function off, all of its revisions; calls that run are finished. Answers whether there was one.
+    pub fn undeploy(&self, function: &FunctionName) -> bool {
+        let gone = self.inner.functions.write().unwrap_or_else(PoisonError::into_inner).remove(function);
+        let Some(deployment) = gone else { return false };
+        let (_, gone) = Deployment::default().settle(Some(&deployment));
+        self.inner.release(&[], &gone);
+        true
+    }
+
+    /// Checks `workflow` against the deployed functions and keeps it, in place of an earlier one of that name.
+    ///
+    /// # Errors
+    /// [`WorkflowError`] naming the step.
+    pub fn deploy_workflow(&self, workflow: Workflow) -> Result<(), WorkflowError> {
+        let types = {
+            let functions = self.inner.functions.read().unwrap_or_else(PoisonError::into_inner);
+            let type_of = |route: &Arc<Route>| (route.function.input.clone(), route.function.output.clone());
+            let known = |(name, deployment): (&FunctionName, &Arc<Deployment>)| {
+                Some((name.clone(), deployment.main().map(type_of)?))
+            };
+            functions.iter().filter_map(known).collect()
+        };
+        workflow.check(&types)?;
+        let mut workflows = self.inner.workflows.write().unwrap_or_else(PoisonError::into_inner);
+        workflows.insert(workflow.name.clone(), Arc::new(workflow));
+        Ok(())
+    }
+}
+
+impl Inner {
+    /// Makes the next revision of a function. Nothing is visible of it until all nodes are ready.
+    async fn add(&self, function: Function, traffic: Traffic) -> Result<Revision, DeployError> {
+        let function = Arc::new(self.narrowed(function)?);
+        let account = self
+            .accounts
+            .of(&function.tenant)
+            .map_err(|too_many| DeployError::Tenants { function: function.name.clone(), tenants: too_many.tenants })?;
+        let mut fitted: Vec<Option<Fitted>> = Vec::new();
+        for member in &self.members {
+            fitted.push(match function.needs.allow(&member.node) {
+                true => Some(member.controller.prepare(&function).await?),
+                false => None,
+            });
+        }
+        let name = function.name.clone();
+        let (route, idle, gone) = {
+            let mut functions = self.functions.write().unwrap_or_else(PoisonError::into_inner);
+            let before = functions.get(&name);
+            let mut deployment = before.map_or_else(Deployment::default, |before| (**before).clone());
+            let revision = deployment.next();
+            let ready = self.members.iter().zip(fitted).map(|(member, fitted)| {
+                let ready = |fitted| member.controller.ready(&function, revision, fitted, &deployment.ledger);
+                fitted.map(ready)
+            });
+            let ready: Box<[Option<Arc<Ready>>]> = ready.collect();
+            let ledger = Arc::clone(&deployment.ledger);
+            let route = Arc::new(Route::new(Arc::clone(&function), revision, ledger, account, ready));
+            deployment.publish(Arc::clone(&route), self.revisions)?;
+            let (idle, gone) = deployment.settle(before.map(|before| &**before));
+            functions.insert(name.clone(), Arc::new(deployment));
+            (route, idle, gone)
+        };
+        self.release(&idle, &gone);
+        // Isolates that are kept are there before the first call can come.
+        for (member, ready) in self.members.iter().zip(&route.ready) {
+            if let Some(ready) = ready {
+                member.controller.warm(ready).await;
+            }
+        }
+        if traffic == Traffic::All {
+            self.change(&name, |deployment| deployment.go_live(&route));
+        }
+        tracing::info!(
+            faas.name = %name, faas.version = %route.revision, kind = function.code.kind(), "scf.deploy"
+        );
+        Ok(route.revision)
+    }
+
+    /// `function` with its needs narrowed to the nodes that have the devices that it is granted.
+    fn narrowed(&self, mut function: Function) -> Result<Function, DeployError> {
+        let allowed: Vec<_> = self.members.iter().filter(|member| function.needs.allow(&member.node)).collect();
+        if allowed.is_empty() {
+            return Err(DeployError::NoNode { function: function.name });
+        }
+        if !function.grants.devices.is_empty() {
+            let (mut nodes, mut lacking) = (Vec::new(), None);
+            for member in allowed {
+                match member.controller.devices_of(&function) {
+                    Ok(_) => nodes.push(member.node.id.clone()),
+                    Err(error) => lacking = lacking.or(Some(error)),
+                }
+            }
+            if let (true, Some(error)) = (nodes.is_empty(), lacking) {
+                return Err(error);
+            }
+            function.needs.nodes = nodes;
+        }
+        Ok(function)
+    }
+
+    /// Replaces what is known of a function by a changed copy; `None` when it is not deployed.
+    pub(super) fn change<T>(&self, function: &FunctionName, change: impl FnOnce(&mut Deployment) -> T) -> Option<T> {
+        let mut functions = self.functions.write().unwrap_or_else(PoisonError::into_inner);
+        let before = Arc::clone(functions.get(function)?);
+        let mut deployment = (*before).clone();
+        let result = change(&mut deployment);
+        let (idle, gone) = deployment.settle(Some(&before));
+        functions.insert(function.clone(), Arc::new(deployment));
+        drop(functions);
+        self.release(&idle, &gone);
+        Some(result)
+    }
+
+    /// Gives back what revisions claimed that lost their traffic, and lets those drain that are gone.
+    fn release(&self, idle: &[Arc<Route>], gone: &[Arc<Route>]) {
+        for route in idle.iter().chain(gone) {
+            self.members.iter().for_each(|member| member.unclaim(&route.function, route.revision));
+        }
+        for route in gone {
+            for (member, ready) in self.members.iter().zip(&route.ready) {
+                if let Some(ready) = ready {
+                    member.controller.drain(ready);
+                }
+            }
+        }
+    }
+}

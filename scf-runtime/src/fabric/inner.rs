@@ -1,0 +1,95 @@
+//! What the members of a fabric share.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{
+        Arc, PoisonError, RwLock,
+        atomic::{AtomicU32, AtomicU64, Ordering::Relaxed},
+    },
+};
+
+use scf_core::{
+    Clock, ClusterView, FunctionName, Health, InvocationId, Name, Node, NodeId, NodeStatus, Scheduler, Transport,
+    Workflow,
+};
+use tokio::sync::watch;
+
+use crate::{
+    deployment::{Deployment, Route},
+    member::Member,
+    tenant::Accounts,
+};
+
+/// What the members of a fabric share.
+pub(crate) struct Inner {
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) transport: Option<Arc<dyn Transport>>,
+    pub(crate) scheduler: Arc<dyn Scheduler>,
+    pub(crate) members: Vec<Member>,
+    pub(crate) positions: HashMap<NodeId, usize>,
+    /// Counts the changes of the network that placements rest on.
+    pub(crate) epoch: AtomicU32,
+    /// Members that have probed the ways to the others at least once.
+    pub(super) probed: watch::Sender<usize>,
+    pub(crate) accounts: Accounts,
+    /// Revisions that are kept of a function.
+    pub(super) revisions: usize,
+    pub(super) functions: RwLock<HashMap<FunctionName, Arc<Deployment>>>,
+    pub(super) workflows: RwLock<HashMap<Name, Arc<Workflow>>>,
+    pub(super) seed: AtomicU64,
+    pub(super) ids: InvocationId,
+    pub(super) next_id: AtomicU64,
+}
+
+impl Inner {
+    /// What `ask` finds out about a deployed function; must not take long.
+    pub(crate) fn deployed<T>(&self, function: &FunctionName, ask: impl FnOnce(&Deployment) -> T) -> Option<T> {
+        self.functions.read().unwrap_or_else(PoisonError::into_inner).get(function).map(|deployment| ask(deployment))
+    }
+
+    pub(crate) fn next_seed(&self) -> u64 {
+        self.seed.fetch_add(1, Relaxed)
+    }
+
+    /// The nodes that `function` is ready on and that member `from` can reach, itself first.
+    pub(crate) fn hosts_of(&self, from: usize, function: &FunctionName) -> Vec<Arc<Node>> {
+        let main = self.deployed(function, |deployment| deployment.main().cloned()).flatten();
+        let Some(route) = main else { return Vec::new() };
+        let here = &self.members[from].node;
+        let allowed = |node: &Arc<Node>| route.function.needs.allow(node);
+        let reachable = |node: &Arc<Node>| {
+            self.transport.as_ref().is_some_and(|transport| transport.path(&here.id, &node.id).is_some())
+        };
+        let others = self.members.iter().map(|member| &member.node).filter(|node| node.id != here.id);
+        let others = others.filter(|node| allowed(node) && reachable(node));
+        Some(here).filter(|here| allowed(here)).into_iter().chain(others).cloned().collect()
+    }
+
+    /// The cluster now, as member by member, without those of `left_out`.
+    pub(crate) fn view(&self, route: &Route, left_out: &[usize]) -> ClusterView {
+        let status = |(position, member): (usize, &Member)| {
+            let (free, version) = member.free_for(&route.function, route.revision);
+            let health = if left_out.contains(&position) { Health::Unreachable } else { Health::Ready };
+            NodeStatus { node: Arc::clone(&member.node), free, load: member.controller.load(), health, version }
+        };
+        let mut view = ClusterView::new(self.clock.now(), self.members.iter().enumerate().map(status).collect());
+        let Some(transport) = &self.transport else { return view };
+        let ids = || self.members.iter().map(|member| &member.node.id);
+        for from in ids() {
+            for to in ids().filter(|to| *to != from) {
+                if let Some(path) = transport.path(from, to) {
+                    view = view.with_path(from, to, path);
+                }
+            }
+        }
+        view
+    }
+}
+
+impl fmt::Debug for Inner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let nodes: Vec<_> = self.members.iter().map(|member| member.node.id.as_str()).collect();
+        f.debug_struct("Fabric").field("nodes", &nodes).field("scheduler", &self.scheduler).finish_non_exhaustive()
+    }
+}
