@@ -113,20 +113,22 @@ impl CpuMeter {
     /// Runs `future` and meters it.
     pub(crate) async fn run<F: Future>(&self, future: F) -> F::Output {
         let mut future = pin!(future);
-        poll_fn(|cx| {
-            let outside = THREAD.with(Thread::begin);
-            let polled = future.as_mut().poll(cx);
-            let own = THREAD.with(|thread| {
-                let ended = thread.step();
-                thread.own.replace(outside).wrapping_add(ended)
-            });
-            self.used.store(self.used.load(Ordering::Relaxed) + own, Ordering::Relaxed);
-            if let Some(told) = &self.told {
-                told.add_cpu(Duration::from_nanos(own));
-            }
-            polled
-        })
-        .await
+        poll_fn(|cx| self.count(|| future.as_mut().poll(cx))).await
+    }
+
+    /// Meters `work`, one poll of the future. For a future that is too large to be moved into [`CpuMeter::run`].
+    pub(crate) fn count<T>(&self, work: impl FnOnce() -> T) -> T {
+        let outside = THREAD.with(Thread::begin);
+        let done = work();
+        let own = THREAD.with(|thread| {
+            let ended = thread.step();
+            thread.own.replace(outside).wrapping_add(ended)
+        });
+        self.used.store(self.used.load(Ordering::Relaxed) + own, Ordering::Relaxed);
+        if let Some(told) = &self.told {
+            told.add_cpu(Duration::from_nanos(own));
+        }
+        done
     }
 
     /// Adds CPU time that another thread used on the future's behalf.

@@ -1,7 +1,10 @@
 //! Who used how much.
 
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
@@ -57,7 +60,11 @@ pub struct Failures {
 
 /// Adds up what calls came to.
 #[derive(Debug, Default)]
-pub(crate) struct Ledger(Mutex<Sums>);
+pub(crate) struct Ledger {
+    sums: Mutex<Sums>,
+    /// CPU time of the host in nanoseconds, which is known last and of every call.
+    host: AtomicU64,
+}
 
 #[derive(Debug, Default)]
 struct Sums {
@@ -74,7 +81,7 @@ impl Ledger {
 
     /// Books CPU time of the host.
     pub(crate) fn book_host(&self, cpu: Duration) {
-        self.change(|sums| sums.bill.host += cpu);
+        self.host.fetch_add(u64::try_from(cpu.as_nanos()).unwrap_or(u64::MAX), Relaxed);
     }
 
     /// Books a call that came to no node.
@@ -86,15 +93,16 @@ impl Ledger {
     }
 
     pub(crate) fn bill(&self) -> Bill {
-        let sums = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let sums = self.sums.lock().unwrap_or_else(PoisonError::into_inner);
         // 1 KiB for 1 µs is 1024 bytes for a millionth of a second.
         let memory_seconds =
             ByteSize::from_bytes(u64::try_from(u128::from(sums.memory) * 1024 / 1_000_000).unwrap_or(u64::MAX));
-        Bill { memory_seconds, ..sums.bill }
+        let host = Duration::from_nanos(self.host.load(Relaxed));
+        Bill { memory_seconds, host, ..sums.bill }
     }
 
     fn change(&self, change: impl FnOnce(&mut Sums)) {
-        change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        change(&mut self.sums.lock().unwrap_or_else(PoisonError::into_inner));
     }
 }
 

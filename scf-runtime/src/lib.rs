@@ -15,11 +15,13 @@
 //! | `wasm/`, `native` | isolates: [`WasmFactory`], [`NativeFactory`] |
 //! | [`transport`] | nodes in one process over shaped links |
 //! | `clock` | [`SystemClock`] |
+//! | `process/` | programs as jailed processes, behind `process` |
 //!
 //! | feature | default | makes available |
 //! |---|---|---|
 //! | `wasm` | yes | [`WasmFactory`] with a compiler: WebAssembly components, by wasmtime 48 |
 //! | `wasm-runtime-only` | with `wasm` | [`WasmFactory`] without one: signed artefacts of components |
+//! | `process` | no | `process`: programs as jailed processes, on Linux |
 //!
 //! `scf_core` types are part of this API.
 #![warn(clippy::print_stdout, clippy::print_stderr, clippy::unwrap_used)]
@@ -37,6 +39,8 @@ mod ledger;
 mod member;
 mod native;
 mod overhead;
+#[cfg(feature = "process")]
+pub mod process;
 mod router;
 mod tenant;
 pub mod transport;

@@ -1,6 +1,8 @@
 //! Brings a call to the node that runs it.
 
 use std::{
+    future::{Future, poll_fn},
+    pin::pin,
     sync::{Arc, atomic::Ordering::Relaxed},
     time::Duration,
 };
@@ -54,7 +56,7 @@ impl Inner {
         is_nested: bool,
     ) -> Result<Outcome, InvokeError> {
         let overhead = Overhead::default();
-        let brought = async {
+        let mut brought = pin!(async {
             let route = self.find(&invocation)?;
             let account = self.payer(&route, &invocation)?;
             overhead.is_paid_by(&route.ledger, &account);
@@ -69,8 +71,8 @@ impl Inner {
                 Err(_) => {}
             }
             result
-        };
-        overhead.meter.run(brought).await
+        });
+        poll_fn(|cx| overhead.meter.count(|| brought.as_mut().poll(cx))).await
     }
 
     /// The account of who pays for `invocation`: the tenant that it names, or that of the function.
@@ -100,7 +102,8 @@ impl Inner {
         };
         match self.carry(trip, to, invocation.clone(), now, patience).await {
             Err(error) if error.is_retryable() => {
-                self.bring_anew(trip, invocation, now + patience, Failed { to, error }).await
+                // Boxed, like what else is rare here: the future of every call has room for all that it may do.
+                Box::pin(self.bring_anew(trip, invocation, now + patience, Failed { to, error })).await
             }
             result => result,
         }
@@ -199,6 +202,19 @@ impl Inner {
             let applicant = Applicant { ready, account, accepted: now, patience, is_nested };
             return member.controller.run(applicant, invocation, &member.host).await;
         }
+        Box::pin(self.send(trip, to, invocation, patience)).await
+    }
+
+    /// Sends the call to member `to` and waits for the answer.
+    async fn send(
+        &self,
+        trip: Trip<'_>,
+        to: usize,
+        invocation: Invocation,
+        patience: Duration,
+    ) -> Result<Outcome, InvokeError> {
+        let Trip { route, account, from, .. } = trip;
+        let member = &self.members[to];
         let function = &route.function.name;
         let origin = &self.members[from].node.id;
         let unreachable = |node: &NodeId| InvokeError::Unreachable { function: function.clone(), node: node.clone() };

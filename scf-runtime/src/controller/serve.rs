@@ -57,13 +57,17 @@ impl Controller {
         let (mut held, mut started) = (None, admitted);
         if !ready.devices.is_empty() {
             let acquired = self.devices.acquire(&ready.devices, &*self.clock, &meter);
-            held = Some(within(&*self.clock, deadline.since(admitted), acquired).await.ok_or_else(too_late)?);
+            let acquired = within(&*self.clock, deadline.since(admitted), acquired);
+            held = Some(Box::pin(acquired).await.ok_or_else(too_late)?);
             started = self.clock.now();
         }
         let left = deadline.since(started);
         let result = match function.state {
             Statefulness::Stateless => within(&*self.clock, left, self.attempt(ready, &call, invocation.payload)).await,
-            _ => within(&*self.clock, left, self.run_stateful(ready, &mut call, &invocation.payload)).await,
+            _ => {
+                let run = Box::pin(self.run_stateful(ready, &mut call, &invocation.payload));
+                within(&*self.clock, left, run).await
+            }
         };
         drop(held);
         let finished = self.clock.now();

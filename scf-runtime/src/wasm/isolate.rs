@@ -4,7 +4,7 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use scf_core::{
-    Call, FunctionName, InvokeError, Isolate, LimitKind, Limits, MediaType, Payload, Prepared, Reply, Reuse,
+    Call, FunctionName, InvokeError, Isolate, LimitKind, Limits, MediaType, Meter, Payload, Prepared, Reply, Reuse,
     TenantName, Timestamp, Usage,
 };
 use wasmtime::{
@@ -83,7 +83,7 @@ impl Prepared for WasmPrepared {
         warm.retire(wanted);
         // Calls may take what is made here meanwhile: no more are made than were missing.
         for _ in warm.idle()..wanted {
-            let mut live = program.fresh(&program.account);
+            let mut live = program.fresh(&program.account, None);
             match live.start().await {
                 Ok(()) => warm.give(live),
                 Err(error) if error.is::<PoolConcurrencyLimitError>() => break,
@@ -108,17 +108,18 @@ impl Isolate for WasmIsolate {
         let Self { program, warm } = self;
         let mut live = match warm {
             Some(warm) => program.kept(warm, call)?,
-            None => program.fresh(&program.account_of(call)),
+            None => program.fresh(&program.account_of(call), Some(&call.meter)),
         };
         let reused = live.calls > 0;
         let mut output = live.call(&input.bytes).await;
         while output.as_ref().is_err_and(|error| error.is::<PoolConcurrencyLimitError>())
             && program.machine.idle.evict()
         {
-            live = program.fresh(&program.account_of(call));
+            live = program.fresh(&program.account_of(call), Some(&call.meter));
             output = live.call(&input.bytes).await;
         }
         let usage = live.usage();
+        call.meter.saw_memory(usage.memory);
         let refused = live.refused();
         let output = match output {
             Ok(output) => {
@@ -160,12 +161,12 @@ impl Program {
         let account = self.account_of(call);
         let now = call.host.now();
         let Some(mut live) = warm.take(now) else {
-            let mut live = self.fresh(&account);
+            let mut live = self.fresh(&account, Some(&call.meter));
             live.began = Some(now);
             return Ok(live);
         };
         live.began.get_or_insert(now);
-        if live.begin(&account) {
+        if live.begin(&account, &call.meter) {
             return Ok(live);
         }
         // The instance itself has done nothing wrong.
@@ -177,8 +178,9 @@ impl Program {
         if call.tenant == self.tenant { Arc::clone(&self.account) } else { self.machine.accounts.of(&call.tenant) }
     }
 
-    fn fresh(self: &Arc<Self>, account: &Arc<Account>) -> Live {
-        let run = Run::new(&self.machine, account);
+    /// An instance of its own for a call that `meter` is told of, or for none yet.
+    fn fresh(self: &Arc<Self>, account: &Arc<Account>, meter: Option<&Arc<Meter>>) -> Live {
+        let run = Run::new(&self.machine, account, meter);
         let guest = Guest {
             ledger: Ledger::new(self.limits.memory, self.machine.memory, Arc::clone(account)),
             run: Arc::clone(&run),
@@ -272,8 +274,8 @@ pub(super) struct Run {
 }
 
 impl Run {
-    fn new(machine: &Machine, account: &Arc<Account>) -> Arc<Self> {
-        Arc::new(Self { meter: CpuMeter::default(), turn: Turn::new(&machine.share, account) })
+    fn new(machine: &Machine, account: &Arc<Account>, meter: Option<&Arc<Meter>>) -> Arc<Self> {
+        Arc::new(Self { meter: meter.map(CpuMeter::telling).unwrap_or_default(), turn: Turn::new(&machine.share, account) })
     }
 }
 
@@ -291,12 +293,12 @@ pub(super) struct Live {
 
 impl Live {
     /// Makes it ready for another call, on behalf of `account`; not if that has no memory left for it.
-    fn begin(&mut self, account: &Arc<Account>) -> bool {
+    fn begin(&mut self, account: &Arc<Account>, meter: &Arc<Meter>) -> bool {
         let guest = self.store.data_mut();
         if !guest.ledger.charge_to(account) {
             return false;
         }
-        self.run = Run::new(&guest.program.machine, account);
+        self.run = Run::new(&guest.program.machine, account, Some(meter));
         guest.run = Arc::clone(&self.run);
         guest.booked = 0;
         if let Some(wasi) = &guest.wasi {

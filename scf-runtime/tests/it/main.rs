@@ -4,6 +4,8 @@ mod control;
 mod isolate;
 #[cfg(all(feature = "wasm-runtime-only", not(feature = "wasm")))]
 mod no_compiler;
+#[cfg(all(feature = "process", target_os = "linux"))]
+mod process;
 mod support;
 mod transport;
 #[cfg(feature = "wasm")]

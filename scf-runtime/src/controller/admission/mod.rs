@@ -111,11 +111,22 @@ impl Gate {
         if nobody_waits && self.enter(ready, account, is_nested) {
             return Ok(Permit { gate: self, ready, account, is_nested });
         }
-        let mut turn = self.line_up(applicant)?;
-        match within(&*self.clock, patience, &mut turn.go).await {
+        let waiter = self.line_up(applicant)?;
+        // Boxed: the future of a call that need not wait has no room for it.
+        Box::pin(self.wait(waiter, ready, account, patience)).await
+    }
+
+    async fn wait<'a>(
+        &'a self,
+        mut waiter: Waiter<'a>,
+        ready: &'a Ready,
+        account: &'a Account,
+        patience: Duration,
+    ) -> Result<Permit<'a>, InvokeError> {
+        match within(&*self.clock, patience, &mut waiter.go).await {
             Some(Ok(Go::Run)) => {
-                turn.is_over = true;
-                Ok(Permit { gate: self, ready, account, is_nested })
+                waiter.is_over = true;
+                Ok(Permit { gate: self, ready, account, is_nested: waiter.is_nested })
             }
             _ => Err(InvokeError::Limit { function: ready.function.name.clone(), limit: LimitKind::Wall }),
         }

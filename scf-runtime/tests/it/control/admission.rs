@@ -94,7 +94,8 @@ async fn a_call_that_would_be_too_late_is_refused_at_once_and_served_when_it_com
     settle().await;
     let before = stage.entered();
     let hasty = || to(&fabric, "f").patience(45 * MS);
-    let retry_after = overloaded(fabric.invoke(hasty()).await).expect("what runs, five times 10 ms and its own are ahead of it");
+    let retry_after =
+        overloaded(fabric.invoke(hasty()).await).expect("what runs, five times 10 ms and its own are ahead of it");
     assert!(retry_after >= 23 * MS && retry_after <= 27 * MS, "{retry_after:?}");
     assert_eq!(stage.entered(), before, "it did not run");
     let patient = spawn(&fabric, to(&fabric, "f").patience(1000 * MS));
@@ -200,7 +201,8 @@ async fn under_a_storm_every_call_is_served_or_refused_and_no_room_is_lost() {
                 let (mut served, mut refused) = (0u64, 0u64);
                 for round in 0..60 {
                     let function = if (at + round) % 3 == 0 { "f" } else { "g" };
-                    let call = Invocation::new(fabric.new_id(), name(function), "0").tenant(tenant(&format!("t{}", at % 4)));
+                    let call =
+                        Invocation::new(fabric.new_id(), name(function), "0").tenant(tenant(&format!("t{}", at % 4)));
                     match fabric.invoke(call).await {
                         Ok(_) => served += 1,
                         Err(InvokeError::Overloaded { .. }) => refused += 1,

@@ -61,7 +61,8 @@ async fn devices_are_free_again_on_every_way_out_of_a_call() {
     dropped.abort();
     assert!(dropped.await.unwrap_err().is_cancelled());
     assert!(all_free(&fabric), "after it was dropped");
-    let (running, waiting) = (spawn(&fabric, to(&fabric, "gate")), spawn(&fabric, to(&fabric, "gate").patience(SECOND)));
+    let (running, waiting) =
+        (spawn(&fabric, to(&fabric, "gate")), spawn(&fabric, to(&fabric, "gate").patience(SECOND)));
     settle().await;
     assert_eq!(stage.entered(), 1, "the second waits for the valve");
     clock.advance(2 * SECOND);
@@ -97,9 +98,8 @@ async fn units_bound_how_many_hold_a_device_and_all_of_them_exclude_everybody() 
     let fabric = site(&stage, &clock).await;
     fabric.deploy(holds(native("half", "gate"), "gpu", Some(2))).await.unwrap();
     fabric.deploy(holds(native("whole", "gate"), "gpu", None)).await.unwrap();
-    let calls: Vec<_> = (0..12)
-        .map(|at| spawn(&fabric, to(&fabric, if at % 4 == 3 { "whole" } else { "half" })))
-        .collect();
+    let calls: Vec<_> =
+        (0..12).map(|at| spawn(&fabric, to(&fabric, if at % 4 == 3 { "whole" } else { "half" }))).collect();
     settle().await;
     assert_eq!(stage.entered(), 2);
     stage.gate.add_permits(12);
@@ -114,10 +114,9 @@ async fn units_bound_how_many_hold_a_device_and_all_of_them_exclude_everybody() 
 async fn a_grant_for_a_device_that_no_node_has_is_refused_when_it_is_deployed() {
     let (stage, clock) = (Stage::new(), ManualClock::new());
     let fabric = site(&stage, &clock).await;
-    for (device, units, problem) in [
-        ("camera", None, "node gateway has no such device"),
-        ("gpu", Some(5), "asks for 5 units, node gateway has 4"),
-    ] {
+    for (device, units, problem) in
+        [("camera", None, "node gateway has no such device"), ("gpu", Some(5), "asks for 5 units, node gateway has 4")]
+    {
         let error = fabric.deploy(holds(native("f", "echo"), device, units)).await.unwrap_err();
         let DeployError::Prepare { source: PrepareError::Grant { grant, problem: told, .. }, .. } = error else {
             panic!("{error:?}")
