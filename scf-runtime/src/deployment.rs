@@ -127,9 +127,15 @@ pub(crate) struct Deployment {
 }
 
 impl Deployment {
-    /// The number of the next revision.
-    pub(crate) const fn next(&self) -> Revision {
-        Revision::new(self.last + 1)
+    /// A function without revisions whose calls are billed to `ledger`.
+    pub(crate) fn billed_to(ledger: &Arc<Ledger>) -> Self {
+        Self { ledger: Arc::clone(ledger), ..Self::default() }
+    }
+
+    /// The number of the next revision; no other gets it.
+    pub(crate) const fn reserve(&mut self) -> Revision {
+        self.last += 1;
+        Revision::new(self.last)
     }
 
     /// The revisions that are kept, the oldest first.
@@ -177,8 +183,9 @@ impl Deployment {
             };
             self.forget(goes);
         }
-        self.last = route.revision.number();
-        self.kept.push(route);
+        self.last = self.last.max(route.revision.number());
+        let at = self.kept.partition_point(|other| other.revision < route.revision);
+        self.kept.insert(at, route);
         Ok(())
     }
 
@@ -233,7 +240,7 @@ impl Deployment {
 
     /// Notes in every revision whether it serves; gives those that no longer do, and those that `before` kept and
     /// this does not.
-    pub(crate) fn settle(&self, before: Option<&Self>) -> (Vec<Arc<Route>>, Vec<Arc<Route>>) {
+    pub(crate) fn settle(&self, before: &Self) -> (Vec<Arc<Route>>, Vec<Arc<Route>>) {
         let (mut idle, mut gone) = (Vec::new(), Vec::new());
         for route in &self.kept {
             let serves = self.is_pointed_to(route.revision);
@@ -241,7 +248,7 @@ impl Deployment {
                 idle.push(Arc::clone(route));
             }
         }
-        for route in before.map_or(&[][..], |before| &before.kept) {
+        for route in &before.kept {
             if self.revision(route.revision).is_none() {
                 route.serves.store(false, SeqCst);
                 gone.push(Arc::clone(route));
@@ -313,7 +320,7 @@ mod tests {
     fn deployed(count: u64, most: usize) -> Deployment {
         let mut deployment = Deployment::default();
         for _ in 0..count {
-            let route = route(deployment.next().number());
+            let route = route(deployment.reserve().number());
             deployment.publish(route.clone(), most).unwrap();
             deployment.go_live(&route);
         }
@@ -343,7 +350,7 @@ mod tests {
         assert_eq!(deployment.rollback(&name()), Ok(Revision::new(1)));
         assert_eq!(chosen(&deployment, &Qualifier::Live, 1), 1);
         assert_eq!(deployment.rollback(&name()), Err(TrafficError::NothingBefore { function: name() }));
-        assert_eq!(deployment.next(), Revision::new(4), "numbers are not used again");
+        assert_eq!(deployment.reserve(), Revision::new(4), "numbers are not used again");
     }
 
     #[test]
@@ -394,13 +401,13 @@ mod tests {
     #[test]
     fn what_lost_its_traffic_and_what_is_gone_is_told() {
         let before = deployed(2, 2);
-        before.settle(None);
+        before.settle(&Deployment::default());
         let mut after = before.clone();
         let third = route(3);
         after.publish(third.clone(), 2).unwrap();
         after.go_live(&third);
         let numbers = |routes: Vec<Arc<Route>>| routes.iter().map(|route| route.revision.number()).collect::<Vec<_>>();
-        let (idle, gone) = after.settle(Some(&before));
+        let (idle, gone) = after.settle(&before);
         assert_eq!((numbers(idle), numbers(gone)), (vec![2], vec![1]));
     }
 }

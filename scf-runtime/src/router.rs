@@ -297,6 +297,9 @@ impl Inner {
         let function = &invocation.function;
         let missing = || InvokeError::NotFound { function: function.clone() };
         self.deployed(function, |deployment| {
+            if deployment.revisions().is_empty() {
+                return Err(missing());
+            }
             let route = deployment.choose(&invocation.qualifier, invocation.id);
             route.cloned().ok_or_else(|| nowhere(function, invocation.qualifier.clone()))
         })

@@ -54,8 +54,9 @@ pub(super) struct Life {
     is_draining: AtomicBool,
     /// Whether it is among those that are looked after by time.
     is_listed: AtomicBool,
-    /// When it was last called, in nanoseconds of the clock.
+    /// When it was last called, and when its autoscaler was last asked, in nanoseconds of the clock.
     used: AtomicU64,
+    asked: AtomicU64,
 }
 
 impl Life {
@@ -74,6 +75,13 @@ impl Life {
 
     pub(super) fn touch(&self, now: Timestamp) {
         self.used.store(now.nanos(), Relaxed);
+    }
+
+    /// Whether it was called since this was asked last.
+    pub(super) fn was_used_since_asked(&self, now: Timestamp) -> bool {
+        let asked = self.asked.swap(now.nanos(), Relaxed);
+        let used = self.used.load(Relaxed);
+        used > 0 && used >= asked
     }
 
     fn turn(&self, from: u8, to: u8) -> bool {

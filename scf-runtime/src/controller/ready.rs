@@ -67,6 +67,8 @@ impl Ready {
     pub(super) fn scale(&self, now: Timestamp) -> Option<u32> {
         let mut scaler = self.scaler.as_ref()?.lock().unwrap_or_else(PoisonError::into_inner);
         let (running, waiting) = (self.slots.running.load(SeqCst), self.slots.waiting.load(SeqCst));
+        // Short calls are mostly over when the autoscaler is asked, and it must not take that for idleness.
+        let running = running.max(u32::from(self.life.was_used_since_asked(now)));
         let desired = scaler.desired(now, running, waiting, self.function.limits.concurrency);
         // The call that wakes a dormant function needs a slot itself.
         self.slots.limit.store(desired.max(1), SeqCst);

@@ -9,6 +9,7 @@ use crate::{
     controller::{Fitted, Ready},
     deployment::{Deployment, Route},
     error::DeployError,
+    ledger::Ledger,
 };
 
 /// Whether a new revision gets the live traffic.
@@ -39,11 +40,10 @@ impl Fabric {
 
     /// Takes a function off, all of its revisions; calls that run are finished. Answers whether there was one.
     pub fn undeploy(&self, function: &FunctionName) -> bool {
-        let gone = self.inner.functions.write().unwrap_or_else(PoisonError::into_inner).remove(function);
-        let Some(deployment) = gone else { return false };
-        let (_, gone) = Deployment::default().settle(Some(&deployment));
-        self.inner.release(&[], &gone);
-        true
+        let mut functions = self.inner.functions.write().unwrap_or_else(PoisonError::into_inner);
+        let Some(deployment) = functions.remove(function) else { return false };
+        self.inner.settle(&Deployment::default(), &deployment);
+        !deployment.revisions().is_empty()
     }
 
     /// Checks `workflow` against the deployed functions and keeps it, in place of an earlier one of that name.
@@ -82,37 +82,47 @@ impl Inner {
             });
         }
         let name = function.name.clone();
-        let (route, idle, gone) = {
+        let (revision, ledger) = {
             let mut functions = self.functions.write().unwrap_or_else(PoisonError::into_inner);
-            let before = functions.get(&name);
-            let mut deployment = before.map_or_else(Deployment::default, |before| (**before).clone());
-            let revision = deployment.next();
-            let ready = self.members.iter().zip(fitted).map(|(member, fitted)| {
-                let ready = |fitted| member.controller.ready(&function, revision, fitted, &deployment.ledger);
-                fitted.map(ready)
-            });
-            let ready: Box<[Option<Arc<Ready>>]> = ready.collect();
-            let ledger = Arc::clone(&deployment.ledger);
-            let route = Arc::new(Route::new(Arc::clone(&function), revision, ledger, account, ready));
-            deployment.publish(Arc::clone(&route), self.revisions)?;
-            let (idle, gone) = deployment.settle(before.map(|before| &**before));
-            functions.insert(name.clone(), Arc::new(deployment));
-            (route, idle, gone)
+            let deployment = Arc::make_mut(functions.entry(name.clone()).or_default());
+            (deployment.reserve(), Arc::clone(&deployment.ledger))
         };
-        self.release(&idle, &gone);
-        // Isolates that are kept are there before the first call can come.
-        for (member, ready) in self.members.iter().zip(&route.ready) {
-            if let Some(ready) = ready {
+        let mut ready: Vec<Option<Arc<Ready>>> = Vec::new();
+        for (member, fitted) in self.members.iter().zip(fitted) {
+            let here = fitted.map(|fitted| member.controller.ready(&function, revision, fitted, &ledger));
+            if let Some(ready) = &here {
+                // Isolates that are kept are there before the first call can come.
                 member.controller.warm(ready).await;
             }
+            ready.push(here);
         }
-        if traffic == Traffic::All {
-            self.change(&name, |deployment| deployment.go_live(&route));
-        }
+        let route = Route::new(Arc::clone(&function), revision, Arc::clone(&ledger), account, ready.into());
+        let route = Arc::new(route);
+        self.put(&name, &ledger, &route, traffic).inspect_err(|_| self.drain(&route))?;
         tracing::info!(
-            faas.name = %name, faas.version = %route.revision, kind = function.code.kind(), "scf.deploy"
+            faas.name = %name, faas.version = %revision, kind = function.code.kind(), "scf.deploy"
         );
-        Ok(route.revision)
+        Ok(revision)
+    }
+
+    /// Adds a revision to a function; the function itself too, where it was taken off meanwhile.
+    fn put(
+        &self,
+        name: &FunctionName,
+        ledger: &Arc<Ledger>,
+        route: &Arc<Route>,
+        traffic: Traffic,
+    ) -> Result<(), DeployError> {
+        let mut functions = self.functions.write().unwrap_or_else(PoisonError::into_inner);
+        let before = functions.get(name).cloned().unwrap_or_else(|| Arc::new(Deployment::billed_to(ledger)));
+        let mut deployment = (*before).clone();
+        deployment.publish(Arc::clone(route), self.revisions)?;
+        if traffic == Traffic::All {
+            deployment.go_live(route);
+        }
+        self.settle(&deployment, &before);
+        functions.insert(name.clone(), Arc::new(deployment));
+        Ok(())
     }
 
     /// `function` with its needs narrowed to the nodes that have the devices that it is granted.
@@ -143,23 +153,25 @@ impl Inner {
         let before = Arc::clone(functions.get(function)?);
         let mut deployment = (*before).clone();
         let result = change(&mut deployment);
-        let (idle, gone) = deployment.settle(Some(&before));
+        self.settle(&deployment, &before);
         functions.insert(function.clone(), Arc::new(deployment));
-        drop(functions);
-        self.release(&idle, &gone);
         Some(result)
     }
 
-    /// Gives back what revisions claimed that lost their traffic, and lets those drain that are gone.
-    fn release(&self, idle: &[Arc<Route>], gone: &[Arc<Route>]) {
-        for route in idle.iter().chain(gone) {
+    /// Gives back what revisions claimed that lost their traffic, and lets those drain that are gone. Called under
+    /// the lock of the functions, so that it happens in the order of the changes.
+    fn settle(&self, now: &Deployment, before: &Deployment) {
+        let (idle, gone) = now.settle(before);
+        for route in idle.iter().chain(&gone) {
             self.members.iter().for_each(|member| member.unclaim(&route.function, route.revision));
         }
-        for route in gone {
-            for (member, ready) in self.members.iter().zip(&route.ready) {
-                if let Some(ready) = ready {
-                    member.controller.drain(ready);
-                }
+        gone.iter().for_each(|route| self.drain(route));
+    }
+
+    fn drain(&self, route: &Route) {
+        for (member, ready) in self.members.iter().zip(&route.ready) {
+            if let Some(ready) = ready {
+                member.controller.drain(ready);
             }
         }
     }

@@ -110,7 +110,8 @@ impl Fabric {
     pub fn bills(&self) -> Vec<(FunctionName, Bill)> {
         let functions = self.inner.functions.read().unwrap_or_else(PoisonError::into_inner);
         let bill = |(name, deployment): (&FunctionName, &Arc<Deployment>)| (name.clone(), deployment.ledger.bill());
-        let mut bills: Vec<_> = functions.iter().map(bill).collect();
+        let is_deployed = |(_, deployment): &(&FunctionName, &Arc<Deployment>)| !deployment.revisions().is_empty();
+        let mut bills: Vec<_> = functions.iter().filter(is_deployed).map(bill).collect();
         bills.sort_by(|a, b| a.0.cmp(&b.0));
         bills
     }

@@ -4,9 +4,9 @@ use super::*;
 
 const MS: Duration = Duration::from_millis(1);
 
-fn overloaded(result: Result<scf_core::Outcome, InvokeError>) -> Option<Duration> {
+fn overloaded(result: &Result<scf_core::Outcome, InvokeError>) -> Option<Duration> {
     match result {
-        Err(InvokeError::Overloaded { retry_after, .. }) => Some(retry_after),
+        Err(InvokeError::Overloaded { retry_after, .. }) => Some(*retry_after),
         _ => None,
     }
 }
@@ -62,7 +62,7 @@ async fn a_tenants_queue_and_concurrency_bound_that_tenant_alone() {
     let admitted: Vec<_> = (0..3).map(|_| spawn(&fabric, of("small"))).collect();
     settle().await;
     assert_eq!(stage.entered(), 1);
-    assert!(overloaded(fabric.invoke(of("small")).await).is_some());
+    assert!(overloaded(&fabric.invoke(of("small")).await).is_some());
     let other = spawn(&fabric, of("other"));
     settle().await;
     assert_eq!(stage.entered(), 2, "another tenant has room");
@@ -95,7 +95,7 @@ async fn a_call_that_would_be_too_late_is_refused_at_once_and_served_when_it_com
     let before = stage.entered();
     let hasty = || to(&fabric, "f").patience(45 * MS);
     let retry_after =
-        overloaded(fabric.invoke(hasty()).await).expect("what runs, five times 10 ms and its own are ahead of it");
+        overloaded(&fabric.invoke(hasty()).await).expect("what runs, five times 10 ms and its own are ahead of it");
     assert!(retry_after >= 23 * MS && retry_after <= 27 * MS, "{retry_after:?}");
     assert_eq!(stage.entered(), before, "it did not run");
     let patient = spawn(&fabric, to(&fabric, "f").patience(1000 * MS));
@@ -145,7 +145,7 @@ async fn who_gives_up_waiting_leaves_the_queue_and_loses_no_room() {
     for _ in 0..100 {
         let waiting: Vec<_> = (0..4).map(|_| spawn(&fabric, to(&fabric, "f"))).collect();
         settle().await;
-        assert!(overloaded(fabric.invoke(to(&fabric, "f")).await).is_some());
+        assert!(overloaded(&fabric.invoke(to(&fabric, "f")).await).is_some());
         for call in waiting {
             call.abort();
             assert!(call.await.unwrap_err().is_cancelled());

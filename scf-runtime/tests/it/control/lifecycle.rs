@@ -173,3 +173,79 @@ async fn isolates_are_kept_ahead_of_calls_as_the_function_and_its_autoscaler_say
     fabric.deploy(native("f", "echo")).await.unwrap();
     assert_eq!(said(), []);
 }
+
+/// Runs natives whose isolates start only when they are let.
+#[derive(Debug)]
+struct Slow(NativeFactory, Arc<Semaphore>);
+
+#[derive(Debug)]
+struct SlowPrepared(Arc<dyn Prepared>, Arc<Semaphore>);
+
+#[async_trait]
+impl IsolateFactory for Slow {
+    fn name(&self) -> &'static str {
+        "slow"
+    }
+
+    fn accepts(&self, code: &Code) -> bool {
+        self.0.accepts(code)
+    }
+
+    async fn prepare(&self, function: &Function) -> Result<Arc<dyn Prepared>, PrepareError> {
+        Ok(Arc::new(SlowPrepared(self.0.prepare(function).await?, self.1.clone())))
+    }
+}
+
+#[async_trait]
+impl Prepared for SlowPrepared {
+    async fn instantiate(&self) -> Result<Box<dyn Isolate>, InvokeError> {
+        self.1.acquire().await.expect("it is never closed").forget();
+        self.0.instantiate().await
+    }
+}
+
+#[tokio::test]
+async fn a_function_is_starting_until_its_first_isolate_is_there() {
+    let (stage, starts) = (Stage::new(), Arc::new(Semaphore::new(0)));
+    let fabric = alone(&stage, |builder| builder.isolates(Arc::new(Slow(stage.natives(), starts.clone()))));
+    fabric.deploy(native("f", "echo")).await.unwrap();
+    let calls: Vec<_> = (0..2).map(|_| spawn(&fabric, to(&fabric, "f"))).collect();
+    settle().await;
+    assert_eq!(lifecycle(&fabric), Lifecycle::Starting);
+    starts.add_permits(2);
+    for call in calls {
+        call.await.unwrap().unwrap();
+    }
+    assert_eq!(lifecycle(&fabric), Lifecycle::Ready);
+}
+
+/// Sleeps unless it sees a call.
+#[derive(Debug)]
+struct Sees(Arc<Mutex<Vec<u32>>>);
+
+impl Autoscaler for Sees {
+    fn desired(&mut self, load: &Load) -> u32 {
+        self.0.lock().unwrap().push(load.running);
+        load.running
+    }
+}
+
+#[tokio::test]
+async fn an_autoscaler_sees_calls_that_are_over_when_it_is_asked() {
+    let (stage, clock) = (Stage::new(), ManualClock::new());
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let fabric = alone(&stage, |builder| {
+        let seen = seen.clone();
+        builder.clock(Arc::new(clock.clone())).autoscaler(move |_| Box::new(Sees(seen.clone())))
+    });
+    fabric.deploy(native("f", "echo")).await.unwrap();
+    clock.advance(MS);
+    for _ in 0..10 {
+        fabric.invoke(to(&fabric, "f")).await.unwrap();
+        pass(&clock, 100 * MS).await;
+        assert_eq!(lifecycle(&fabric), Lifecycle::Ready);
+    }
+    pass(&clock, 300 * MS).await;
+    assert_eq!(lifecycle(&fabric), Lifecycle::Dormant);
+    assert_eq!(seen.lock().unwrap().last(), Some(&0));
+}

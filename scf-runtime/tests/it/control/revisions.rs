@@ -160,6 +160,29 @@ async fn calls_of_a_revision_that_is_gone_are_finished_while_it_drains() {
 }
 
 #[tokio::test]
+async fn deployments_at_the_same_time_are_revisions_of_their_own_and_the_last_that_is_ready_is_live() {
+    let fabric = alone(&Stage::new(), |builder| builder.revisions(3));
+    let deployed: Vec<_> = (0..20)
+        .map(|_| {
+            let fabric = fabric.clone();
+            tokio::spawn(async move { fabric.deploy(native("f", "echo")).await.unwrap().number() })
+        })
+        .collect();
+    let mut numbers = Vec::new();
+    for deployed in deployed {
+        numbers.push(deployed.await.unwrap());
+    }
+    let last = *numbers.last().unwrap();
+    numbers.sort_unstable();
+    assert_eq!(numbers, (1..=20).collect::<Vec<_>>());
+    assert_eq!(fabric.call(&name("f"), "x").await.unwrap().receipt.revision.number(), last);
+    assert_eq!(fabric.status(&name("f")).len(), 3);
+    assert!(fabric.undeploy(&name("f")));
+    assert!(!fabric.undeploy(&name("f")));
+    assert!(matches!(fabric.call(&name("f"), "x").await, Err(InvokeError::NotFound { .. })));
+}
+
+#[tokio::test]
 async fn a_call_on_another_node_is_of_the_revision_and_the_tenant_that_its_receipt_says() {
     let clock: Arc<dyn scf_core::Clock> = Arc::new(SystemClock::new());
     let link = Link { latency: Duration::from_micros(100), bandwidth: Bandwidth::from_mbit_per_s(1000) };

@@ -121,9 +121,9 @@ fn backlogged_tenants_share_slot_time_by_weight_whatever_their_calls_take() {
         let mut node = Node::new(&weights, 4, 50);
         for now in (0..60_000_000).step_by(1000) {
             node.until(now);
-            for tenant in 0..tenants {
+            for (tenant, mean) in mean.iter().enumerate() {
                 while node.waiting[tenant] < 20 {
-                    let takes = random.between(mean[tenant] / 2, mean[tenant] * 2);
+                    let takes = random.between(mean / 2, mean * 2);
                     node.offer(now, tenant, takes);
                 }
             }
