@@ -17,6 +17,10 @@ use scf::{
     core::{Function, FunctionName, IsolateFactory, Reuse},
     runtime::{ArtefactSigner, WasmFactory},
 };
+use wasmtime::{
+    Config, Engine, PoolingAllocationConfig, Store,
+    component::{Component, Linker},
+};
 
 const GUESTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/guests/components");
 const SECRET: [u8; 32] = [7; 32];
@@ -99,6 +103,32 @@ async fn isolate() -> Result<f64, Box<dyn Error>> {
     Ok((resident()? - before) / f64::from(many - few))
 }
 
+/// The same with wasmtime alone, in stores without anything: memory page and wasmtime's own records.
+fn bare() -> Result<f64, Box<dyn Error>> {
+    let mut pool = PoolingAllocationConfig::new();
+    pool.total_memories(ISOLATES).total_component_instances(ISOLATES).total_core_instances(ISOLATES);
+    pool.max_memory_size(64 << 20).total_tables(ISOLATES).total_stacks(ISOLATES);
+    let mut config = Config::new();
+    config.allocation_strategy(pool).memory_reservation(64 << 20).memory_guard_size(64 << 10);
+    config.concurrency_support(false);
+    let engine = Engine::new(&config)?;
+    let component = Component::new(&engine, wat::parse_str(TOUCHES)?)?;
+    let pre = Linker::new(&engine).instantiate_pre(&component)?;
+    let mut live = Vec::with_capacity(ISOLATES as usize);
+    let mut start = |isolates: u32| -> wasmtime::Result<()> {
+        for _ in 0..isolates {
+            let mut store = Store::new(&engine, ());
+            let instance = pre.instantiate(&mut store)?;
+            live.push((store, instance));
+        }
+        Ok(())
+    };
+    start(8)?;
+    let before = resident()?;
+    start(ISOLATES - 8)?;
+    Ok((resident()? - before) / f64::from(ISOLATES - 8))
+}
+
 /// Bytes of a full build with ten functions of different components, each called once.
 async fn full() -> Result<f64, Box<dyn Error>> {
     let fabric = scf::fabric()?.build()?;
@@ -123,6 +153,10 @@ fn main() -> Result<(), Box<dyn Error>> {
             println!("{}", runtime()?.block_on(isolate())?);
             return Ok(());
         }
+        Some("bare") => {
+            println!("{}", bare()?);
+            return Ok(());
+        }
         Some("full") => {
             println!("{}", runtime()?.block_on(full())?);
             return Ok(());
@@ -131,6 +165,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     figure("footprint.full_idle_rss_mib", apart("full")? / MIB, "MiB", 10);
     figure("footprint.isolate_kib", apart("isolate")? / KIB, "KiB", ISOLATES as usize);
+    eprintln!("an instance of wasmtime alone takes {:.1} KiB", apart("bare")? / KIB);
 
     let gateway = gateway()?;
     figure("footprint.gateway_binary_mib", fs::metadata(&gateway)?.len() as f64 / MIB, "MiB", 1);

@@ -46,6 +46,8 @@ mod signature;
 mod source;
 mod target;
 mod ticker;
+#[cfg(feature = "wasm")]
+mod trim;
 mod warm;
 mod wasi;
 

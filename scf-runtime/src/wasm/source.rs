@@ -18,6 +18,7 @@ use super::{
     compile::{CompileError, Compiler},
     error::WasmError,
     screen::{CodeLimits, ScreenError},
+    trim::trim,
 };
 use crate::escape::escape;
 
@@ -184,8 +185,12 @@ impl Sources {
         }
         self.limits.check(bytes).map_err(Refusal::Screen)?;
         let component = match &self.compiler {
-            Compiler::InProcess => Component::from_binary(&machine.engine, bytes)
-                .map_err(|error| Refusal::Compile(CompileError::Invalid { problem: format!("{error:#}") }))?,
+            Compiler::InProcess => {
+                let compiled = Component::from_binary(&machine.engine, bytes);
+                trim();
+                let invalid = |error: wasmtime::Error| Refusal::Compile(CompileError::Invalid { problem: format!("{error:#}") });
+                compiled.map_err(invalid)?
+            }
             Compiler::Child(command) => {
                 let mut key = [0; blake3::KEY_LEN];
                 getrandom::fill(&mut key).map_err(|error| Refusal::Host(error.into()))?;
