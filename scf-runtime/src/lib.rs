@@ -9,6 +9,7 @@
 //! | `router`, `member`, `wire` | where a call goes, what a node has promised, calls as messages |
 //! | `controller`, `host`, `ledger` | admission and running, what isolates may ask, bills |
 //! | `workflow` | functions joined to one |
+//! | `service/` | what the host keeps for functions: [`StateKeyValue`], [`MemoryKeyValue`], [`MemorySecrets`] |
 //! | `wasm/`, `native` | isolates: [`WasmFactory`], [`NativeFactory`] |
 //! | [`transport`] | nodes in one process over shaped links |
 //! | `clock` | [`SystemClock`] |
@@ -31,6 +32,7 @@ mod ledger;
 mod member;
 mod native;
 mod router;
+mod service;
 pub mod transport;
 #[cfg(feature = "wasm")]
 mod wasm;
@@ -42,6 +44,7 @@ pub use error::{BuildError, DeployError};
 pub use fabric::{Fabric, FabricBuilder};
 pub use ledger::Bill;
 pub use native::{NativeCall, NativeError, NativeFactory, NativeFuture};
+pub use service::{MemoryKeyValue, MemorySecrets, StateKeyValue};
 #[cfg(feature = "wasm")]
 pub use wasm::{WasmBuilder, WasmCounters, WasmError, WasmFactory};
 pub use workflow::{WorkflowFailure, WorkflowOutcome};

@@ -10,7 +10,7 @@ use std::{
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use scf_core::{ByteSize, Code, Function, IsolateFactory, PrepareError, Prepared};
+use scf_core::{ByteSize, Code, Function, IsolateFactory, KeyValue, PrepareError, Prepared, Secrets};
 use tokio::task;
 use wasmtime::component::{Component, InstancePre, Linker};
 
@@ -20,7 +20,7 @@ use super::{
     error::WasmError,
     isolate::{Guest, Program, WasmPrepared},
     signature::Signature,
-    wasi,
+    world::{Plan, Services},
 };
 use crate::escape::escape;
 
@@ -42,6 +42,7 @@ pub struct WasmFactory {
 struct Shared {
     machine: Arc<Machine>,
     cache: Option<Cache>,
+    services: Services,
     compiled: AtomicU64,
     loaded: AtomicU64,
     refused: AtomicU64,
@@ -55,6 +56,7 @@ pub struct WasmBuilder {
     instances: u32,
     memory: ByteSize,
     cache: Option<PathBuf>,
+    services: Services,
 }
 
 impl WasmBuilder {
@@ -81,6 +83,19 @@ impl WasmBuilder {
         self
     }
 
+    /// The store behind `wasi:keyvalue`. Default: none, and functions that are granted buckets are not deployed.
+    pub fn keyvalue(mut self, store: Arc<dyn KeyValue>) -> Self {
+        self.services.keyvalue = Some(store);
+        self
+    }
+
+    /// The secrets that functions may be granted, which they read through `wasi:config` by the key `secret:NAME`.
+    /// Default: none, and functions that are granted secrets are not deployed.
+    pub fn secrets(mut self, secrets: Arc<dyn Secrets>) -> Self {
+        self.services.secrets = Some(secrets);
+        self
+    }
+
     /// Starts the engine.
     ///
     /// # Errors
@@ -94,6 +109,7 @@ impl WasmBuilder {
             shared: Arc::new(Shared {
                 machine,
                 cache,
+                services: self.services,
                 compiled: zero(),
                 loaded: zero(),
                 refused: zero(),
@@ -120,7 +136,7 @@ pub struct WasmCounters {
 impl WasmFactory {
     /// 256 instances of 64 MiB, no cache.
     pub const fn builder() -> WasmBuilder {
-        WasmBuilder { instances: 256, memory: ByteSize::from_mib(64), cache: None }
+        WasmBuilder { instances: 256, memory: ByteSize::from_mib(64), cache: None, services: Services::NONE }
     }
 
     /// Calls that can run at the same time.
@@ -171,7 +187,8 @@ impl IsolateFactory for WasmFactory {
         drop(permit);
         // The compiler quotes names that the guest chose.
         let component = component.map_err(|error| invalid(function, &error))?;
-        let program = self.shared.program(function, export, &component)?;
+        let world = Plan::of(function, &component, &machine.engine, &self.shared.services).await?;
+        let program = self.shared.program(function, export, &component, world)?;
         Ok(Arc::new(WasmPrepared(Arc::new(program))))
     }
 }
@@ -207,26 +224,21 @@ impl Shared {
     }
 
     /// Checks and links a component.
-    fn program(&self, function: &Function, export: &str, component: &Component) -> Result<Program, PrepareError> {
+    fn program(
+        &self,
+        function: &Function,
+        export: &str,
+        component: &Component,
+        world: Arc<Plan>,
+    ) -> Result<Program, PrepareError> {
         let engine = &self.machine.engine;
         let signature = Signature::of(component, export, engine).map_err(|problem| PrepareError::Export {
             function: function.name.clone(),
             export: export.into(),
             problem,
         })?;
-        let world = component.component_type();
-        let imports = world.imports(engine).map(|(name, _)| name);
         let mut linker = Linker::new(engine);
-        let mut imports_wasi = false;
-        for import in imports {
-            if !wasi::provides(import) {
-                return Err(PrepareError::Import { function: function.name.clone(), import: import.into() });
-            }
-            imports_wasi = true;
-        }
-        if imports_wasi {
-            wasmtime_wasi::p2::add_to_linker_async::<Guest>(&mut linker).map_err(|error| host(function, error))?;
-        }
+        world.link(&mut linker).map_err(|error| host(function, error))?;
         let initial = component.resources_required().and_then(|needs| needs.max_initial_memory_size);
         let initial = ByteSize::from_bytes(initial.unwrap_or(0).saturating_mul(PAGE));
         if initial > function.limits.memory {
@@ -245,7 +257,7 @@ impl Shared {
             pre,
             export: index,
             signature,
-            imports_wasi,
+            world,
         })
     }
 }

@@ -13,7 +13,13 @@ use wasmtime::{
 };
 use wasmtime_wasi::{WasiCtxView, WasiView};
 
-use super::{engine::Machine, limits::Ledger, signature::Signature, ticker::TICK, wasi::Wasi};
+use super::{
+    engine::Machine,
+    limits::Ledger,
+    signature::Signature,
+    ticker::TICK,
+    world::{Plan, World},
+};
 use crate::{cpu::CpuMeter, escape::escape};
 
 /// When the pool may have room again: about the time of a call.
@@ -28,7 +34,7 @@ pub(super) struct Program {
     pub(super) pre: InstancePre<Guest>,
     pub(super) export: ComponentExportIndex,
     pub(super) signature: Signature,
-    pub(super) imports_wasi: bool,
+    pub(super) world: Arc<Plan>,
 }
 
 impl fmt::Debug for Program {
@@ -57,11 +63,12 @@ impl Isolate for WasmIsolate {
     async fn invoke(&mut self, call: &Call, input: Payload) -> Result<Reply, InvokeError> {
         let program = &self.0;
         let meter = Arc::new(CpuMeter::default());
-        let mut store = self.0.store(Arc::clone(&meter));
+        let mut store = self.0.store(call, Arc::clone(&meter));
         let work = program.run(&mut store, &input.bytes);
         let output = meter.run(program.machine.ticker.during(work)).await;
         let output = output.map_err(|error| program.explain(&error, store.data(), call));
         let (memory, refused_memory) = (store.data().ledger.memory(), store.data().ledger.has_refused());
+        let calls = store.data_mut().world.as_mut().map(|world| world.take_receipts()).unwrap_or_default();
         // The slot is free for others while this call waits.
         drop(store);
         let cpu = meter.used();
@@ -75,7 +82,8 @@ impl Isolate for WasmIsolate {
                 return Err(InvokeError::Refused { function, message: escape(&message) });
             }
         };
-        Ok(Reply::new(payload, Usage { cpu, memory, ..Usage::default() }))
+        let usage = Usage { cpu, memory, ..Usage::default() };
+        Ok(Reply { calls, ..Reply::new(payload, usage) })
     }
 }
 
@@ -83,13 +91,13 @@ impl Isolate for WasmIsolate {
 type Output = Result<Vec<u8>, String>;
 
 impl Program {
-    fn store(self: &Arc<Self>, meter: Arc<CpuMeter>) -> Store<Guest> {
+    fn store(self: &Arc<Self>, call: &Call, meter: Arc<CpuMeter>) -> Store<Guest> {
         let guest = Guest {
             ledger: Ledger::new(self.limits.memory, self.machine.memory),
             meter,
             program: Arc::clone(self),
             is_over_cpu: false,
-            wasi: self.imports_wasi.then(|| Box::new(Wasi::new(&self.function))),
+            world: self.world.imports_anything().then(|| Box::new(World::new(&self.world, call))),
         };
         let mut store = Store::new(&self.machine.engine, guest);
         store.limiter(|guest| &mut guest.ledger);
@@ -146,8 +154,8 @@ pub(super) struct Guest {
     meter: Arc<CpuMeter>,
     program: Arc<Program>,
     is_over_cpu: bool,
-    /// There if the component imports it.
-    wasi: Option<Box<Wasi>>,
+    /// There if the component imports anything.
+    world: Option<Box<World>>,
 }
 
 /// Called when a guest sees a tick: ends it if it used what it may use, lets others run if it used a tick.
@@ -166,9 +174,15 @@ fn interrupt(mut store: StoreContextMut<'_, Guest>) -> wasmtime::Result<UpdateDe
     })
 }
 
+impl Guest {
+    /// What host functions work on.
+    pub(super) fn world(&mut self) -> &mut World {
+        self.world.as_mut().expect("only components that import something are linked to anything")
+    }
+}
+
 impl WasiView for Guest {
     fn ctx(&mut self) -> WasiCtxView<'_> {
-        let wasi = self.wasi.as_mut().expect("only components that import WASI are linked to it");
-        WasiCtxView { ctx: &mut wasi.ctx, table: &mut wasi.table }
+        self.world().wasi()
     }
 }

@@ -5,8 +5,9 @@
 //! of the component's world of type `func(list<u8>) -> result<list<u8>, string>` or
 //! `func(list<u8>) -> list<u8>`.
 //!
-//! Components may import WASI 0.2 (cli, clocks, filesystem, io, random) and nothing else. They are given no
-//! arguments, no environment, no input, no files and no network; what they print is logged at level `debug`.
+//! Components may import WASI 0.2 (cli, clocks, filesystem, io, random, sockets), `wasi:keyvalue`, `wasi:config`,
+//! `wasi:logging` and `scf:function`. They are given what the function's [`Grants`](scf_core::Grants) list and
+//! nothing else: see `world/`. What they print is logged at level `debug`.
 //! Memory, tables and CPU time are limited per call; a call that takes long yields to others, first after at
 //! most 4 ms, then every millisecond, and is ended when it has used up its CPU time.
 
@@ -19,7 +20,7 @@ mod limits;
 mod precompiled;
 mod signature;
 mod ticker;
-mod wasi;
+mod world;
 
 pub use error::WasmError;
 pub use factory::{WasmBuilder, WasmCounters, WasmFactory};
