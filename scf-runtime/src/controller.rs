@@ -14,9 +14,9 @@ use std::{
 };
 
 use scf_core::{
-    Autoscaler, Call, Clock, Commit, Function, FunctionName, Host, Invocation, InvokeError, IsolateFactory, LimitKind,
-    Load, NodeId, Opened, Outcome, Payload, Prepared, Receipt, Reply, Scope, StateError, StateStore, Statefulness,
-    TenantName, Timestamp,
+    Autoscaler, Bucket, Call, Clock, Commit, Function, FunctionName, Host, Invocation, InvokeError, IsolateFactory,
+    LimitKind, Load, NodeId, Opened, Outcome, Payload, Prepared, Receipt, Reply, Scope, StateError, StateStore,
+    Statefulness, TenantName, Timestamp,
 };
 use tokio::sync::{Semaphore, SemaphorePermit};
 
@@ -80,6 +80,9 @@ impl Controller {
         ledger: &Arc<Ledger>,
     ) -> Result<Arc<Ready>, DeployError> {
         let name = function.name.clone();
+        if name.as_str() == Bucket::RESERVED {
+            return Err(DeployError::Reserved { function: name });
+        }
         if function.state == Statefulness::PerKey && self.state.is_none() {
             return Err(DeployError::NoState { function: name, node: self.node.clone() });
         }

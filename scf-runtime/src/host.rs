@@ -58,6 +58,7 @@ impl Host for MemberHost {
             .patience(call.deadline.since(self.clock.now()));
         invocation.key = callee.key;
         invocation.target = callee.node;
+        invocation.tenant = Some(call.tenant.clone());
         fabric.route(self.position, invocation).await
     }
 }

@@ -11,12 +11,14 @@
 //! | `workflow` | functions joined to one |
 //! | `service/` | what the host keeps for functions: [`StateKeyValue`], [`MemoryKeyValue`], [`MemorySecrets`] |
 //! | `wasm/`, `native` | isolates: [`WasmFactory`], [`NativeFactory`] |
+//! | `outbound/` | the HTTP requests of functions |
 //! | [`transport`] | nodes in one process over shaped links |
 //! | `clock` | [`SystemClock`] |
 //!
 //! | feature | default | makes available |
 //! |---|---|---|
 //! | `wasm` | yes | [`WasmFactory`]: WebAssembly components, by wasmtime 48 |
+//! | `wasi-http` | no | components that send HTTP requests to the origins that they are granted, by `HttpClient` |
 //!
 //! `scf_core` types are part of this API.
 #![warn(clippy::print_stdout, clippy::print_stderr, clippy::unwrap_used)]
@@ -31,6 +33,8 @@ mod host;
 mod ledger;
 mod member;
 mod native;
+#[cfg(feature = "wasi-http")]
+mod outbound;
 mod router;
 mod service;
 pub mod transport;
@@ -44,6 +48,8 @@ pub use error::{BuildError, DeployError};
 pub use fabric::{Fabric, FabricBuilder};
 pub use ledger::Bill;
 pub use native::{NativeCall, NativeError, NativeFactory, NativeFuture};
+#[cfg(feature = "wasi-http")]
+pub use outbound::{HttpClient, Resolver, SystemResolver, TrustError};
 pub use service::{MemoryKeyValue, MemorySecrets, StateKeyValue};
 #[cfg(feature = "wasm")]
 pub use wasm::{WasmBuilder, WasmCounters, WasmError, WasmFactory};

@@ -2,6 +2,8 @@
 
 /// What is let in, what waits and what is ended.
 mod admission;
+/// Buckets of the key-value store, and who shares them.
+mod buckets;
 /// Nodes that are cut off while a frame is on its way.
 mod partition;
 /// A photo from JPEG to label, split at every place.

@@ -96,6 +96,13 @@ impl WasmBuilder {
         self
     }
 
+    /// Who sends the HTTP requests of functions that are granted origins. Default [`HttpClient::new`](crate::HttpClient::new).
+    #[cfg(feature = "wasi-http")]
+    pub fn http(mut self, client: crate::outbound::HttpClient) -> Self {
+        self.services.http = Some(client);
+        self
+    }
+
     /// Starts the engine.
     ///
     /// # Errors

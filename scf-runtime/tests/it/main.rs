@@ -1,6 +1,8 @@
 //! Isolates and transports as those who embed them use them.
 
 mod isolate;
+#[cfg(feature = "wasi-http")]
+mod outbound;
 #[cfg(feature = "wasm")]
 mod services;
 mod support;

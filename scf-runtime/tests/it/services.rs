@@ -328,3 +328,12 @@ async fn a_component_that_imports_services_is_deployed_where_there_are_none() {
     assert_eq!(lines(&reply), ["error Error::AccessDenied"; 2]);
     assert_eq!(reply.payload, Payload::new("error Error::AccessDenied\n".repeat(2)));
 }
+
+#[cfg(not(feature = "wasi-http"))]
+#[tokio::test]
+async fn without_the_feature_requests_are_refused_when_deployed_naming_it() {
+    let refused = async |function| plain().prepare(&function).await.unwrap_err().to_string();
+    assert!(refused(guest("fetch", "fetch")).await.contains("needs the feature `wasi-http`"));
+    let http = vec![scf_core::HttpGrant { scheme: "http".into(), host: "a".into(), port: None, private: false }];
+    assert!(refused(services(Grants { http, ..Grants::default() })).await.contains("needs the feature `wasi-http`"));
+}

@@ -9,6 +9,8 @@ mod bindings;
 mod clock;
 mod config;
 mod function;
+#[cfg(feature = "wasi-http")]
+mod http;
 mod interface;
 mod keyvalue;
 mod logging;
@@ -16,7 +18,7 @@ mod output;
 mod plan;
 mod random;
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use scf_core::{Call, Receipt};
 use wasmtime::component::{HasData, ResourceTable};
@@ -32,7 +34,7 @@ const HANDLES: usize = 1000;
 
 /// What one isolate has of the world during a call.
 pub(super) struct World {
-    plan: std::sync::Arc<Plan>,
+    plan: Arc<Plan>,
     wasi: WasiCtx,
     table: ResourceTable,
     /// The call that runs, without its state.
@@ -42,6 +44,9 @@ pub(super) struct World {
     /// Calls of other functions that it made, and their bills.
     steps: u64,
     receipts: Vec<Receipt>,
+    /// There as soon as it is used.
+    #[cfg(feature = "wasi-http")]
+    http: Option<Box<http::Http>>,
 }
 
 /// Gives the host functions their world.
@@ -53,14 +58,24 @@ impl HasData for HasWorld {
 
 impl World {
     /// The world of a call that an isolate serves as its first.
-    pub(super) fn new(plan: &std::sync::Arc<Plan>, call: &Call) -> Self {
+    pub(super) fn new(plan: &Arc<Plan>, call: &Call) -> Self {
         let clock = GrantedClock::new(plan.grants.clock, call);
         let output = Output::new(&plan.function);
         let wasi = plan.wasi(call.id, &clock, &output);
         let mut table = ResourceTable::new();
         table.set_max_capacity(HANDLES);
-        let (call, receipts) = (copy(call), Vec::new());
-        Self { plan: plan.clone(), wasi, table, call, clock, output, steps: 0, receipts }
+        Self {
+            plan: Arc::clone(plan),
+            wasi,
+            table,
+            call: copy(call),
+            clock,
+            output,
+            steps: 0,
+            receipts: Vec::new(),
+            #[cfg(feature = "wasi-http")]
+            http: None,
+        }
     }
 
     /// What WASI's host functions work on.

@@ -19,11 +19,18 @@ use crate::wasm::isolate::Guest;
 pub(in crate::wasm) struct Services {
     pub(in crate::wasm) keyvalue: Option<Arc<dyn KeyValue>>,
     pub(in crate::wasm) secrets: Option<Arc<dyn Secrets>>,
+    #[cfg(feature = "wasi-http")]
+    pub(in crate::wasm) http: Option<crate::outbound::HttpClient>,
 }
 
 impl Services {
     /// Nothing.
-    pub(in crate::wasm) const NONE: Self = Self { keyvalue: None, secrets: None };
+    pub(in crate::wasm) const NONE: Self = Self {
+        keyvalue: None,
+        secrets: None,
+        #[cfg(feature = "wasi-http")]
+        http: None,
+    };
 }
 
 /// What the guests of one function import and are granted.
@@ -37,6 +44,9 @@ pub(in crate::wasm) struct Plan {
     pub(super) grants: Grants,
     pub(super) services: Services,
     interfaces: BTreeSet<Interface>,
+    /// On what terms requests are sent, if the component sends any.
+    #[cfg(feature = "wasi-http")]
+    pub(super) http: Option<crate::outbound::Terms>,
     /// The folders, opened when the function was deployed.
     files: WasiFilesystemCtx,
 }
@@ -53,6 +63,7 @@ impl Plan {
         let world = component.component_type();
         for (import, _) in world.imports(engine) {
             match Interface::of(import) {
+                #[cfg(not(feature = "wasi-http"))]
                 Some(Interface::Http) => {
                     let feature = "wasi:http, for which scf-runtime needs the feature `wasi-http`".into();
                     return Err(PrepareError::Unsupported { function: function.name.clone(), feature });
@@ -92,6 +103,7 @@ impl Plan {
                 }
             }
         }
+        #[cfg(not(feature = "wasi-http"))]
         if let Some(http) = grants.http.first() {
             let problem = "scf-runtime needs the feature `wasi-http`".into();
             return refused(format!("http {:?}", http.host), problem);
@@ -108,6 +120,8 @@ impl Plan {
             payload: function.limits.payload,
             grants: grants.clone(),
             services: services.clone(),
+            #[cfg(feature = "wasi-http")]
+            http: super::http::terms(function, services, interfaces.contains(&Interface::Http))?,
             interfaces,
             files,
         }))
@@ -129,6 +143,9 @@ impl Plan {
         for interface in &self.interfaces {
             match interface {
                 Interface::Wasi => wasmtime_wasi::p2::add_to_linker_async(linker)?,
+                #[cfg(feature = "wasi-http")]
+                Interface::Http => wasmtime_wasi_http::p2::add_only_http_to_linker_async(linker)?,
+                #[cfg(not(feature = "wasi-http"))]
                 Interface::Http => {}
                 Interface::KeyValueDraft => {
                     keyvalue0_2_0_draft::store::add_to_linker::<_, HasWorld>(linker, Guest::world)?;
