@@ -42,7 +42,8 @@ use super::{
 const CONNECTIONS: usize = 256;
 /// Addresses of one name that are tried.
 const ADDRESSES: usize = 4;
-/// Bytes that the head of a response has at most, and headers in it.
+/// Bytes of the head of a response after which no more of it is read; what was on its way may be as much again.
+/// And headers in it.
 const HEAD: usize = 64 << 10;
 const HEADERS: usize = 100;
 /// Longest time that the calls of embedders without a deadline wait.
@@ -280,5 +281,36 @@ fn explain_tls(error: &io::Error) -> HttpError {
     match error.get_ref().and_then(|error| error.downcast_ref()) {
         Some(rustls::Error::InvalidCertificate(_)) => HttpError::TlsCertificateError,
         _ => HttpError::TlsProtocolError,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug)]
+    struct Mixed;
+
+    #[async_trait::async_trait]
+    impl Resolver for Mixed {
+        async fn resolve(&self, _: &str) -> io::Result<Vec<IpAddr>> {
+            Ok(MIXED.map(|address| address.parse().unwrap()).into())
+        }
+    }
+
+    const MIXED: [&str; 6] = ["127.0.0.1", "8.8.8.8", "::ffff:10.0.0.1", "::1", "2606:4700::1111", "1.1.1.1"];
+
+    #[tokio::test]
+    async fn of_the_addresses_of_a_name_only_those_that_are_allowed_are_connected_to() {
+        let client = HttpClient::new().resolver(Arc::new(Mixed));
+        let tls = client.tls().unwrap();
+        let terms = Terms { client, tls, allow: Arc::default(), limit: 0 };
+        let origin = Origin::of(&"http://site.example/".parse().unwrap()).unwrap();
+        let resolved = async |reach| {
+            let addresses = terms.resolve(&origin, reach).await.unwrap();
+            addresses.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        assert_eq!(resolved(Reach::Public).await, ["8.8.8.8", "2606:4700::1111", "1.1.1.1"]);
+        assert_eq!(resolved(Reach::Everywhere).await, ["127.0.0.1", "8.8.8.8", "10.0.0.1", "::1"]);
     }
 }

@@ -185,7 +185,11 @@ impl World {
     }
 
     fn opened(&self, bucket: &Resource<Opened>) -> wasmtime::Result<Opened> {
-        Ok(self.table.get(bucket)?.clone())
+        let opened = self.table.get(bucket)?;
+        if opened.bucket.tenant != self.call.tenant {
+            return Err(wasmtime::format_err!("the bucket was opened on behalf of another tenant"));
+        }
+        Ok(opened.clone())
     }
 }
 
@@ -325,6 +329,9 @@ impl draft2::atomics::Host for World {
 
     async fn swap(&mut self, cas: Resource<Cas>, value: Vec<u8>) -> Answer<(), CasError> {
         let Cas { of, key, current } = self.table.delete(cas)?;
+        if of.bucket.tenant != self.call.tenant {
+            return Err(wasmtime::format_err!("the bucket was opened on behalf of another tenant"));
+        }
         let failed = |failure: Failure| Ok(Err(CasError::StoreError(failure.into())));
         if let Err(failure) = of.check_write() {
             return failed(failure);

@@ -78,6 +78,22 @@ impl World {
         }
     }
 
+    /// Makes it the world of another call that the same isolate serves. What the guest has open stays open, and
+    /// what it opens and is told from now on is that of the call.
+    #[expect(dead_code, reason = "every isolate serves one call so far")]
+    pub(super) fn renew(&mut self, call: &Call) {
+        self.output.renew();
+        self.clock = GrantedClock::new(self.plan.grants.clock, call);
+        self.wasi = self.plan.wasi(call.id, &self.clock, &self.output);
+        self.call = copy(call);
+        self.steps = 0;
+        self.receipts.clear();
+        #[cfg(feature = "wasi-http")]
+        {
+            self.http = None;
+        }
+    }
+
     /// What WASI's host functions work on.
     pub(super) fn wasi(&mut self) -> WasiCtxView<'_> {
         WasiCtxView { ctx: &mut self.wasi, table: &mut self.table }

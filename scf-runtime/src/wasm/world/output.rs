@@ -45,6 +45,13 @@ impl Output {
         Self(Arc::new(Mutex::new(Lines { function: function.clone(), left: OUTPUT, line: Vec::new(), of: "" })))
     }
 
+    /// Ends the line that is not finished, and lets another call log as much as the first.
+    pub(super) fn renew(&self) {
+        let mut lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        lines.end();
+        lines.left = OUTPUT;
+    }
+
     /// What the guest writes to its standard output.
     pub(super) fn stdout(&self) -> impl StdoutStream + 'static {
         Stream { name: "stdout", output: self.clone() }

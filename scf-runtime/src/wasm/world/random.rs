@@ -5,19 +5,21 @@ use std::convert::Infallible;
 use rand_core::TryRng;
 use scf_core::InvocationId;
 
-/// What the sequence is for, so that no other use of an invocation id gives the same bytes.
-const PURPOSE: &str = "scf 2026 random numbers of a guest without the grant";
+/// Keeps the sequence apart from everything else that is made of an invocation id.
+const KEY: &[u8; blake3::KEY_LEN] = b"scf random numbers without grant";
 
 /// A sequence as long as anybody reads of it. Whoever knows the invocation id knows it.
 #[derive(Clone, Debug)]
-pub(super) struct Sequence(blake3::OutputReader);
+pub(super) enum Sequence {
+    /// Nothing has been read of it; most calls read nothing.
+    Of(InvocationId, u8),
+    Read(Box<blake3::OutputReader>),
+}
 
 impl Sequence {
     /// The sequence of an invocation, of several that are told apart by `stream`.
-    pub(super) fn of(id: InvocationId, stream: u8) -> Self {
-        let mut hasher = blake3::Hasher::new_derive_key(PURPOSE);
-        hasher.update(&id.bits().to_le_bytes()).update(&[stream]);
-        Self(hasher.finalize_xof())
+    pub(super) const fn of(id: InvocationId, stream: u8) -> Self {
+        Self::Of(id, stream)
     }
 
     /// The next 16 bytes as a number.
@@ -27,8 +29,19 @@ impl Sequence {
 
     fn bytes<const N: usize>(&mut self) -> [u8; N] {
         let mut bytes = [0; N];
-        self.0.fill(&mut bytes);
+        self.fill(&mut bytes);
         bytes
+    }
+
+    fn fill(&mut self, into: &mut [u8]) {
+        if let Self::Of(id, stream) = *self {
+            let mut hasher = blake3::Hasher::new_keyed(KEY);
+            hasher.update(&id.bits().to_le_bytes()).update(&[stream]);
+            *self = Self::Read(Box::new(hasher.finalize_xof()));
+        }
+        if let Self::Read(reader) = self {
+            reader.fill(into);
+        }
     }
 }
 
@@ -44,7 +57,7 @@ impl TryRng for Sequence {
     }
 
     fn try_fill_bytes(&mut self, into: &mut [u8]) -> Result<(), Infallible> {
-        self.0.fill(into);
+        self.fill(into);
         Ok(())
     }
 }
