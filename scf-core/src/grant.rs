@@ -8,8 +8,9 @@ use crate::{FunctionName, ModelName, Name};
 
 /// What a function's manifest grants it. A function reaches nothing that is not listed here.
 ///
-/// Isolates enforce it; what a function imports and was not granted is refused when it is deployed, where the
-/// import alone says what it is for, and when it is used otherwise.
+/// Isolates enforce it. What a component imports and was not granted is empty, stands still or answers with the
+/// interface's own error when it is used, so that components made elsewhere can be deployed as they are; what is
+/// granted and cannot be had is refused when the function is deployed.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[expect(clippy::exhaustive_structs, reason = "written with struct update syntax from the default")]
 pub struct Grants {
@@ -21,13 +22,14 @@ pub struct Grants {
     pub environment: Vec<(String, String)>,
     /// Configuration, as key and value.
     pub config: Vec<(String, String)>,
-    /// Secrets that it may read, by the name the host keeps them under.
+    /// Secrets of the function's tenant that it may read, by the name the host keeps them under. Components read
+    /// them as configuration, by the key `secret:NAME`.
     pub secrets: Vec<Name>,
-    /// Folders that it may open.
+    /// Folders that it may open. They are opened when the function is deployed.
     pub files: Vec<FileGrant>,
     /// Origins that it may send HTTP requests to.
     pub http: Vec<HttpGrant>,
-    /// Buckets of the key-value store.
+    /// Buckets of the key-value store, of the tenant on whose behalf a call is made.
     pub buckets: Vec<BucketGrant>,
     /// Functions that it may call.
     pub functions: Vec<FunctionName>,
@@ -72,7 +74,7 @@ pub struct HttpGrant {
     pub host: String,
     /// The port; none: the scheme's own.
     pub port: Option<u16>,
-    /// Whether the name may resolve to loopback, link-local, private or other addresses that are not public.
+    /// Whether the host may be, or resolve to, a loopback, link-local, private or other address that is not public.
     pub private: bool,
 }
 
@@ -80,7 +82,7 @@ pub struct HttpGrant {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[expect(clippy::exhaustive_structs, reason = "manifests write it as a literal")]
 pub struct BucketGrant {
-    /// Its name.
+    /// Its name. Components that open the store with the empty name open `default`.
     pub bucket: Name,
     /// Whether the function may also write.
     pub write: bool,

@@ -11,6 +11,7 @@
 //! | [`Host`] | scf-runtime | isolates |
 //! | [`StateBackend`] | scf-state, you | [`StateStore`]s and state servers |
 //! | [`StateStore`], [`StateSession`], [`PhasePolicy`] | scf-state, you | the functions controller, functions |
+//! | [`KeyValue`], [`Secrets`] | scf-runtime, you | the services that guests are given |
 //! | [`ModelBlock`], [`SplitPlanner`], [`Inference`] | scf-ai, you | the split runtime |
 //! | [`Transport`], [`Handler`] | scf-runtime, you | routers, state servers |
 //! | [`Clock`], [`Disk`] | scf-runtime, scf-state, you | whoever waits, stamps or stores |
@@ -34,6 +35,7 @@ mod grant;
 mod id;
 mod invocation;
 mod isolate;
+mod keyvalue;
 mod meter;
 mod model;
 mod node;
@@ -41,6 +43,7 @@ mod payload;
 mod phase;
 mod revision;
 mod scheduler;
+mod secret;
 mod slo;
 mod split;
 mod state;
@@ -63,6 +66,7 @@ pub use grant::{BucketGrant, ClockGrant, DeviceGrant, FileGrant, Grants, HttpGra
 pub use id::{FunctionName, InvalidName, InvocationId, MAX_NAME, ModelName, Name, NodeId, TenantName, Zone};
 pub use invocation::{Invocation, Outcome, Receipt, Span, Usage};
 pub use isolate::{Call, Callee, Host, InvokeError, Isolate, IsolateFactory, LimitKind, PrepareError, Prepared, Reply};
+pub use keyvalue::{Bucket, KeyValue, KeyValueError, KeyValueLimits};
 pub use meter::Meter;
 pub use model::{BlockCost, BlockGraph, Inference, Inferred, ModelBlock, ModelError, ModelInfo, WireForm};
 pub use node::{Accelerator, Device, Node, Resources, Tier};
@@ -72,6 +76,7 @@ pub use revision::{Qualifier, Revision};
 pub use scheduler::{
     ClusterView, DataInput, Health, NodeStatus, Placement, PlacementRequest, Refusal, ScheduleError, Scheduler,
 };
+pub use secret::{Secret, Secrets, SecretsError};
 pub use slo::{Slo, SloReport};
 pub use split::{EdgeCost, FormCost, PlanError, Segment, SplitPlan, SplitPlanner, SplitProblem};
 pub use state::{

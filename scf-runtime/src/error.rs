@@ -60,6 +60,12 @@ pub enum DeployError {
         #[source]
         source: PrepareError,
     },
+    /// Its name is one that the fabric keeps for itself.
+    #[error("no function can be called {function}: the fabric keeps that name for itself")]
+    Reserved {
+        /// The name.
+        function: FunctionName,
+    },
     /// No node of the fabric satisfies its needs, however idle.
     #[error("function {function}: no node of the fabric satisfies its needs")]
     NoNode {

@@ -12,16 +12,23 @@
 //! | `host`, `device` | what isolates may ask, what they hold |
 //! | `ledger`, `tenant`, `overhead`, `cpu` | bills, who pays them, and how CPU time is metered |
 //! | `workflow` | functions joined to one |
+//! | `service/` | what the host keeps for functions: [`StateKeyValue`], [`MemoryKeyValue`], [`MemorySecrets`] |
 //! | `wasm/`, `native` | isolates: [`WasmFactory`], [`NativeFactory`] |
+//! | `outbound/` | the HTTP requests of functions |
 //! | [`transport`] | nodes in one process over shaped links |
 //! | `clock` | [`SystemClock`] |
 //! | `process/` | programs as jailed processes, behind `process` |
 //!
 //! | feature | default | makes available |
 //! |---|---|---|
+<<<<<<< HEAD
 //! | `wasm` | yes | [`WasmFactory`] with a compiler: WebAssembly components, by wasmtime 48 |
 //! | `wasm-runtime-only` | with `wasm` | [`WasmFactory`] without one: signed artefacts of components |
 //! | `process` | no | `process`: programs as jailed processes, on Linux |
+=======
+//! | `wasm` | yes | [`WasmFactory`]: WebAssembly components, by wasmtime 48 |
+//! | `wasi-http` | no | components that send HTTP requests to the origins that they are granted, by `HttpClient` |
+>>>>>>> capability
 //!
 //! `scf_core` types are part of this API.
 #![warn(clippy::print_stdout, clippy::print_stderr, clippy::unwrap_used)]
@@ -38,11 +45,18 @@ mod host;
 mod ledger;
 mod member;
 mod native;
+<<<<<<< HEAD
 mod overhead;
 #[cfg(feature = "process")]
 pub mod process;
 mod router;
 mod tenant;
+=======
+#[cfg(feature = "wasi-http")]
+mod outbound;
+mod router;
+mod service;
+>>>>>>> capability
 pub mod transport;
 #[cfg(feature = "wasm-runtime-only")]
 mod wasm;
@@ -55,6 +69,9 @@ pub use error::{BuildError, DeployError, TrafficError};
 pub use fabric::{Fabric, FabricBuilder, RevisionStatus};
 pub use ledger::{Bill, Failures};
 pub use native::{NativeCall, NativeError, NativeFactory, NativeFuture};
+#[cfg(feature = "wasi-http")]
+pub use outbound::{HttpClient, Resolver, SystemResolver, TrustError};
+pub use service::{MemoryKeyValue, MemorySecrets, StateKeyValue};
 #[cfg(feature = "wasm")]
 pub use wasm::{
     ArtefactSigner, CodeLimits, CompileError, Compiler, CompilerCommand, Cpu, ScreenError, SignError, compiler_main,

@@ -4,6 +4,8 @@
 mod admission;
 /// Guests that ask for models resident in the host.
 mod inference;
+/// Buckets of the key-value store, and who shares them.
+mod buckets;
 /// Nodes that are cut off while a frame is on its way.
 mod partition;
 /// A photo from JPEG to label, split at every place.

@@ -15,7 +15,7 @@ use scf::{
 };
 use serde_json::Value;
 
-const ROOT: &str = env!("CARGO_MANIFEST_DIR");
+pub(crate) const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
 pub(crate) fn node(name: &str) -> NodeId {
     NodeId::new(name).unwrap()

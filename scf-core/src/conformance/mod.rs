@@ -4,6 +4,7 @@
 //! that says what was promised and what happened instead.
 
 pub mod isolate;
+pub mod keyvalue;
 pub mod model;
 pub mod scheduler;
 pub mod state;

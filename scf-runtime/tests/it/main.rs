@@ -6,6 +6,10 @@ mod isolate;
 mod no_compiler;
 #[cfg(all(feature = "process", target_os = "linux"))]
 mod process;
+#[cfg(feature = "wasi-http")]
+mod outbound;
+#[cfg(feature = "wasm")]
+mod services;
 mod support;
 mod transport;
 #[cfg(feature = "wasm")]
@@ -20,3 +24,5 @@ mod wasm_limits;
 mod wasm_screen;
 #[cfg(feature = "wasm")]
 mod wasm_warm;
+#[cfg(feature = "wasm")]
+mod world;

@@ -1,7 +1,7 @@
-//! WASI for guests that import it, with nothing granted.
+//! What a guest prints and logs, on its way into the host's log.
 
 use std::{
-    fmt, io,
+    io,
     pin::Pin,
     sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll},
@@ -10,76 +10,26 @@ use std::{
 use bytes::Bytes;
 use scf_core::FunctionName;
 use tokio::io::AsyncWrite;
-use wasmtime::component::ResourceTable;
 use wasmtime_wasi::{
-    WasiCtx,
     cli::{IsTerminal, StdoutStream},
     p2::{OutputStream, Pollable, StreamError, StreamResult},
 };
 
+use super::bindings::wasi::logging::logging::Level;
 use crate::escape::escape;
 
-/// Bytes that a guest may ask for of random numbers at once.
-const RANDOM: u64 = 64 << 10;
-/// Handles that a guest may have open at the same time.
-const HANDLES: usize = 1000;
 /// Bytes of a line that are logged at most; longer ones are broken.
 const LINE: usize = 1000;
 /// Bytes that are logged of one call at most.
 const OUTPUT: usize = 64 << 10;
+/// Bytes that a logged message counts as in addition to its text, so that empty ones are bounded too.
+const RECORD: usize = 32;
 /// Bytes that a guest may write at once.
 const WRITE: usize = 4096;
 
-/// Interfaces that guests may import: those that reach nothing outside when nothing is granted.
-const INTERFACES: [&str; 5] = ["wasi:cli/", "wasi:clocks/", "wasi:filesystem/", "wasi:io/", "wasi:random/"];
-
-/// Whether guests may import the interface.
-pub(super) fn provides(import: &str) -> bool {
-    let version = import.rsplit_once('@').map_or("", |(_, version)| version);
-    version.starts_with("0.2.") && INTERFACES.iter().any(|prefix| import.starts_with(prefix))
-}
-
-/// What the calls of one guest have of WASI.
-pub(super) struct Wasi {
-    pub(super) ctx: WasiCtx,
-    pub(super) table: ResourceTable,
-    log: Log,
-}
-
-impl Wasi {
-    /// No arguments, environment, input, files or network; output is logged.
-    pub(super) fn new(function: &FunctionName) -> Self {
-        let log = Log::new(function);
-        let ctx = WasiCtx::builder()
-            .stdout(Stream { name: "stdout", log: log.clone() })
-            .stderr(Stream { name: "stderr", log: log.clone() })
-            .max_random_size(RANDOM)
-            .allow_tcp(false)
-            .allow_udp(false)
-            .allow_ip_name_lookup(false)
-            .build();
-        let mut table = ResourceTable::new();
-        table.set_max_capacity(HANDLES);
-        Self { ctx, table, log }
-    }
-
-    /// Begins another call of a guest that is kept.
-    pub(super) fn begin(&self) {
-        let mut lines = self.log.0.lock().unwrap_or_else(PoisonError::into_inner);
-        lines.end();
-        lines.left = OUTPUT;
-    }
-}
-
-impl fmt::Debug for Wasi {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Wasi").finish_non_exhaustive()
-    }
-}
-
-/// Logs what one call prints.
+/// Logs what one call prints and logs, up to a bound.
 #[derive(Clone)]
-struct Log(Arc<Mutex<Lines>>);
+pub(super) struct Output(Arc<Mutex<Lines>>);
 
 struct Lines {
     function: FunctionName,
@@ -90,9 +40,55 @@ struct Lines {
     of: &'static str,
 }
 
-impl Log {
-    fn new(function: &FunctionName) -> Self {
+impl Output {
+    pub(super) fn new(function: &FunctionName) -> Self {
         Self(Arc::new(Mutex::new(Lines { function: function.clone(), left: OUTPUT, line: Vec::new(), of: "" })))
+    }
+
+    /// Ends the line that is not finished, and lets another call log as much as the first.
+    pub(super) fn renew(&self) {
+        let mut lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        lines.end();
+        lines.left = OUTPUT;
+    }
+
+    /// What the guest writes to its standard output.
+    pub(super) fn stdout(&self) -> impl StdoutStream + 'static {
+        Stream { name: "stdout", output: self.clone() }
+    }
+
+    /// What the guest writes to its standard error.
+    pub(super) fn stderr(&self) -> impl StdoutStream + 'static {
+        Stream { name: "stderr", output: self.clone() }
+    }
+
+    /// Logs a message of the guest's, cut where it is over what the call may still log.
+    pub(super) fn log(&self, level: Level, context: &str, message: &str) {
+        let (function, message) = {
+            let mut lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            lines.end();
+            let Some(left) = lines.left.checked_sub(RECORD + context.len()) else {
+                lines.left = 0;
+                return;
+            };
+            let message = &message[..message.floor_char_boundary(left)];
+            lines.left = left - message.len();
+            (lines.function.clone(), message)
+        };
+        let (context, message) = (escape(context), escape(message));
+        macro_rules! event {
+            ($level:ident $(, $field:ident = $value:expr)*) => {
+                tracing::$level!(faas.name = %function, context, message $(, $field = $value)*)
+            };
+        }
+        match level {
+            Level::Trace => event!(trace),
+            Level::Debug => event!(debug),
+            Level::Info => event!(info),
+            Level::Warn => event!(warn),
+            Level::Error => event!(error),
+            Level::Critical => event!(error, critical = true),
+        }
     }
 
     fn write(&self, stream: &'static str, bytes: &[u8]) {
@@ -136,7 +132,7 @@ impl Drop for Lines {
 #[derive(Clone)]
 struct Stream {
     name: &'static str,
-    log: Log,
+    output: Output,
 }
 
 impl IsTerminal for Stream {
@@ -165,7 +161,7 @@ impl OutputStream for Stream {
         if bytes.len() > WRITE {
             return Err(StreamError::trap("the guest wrote more than it was permitted to"));
         }
-        self.log.write(self.name, &bytes);
+        self.output.write(self.name, &bytes);
         Ok(())
     }
 
@@ -180,7 +176,7 @@ impl OutputStream for Stream {
 
 impl AsyncWrite for Stream {
     fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        self.log.write(self.name, bytes);
+        self.output.write(self.name, bytes);
         Poll::Ready(Ok(bytes.len()))
     }
 
@@ -195,6 +191,8 @@ impl AsyncWrite for Stream {
 
 #[cfg(test)]
 mod tests {
+    use std::fmt;
+
     use tracing::{
         Event, Metadata, Subscriber,
         field::{Field, Visit},
@@ -202,15 +200,6 @@ mod tests {
     };
 
     use super::*;
-
-    #[test]
-    fn provides_wasi_0_2_without_network_and_nothing_else() {
-        assert!(provides("wasi:cli/stdout@0.2.6"));
-        for import in ["wasi:sockets/tcp@0.2.6", "wasi:http/types@0.2.6", "wasi:cli/stdout@0.3.0", "evil", "wasi:cli/x"]
-        {
-            assert!(!provides(import), "{import}");
-        }
-    }
 
     /// Keeps the stream and the line of every event.
     #[derive(Clone, Default)]
@@ -258,10 +247,10 @@ mod tests {
         fn exit(&self, _: &span::Id) {}
     }
 
-    fn logged(print: impl FnOnce(&Log)) -> Vec<(String, String)> {
+    fn logged(print: impl FnOnce(&Output)) -> Vec<(String, String)> {
         let kept = Kept::default();
         tracing::subscriber::with_default(kept.clone(), || {
-            print(&Log::new(&FunctionName::new("f").unwrap()));
+            print(&Output::new(&FunctionName::new("f").unwrap()));
         });
         kept.0.lock().unwrap().clone()
     }

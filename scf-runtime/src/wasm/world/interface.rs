@@ -1,0 +1,81 @@
+//! The interfaces that guests may import.
+
+/// A group of interfaces that is linked together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Interface {
+    /// WASI 0.2: cli, clocks, filesystem, io, random and sockets.
+    Wasi,
+    /// Outgoing HTTP.
+    Http,
+    /// `wasi:keyvalue`, as wasmtime and wasmCloud have it.
+    KeyValueDraft,
+    /// `wasi:keyvalue`, as Spin has it.
+    KeyValueDraft2,
+    /// `wasi:config`, as wasmtime and wasmCloud have it.
+    ConfigRc1,
+    /// `wasi:config`, as Spin has it.
+    ConfigDraft,
+    /// `wasi:logging`.
+    Logging,
+    /// What the fabric tells a function about itself.
+    Context,
+    /// Calling other functions.
+    Functions,
+}
+
+/// Packages of WASI 0.2 of which every 0.2 version is linked.
+const WASI: [&str; 6] = ["wasi:cli/", "wasi:clocks/", "wasi:filesystem/", "wasi:io/", "wasi:random/", "wasi:sockets/"];
+
+impl Interface {
+    /// The group of an import; none: it is not provided.
+    pub(super) fn of(import: &str) -> Option<Self> {
+        let (name, version) = import.rsplit_once('@')?;
+        let is_stable = version.strip_prefix("0.2.").is_some_and(|patch| patch.bytes().all(|b| b.is_ascii_digit()));
+        Some(match (name, version) {
+            _ if is_stable && WASI.iter().any(|package| name.starts_with(package)) => Self::Wasi,
+            ("wasi:http/types" | "wasi:http/outgoing-handler", _) if is_stable => Self::Http,
+            ("wasi:keyvalue/store" | "wasi:keyvalue/atomics" | "wasi:keyvalue/batch", "0.2.0-draft") => {
+                Self::KeyValueDraft
+            }
+            ("wasi:keyvalue/store" | "wasi:keyvalue/atomics" | "wasi:keyvalue/batch", "0.2.0-draft2") => {
+                Self::KeyValueDraft2
+            }
+            ("wasi:config/store", "0.2.0-rc.1") => Self::ConfigRc1,
+            ("wasi:config/store", "0.2.0-draft-2024-09-27") => Self::ConfigDraft,
+            ("wasi:logging/logging", "0.1.0-draft") => Self::Logging,
+            ("scf:function/context", "0.1.0") => Self::Context,
+            ("scf:function/functions", "0.1.0") => Self::Functions,
+            _ => return None,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn provides_the_versions_that_are_in_the_field_and_nothing_else() {
+        for (import, interface) in [
+            ("wasi:cli/stdout@0.2.6", Interface::Wasi),
+            ("wasi:sockets/tcp@0.2.0", Interface::Wasi),
+            ("wasi:http/outgoing-handler@0.2.12", Interface::Http),
+            ("wasi:keyvalue/batch@0.2.0-draft", Interface::KeyValueDraft),
+            ("wasi:keyvalue/batch@0.2.0-draft2", Interface::KeyValueDraft2),
+            ("scf:function/context@0.1.0", Interface::Context),
+        ] {
+            assert_eq!(Interface::of(import), Some(interface), "{import}");
+        }
+        for import in [
+            "wasi:cli/stdout@0.3.0",
+            "wasi:cli/stdout@0.2.0-rc-2023-12-05",
+            "wasi:cli/x",
+            "wasi:keyvalue/watcher@0.2.0-draft",
+            "wasi:keyvalue/store@0.2.0",
+            "evil",
+            "evil:cli/stdout@0.2.0",
+        ] {
+            assert_eq!(Interface::of(import), None, "{import}");
+        }
+    }
+}

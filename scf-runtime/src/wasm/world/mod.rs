@@ -1,0 +1,120 @@
+//! What a guest sees of the world outside: what it imports, as far as its manifest grants it.
+//!
+//! A [`Plan`] is made when a function is deployed: it knows what the component imports, checks that what is
+//! granted can be had, and links. A [`World`] is what one isolate has of it during a call. Interfaces are linked
+//! whether anything behind them is granted or not, so that components made elsewhere can be deployed as they
+//! are: what is not granted is empty, stands still or answers with the interface's own error when it is used.
+
+mod bindings;
+mod clock;
+mod config;
+mod function;
+#[cfg(feature = "wasi-http")]
+mod http;
+mod interface;
+mod keyvalue;
+mod logging;
+mod output;
+mod plan;
+mod random;
+
+use std::{fmt, sync::Arc};
+
+use scf_core::{Call, Receipt};
+use wasmtime::component::{HasData, ResourceTable};
+use wasmtime_wasi::{WasiCtx, WasiCtxView};
+
+pub(super) use self::plan::{Plan, Services};
+use self::{clock::GrantedClock, output::Output, random::Sequence};
+
+/// Bytes that a guest may ask for of random numbers at once.
+const RANDOM: u64 = 64 << 10;
+/// Handles that a guest may have open at the same time.
+const HANDLES: usize = 1000;
+
+/// What one isolate has of the world during a call.
+pub(super) struct World {
+    plan: Arc<Plan>,
+    wasi: WasiCtx,
+    table: ResourceTable,
+    /// The call that runs, without its state.
+    call: Call,
+    clock: GrantedClock,
+    output: Output,
+    /// Calls of other functions that it made, and their bills.
+    steps: u64,
+    receipts: Vec<Receipt>,
+    /// There as soon as it is used.
+    #[cfg(feature = "wasi-http")]
+    http: Option<Box<http::Http>>,
+}
+
+/// Gives the host functions their world.
+pub(super) struct HasWorld;
+
+impl HasData for HasWorld {
+    type Data<'a> = &'a mut World;
+}
+
+impl World {
+    /// The world of a call that an isolate serves as its first.
+    pub(super) fn new(plan: &Arc<Plan>, call: &Call) -> Self {
+        let clock = GrantedClock::new(plan.grants.clock, call);
+        let output = Output::new(&plan.function);
+        let wasi = plan.wasi(call.id, &clock, &output);
+        let mut table = ResourceTable::new();
+        table.set_max_capacity(HANDLES);
+        Self {
+            plan: Arc::clone(plan),
+            wasi,
+            table,
+            call: copy(call),
+            clock,
+            output,
+            steps: 0,
+            receipts: Vec::new(),
+            #[cfg(feature = "wasi-http")]
+            http: None,
+        }
+    }
+
+    /// Makes it the world of another call that the same isolate serves. What the guest has open stays open, and
+    /// what it opens and is told from now on is that of the call.
+    #[expect(dead_code, reason = "every isolate serves one call so far")]
+    pub(super) fn renew(&mut self, call: &Call) {
+        self.output.renew();
+        self.clock = GrantedClock::new(self.plan.grants.clock, call);
+        self.wasi = self.plan.wasi(call.id, &self.clock, &self.output);
+        self.call = copy(call);
+        self.steps = 0;
+        self.receipts.clear();
+        #[cfg(feature = "wasi-http")]
+        {
+            self.http = None;
+        }
+    }
+
+    /// What WASI's host functions work on.
+    pub(super) fn wasi(&mut self) -> WasiCtxView<'_> {
+        WasiCtxView { ctx: &mut self.wasi, table: &mut self.table }
+    }
+
+    /// The bills of the calls that were made so far.
+    pub(super) fn take_receipts(&mut self) -> Vec<Receipt> {
+        std::mem::take(&mut self.receipts)
+    }
+}
+
+impl fmt::Debug for World {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("World").field("call", &self.call).finish_non_exhaustive()
+    }
+}
+
+/// The call as host functions need it. Its state stays with the host, which commits it.
+fn copy(call: &Call) -> Call {
+    let Call { id, deadline, .. } = *call;
+    let mut copy = Call::new(id, call.function.clone(), call.tenant.clone(), deadline, call.host.clone());
+    copy.key.clone_from(&call.key);
+    copy
+}

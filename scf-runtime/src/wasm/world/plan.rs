@@ -1,0 +1,222 @@
+//! What a function's guests import and are granted, checked when it is deployed.
+
+use std::{collections::BTreeSet, fmt, path::Path, sync::Arc};
+
+use scf_core::{
+    ByteSize, Function, FunctionName, Grants, InvocationId, KeyValue, PrepareError, Secrets, TenantName, Zone,
+};
+use wasmtime::{
+    Engine,
+    component::{Component, Linker},
+};
+use wasmtime_wasi::{FsPerms, WasiCtx, filesystem::WasiFilesystemCtx};
+
+use super::{GrantedClock, HasWorld, Output, RANDOM, Sequence, bindings, interface::Interface};
+use crate::wasm::isolate::Guest;
+
+/// What the host offers to the guests of all functions.
+#[derive(Clone, Debug)]
+pub(in crate::wasm) struct Services {
+    pub(in crate::wasm) keyvalue: Option<Arc<dyn KeyValue>>,
+    pub(in crate::wasm) secrets: Option<Arc<dyn Secrets>>,
+    #[cfg(feature = "wasi-http")]
+    pub(in crate::wasm) http: Option<crate::outbound::HttpClient>,
+}
+
+impl Services {
+    /// Nothing.
+    pub(in crate::wasm) const NONE: Self = Self {
+        keyvalue: None,
+        secrets: None,
+        #[cfg(feature = "wasi-http")]
+        http: None,
+    };
+}
+
+/// What the guests of one function import and are granted.
+pub(in crate::wasm) struct Plan {
+    pub(super) function: FunctionName,
+    pub(super) tenant: TenantName,
+    pub(super) zone: Option<Zone>,
+    /// Time that a call may take, and size of what it passes to other functions and to services.
+    pub(super) wall: std::time::Duration,
+    pub(super) payload: ByteSize,
+    pub(super) grants: Grants,
+    pub(super) services: Services,
+    interfaces: BTreeSet<Interface>,
+    /// On what terms requests are sent, if the component sends any.
+    #[cfg(feature = "wasi-http")]
+    pub(super) http: Option<crate::outbound::Terms>,
+    /// The folders, opened when the function was deployed.
+    files: WasiFilesystemCtx,
+}
+
+impl Plan {
+    /// What `component` imports; checks that what `function` is granted can be had.
+    pub(in crate::wasm) async fn of(
+        function: &Function,
+        component: &Component,
+        engine: &Engine,
+        services: &Services,
+    ) -> Result<Arc<Self>, PrepareError> {
+        let mut interfaces = BTreeSet::new();
+        let world = component.component_type();
+        for (import, _) in world.imports(engine) {
+            match Interface::of(import) {
+                #[cfg(not(feature = "wasi-http"))]
+                Some(Interface::Http) => {
+                    let feature = "wasi:http, for which scf-runtime needs the feature `wasi-http`".into();
+                    return Err(PrepareError::Unsupported { function: function.name.clone(), feature });
+                }
+                Some(interface) => interfaces.insert(interface),
+                None => return Err(PrepareError::Import { function: function.name.clone(), import: import.into() }),
+            };
+        }
+        let grants = &function.grants;
+        let refused = |grant: String, problem: String| {
+            Err(PrepareError::Grant { function: function.name.clone(), grant, problem })
+        };
+        for (name, value) in &grants.environment {
+            if name.is_empty() || name.contains(['=', '\0']) || value.contains('\0') {
+                return refused(format!("environment {name:?}"), "is no environment variable".into());
+            }
+        }
+        if let Some((key, _)) = grants.config.iter().find(|(key, _)| key.starts_with(super::config::SECRET)) {
+            return refused(format!("config {key:?}"), "keys with this prefix are those of secrets".into());
+        }
+        if let Some(bucket) = grants.buckets.first()
+            && services.keyvalue.is_none()
+        {
+            let problem = "there is no key-value store: give one to WasmBuilder::keyvalue".into();
+            return refused(format!("buckets {}", bucket.bucket), problem);
+        }
+        for name in &grants.secrets {
+            let grant = format!("secrets {name}");
+            let Some(secrets) = &services.secrets else {
+                return refused(grant, "there are no secrets: give them to WasmBuilder::secrets".into());
+            };
+            match secrets.get(&function.tenant, name).await {
+                Ok(Some(_)) => {}
+                Ok(None) => return refused(grant, format!("tenant {} has no such secret", function.tenant)),
+                Err(error) => {
+                    return Err(PrepareError::Host { function: function.name.clone(), source: error.into() });
+                }
+            }
+        }
+        #[cfg(not(feature = "wasi-http"))]
+        if let Some(http) = grants.http.first() {
+            let problem = "scf-runtime needs the feature `wasi-http`".into();
+            return refused(format!("http {:?}", http.host), problem);
+        }
+        let files = match files(grants) {
+            Ok(files) => files,
+            Err((grant, problem)) => return refused(grant, problem),
+        };
+        Ok(Arc::new(Self {
+            function: function.name.clone(),
+            tenant: function.tenant.clone(),
+            zone: function.needs.zone.clone(),
+            wall: function.limits.wall,
+            payload: function.limits.payload,
+            grants: grants.clone(),
+            services: services.clone(),
+            #[cfg(feature = "wasi-http")]
+            http: super::http::terms(function, services, interfaces.contains(&Interface::Http))?,
+            interfaces,
+            files,
+        }))
+    }
+
+    /// Whether guests import anything, and so need a [`World`](super::World).
+    pub(in crate::wasm) fn imports_anything(&self) -> bool {
+        !self.interfaces.is_empty()
+    }
+
+    /// Links what is imported.
+    pub(in crate::wasm) fn link(&self, linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
+        use bindings::{
+            scf::function::{context, functions},
+            wasi::{
+                config0_2_0_draft_2024_09_27, config0_2_0_rc_1, keyvalue0_2_0_draft, keyvalue0_2_0_draft2, logging,
+            },
+        };
+        for interface in &self.interfaces {
+            match interface {
+                Interface::Wasi => wasmtime_wasi::p2::add_to_linker_async(linker)?,
+                #[cfg(feature = "wasi-http")]
+                Interface::Http => wasmtime_wasi_http::p2::add_only_http_to_linker_async(linker)?,
+                #[cfg(not(feature = "wasi-http"))]
+                Interface::Http => {}
+                Interface::KeyValueDraft => {
+                    keyvalue0_2_0_draft::store::add_to_linker::<_, HasWorld>(linker, Guest::world)?;
+                    keyvalue0_2_0_draft::atomics::add_to_linker::<_, HasWorld>(linker, Guest::world)?;
+                    keyvalue0_2_0_draft::batch::add_to_linker::<_, HasWorld>(linker, Guest::world)?;
+                }
+                Interface::KeyValueDraft2 => {
+                    keyvalue0_2_0_draft2::store::add_to_linker::<_, HasWorld>(linker, Guest::world)?;
+                    keyvalue0_2_0_draft2::atomics::add_to_linker::<_, HasWorld>(linker, Guest::world)?;
+                    keyvalue0_2_0_draft2::batch::add_to_linker::<_, HasWorld>(linker, Guest::world)?;
+                }
+                Interface::ConfigRc1 => config0_2_0_rc_1::store::add_to_linker::<_, HasWorld>(linker, Guest::world)?,
+                Interface::ConfigDraft => {
+                    config0_2_0_draft_2024_09_27::store::add_to_linker::<_, HasWorld>(linker, Guest::world)?;
+                }
+                Interface::Logging => logging::logging::add_to_linker::<_, HasWorld>(linker, Guest::world)?,
+                Interface::Context => context::add_to_linker::<_, HasWorld>(linker, Guest::world)?,
+                Interface::Functions => functions::add_to_linker::<_, HasWorld>(linker, Guest::world)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// WASI for one call: no arguments, no input and no network; the rest as granted.
+    pub(super) fn wasi(&self, id: InvocationId, clock: &GrantedClock, output: &Output) -> WasiCtx {
+        let mut builder = WasiCtx::builder();
+        builder
+            .stdout(output.stdout())
+            .stderr(output.stderr())
+            .envs(&self.grants.environment)
+            .wall_clock(clock.clone())
+            .monotonic_clock(clock.clone())
+            .max_random_size(RANDOM)
+            .allow_tcp(false)
+            .allow_udp(false)
+            .allow_ip_name_lookup(false);
+        if !self.grants.random {
+            builder
+                .secure_random(Sequence::of(id, 0))
+                .insecure_random(Sequence::of(id, 1))
+                .insecure_random_seed(Sequence::of(id, 2).seed());
+        }
+        let mut wasi = builder.build();
+        wasi.filesystem().clone_from(&self.files);
+        wasi
+    }
+}
+
+impl fmt::Debug for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Plan")
+            .field("function", &self.function)
+            .field("imports", &self.interfaces)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Opens the folders, so that guests have the folder that was there when the function was deployed, whatever
+/// its path comes to lead to later.
+fn files(grants: &Grants) -> Result<WasiFilesystemCtx, (String, String)> {
+    let mut builder = WasiCtx::builder();
+    let mut seen: BTreeSet<&Path> = BTreeSet::new();
+    for file in &grants.files {
+        let refused = |problem: String| (format!("files {:?}", file.host), problem);
+        if file.guest.is_empty() || !seen.insert(Path::new(&file.guest)) {
+            return Err(refused(format!("{:?} is no path for a folder, or that of another", file.guest)));
+        }
+        let perms = if file.write { FsPerms::ReadWrite } else { FsPerms::ReadOnly };
+        builder
+            .preopened_dir(&file.host, &file.guest, perms)
+            .map_err(|error| refused(format!("cannot be opened as a folder: {error:#}")))?;
+    }
+    Ok(builder.build().filesystem().clone())
+}
