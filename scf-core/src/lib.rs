@@ -47,6 +47,7 @@ mod tenant;
 mod topology;
 mod transport;
 mod units;
+mod value;
 mod workflow;
 
 pub use activation::{
@@ -80,4 +81,5 @@ pub use tenant::Tenant;
 pub use topology::{Link, Path};
 pub use transport::{Envelope, Handler, Subject, Transport, TransportError};
 pub use units::{Bandwidth, ByteSize, MilliCpu, Slowdown};
+pub use value::{Value, ValueKind};
 pub use workflow::{Step, Workflow, WorkflowError};

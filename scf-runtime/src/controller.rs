@@ -15,8 +15,8 @@ use std::{
 
 use scf_core::{
     Autoscaler, Call, Clock, Commit, Function, FunctionName, Host, Invocation, InvokeError, IsolateFactory, LimitKind,
-    Load, NodeId, Opened, Outcome, Payload, Prepared, Receipt, Reply, Scope, StateError, StateStore, Statefulness,
-    TenantName, Timestamp,
+    Load, MediaType, NodeId, Opened, Outcome, Payload, Prepared, Receipt, Reply, Scope, StateError, StateStore,
+    Statefulness, TenantName, Timestamp,
 };
 use tokio::sync::{Semaphore, SemaphorePermit};
 
@@ -192,7 +192,9 @@ impl Controller {
         receipt.bytes_out = size;
         receipt.spans = reply.spans;
         receipt.calls = reply.calls;
-        let payload = Payload { bytes: reply.payload.bytes, media: function.output.clone() };
+        // A function that is not declared to give a type says of each payload what it is.
+        let media = if function.output == MediaType::OCTETS { reply.payload.media } else { function.output.clone() };
+        let payload = Payload { bytes: reply.payload.bytes, media };
         Ok(Outcome { payload, receipt })
     }
 

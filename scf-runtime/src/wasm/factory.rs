@@ -19,12 +19,12 @@ use super::{
     engine::Machine,
     error::WasmError,
     isolate::{Guest, Program, WasmPrepared},
-    signature::Signature,
+    signature::Callable,
     wasi,
 };
 use crate::escape::escape;
 
-/// Largest component, in bytes.
+/// Largest component by default.
 const CODE: ByteSize = ByteSize::from_mib(8);
 /// Bytes of a page of WebAssembly memory.
 const PAGE: u64 = 64 << 10;
@@ -42,6 +42,7 @@ pub struct WasmFactory {
 struct Shared {
     machine: Arc<Machine>,
     cache: Option<Cache>,
+    size: ByteSize,
     compiled: AtomicU64,
     loaded: AtomicU64,
     refused: AtomicU64,
@@ -55,6 +56,7 @@ pub struct WasmBuilder {
     instances: u32,
     memory: ByteSize,
     cache: Option<PathBuf>,
+    size: ByteSize,
 }
 
 impl WasmBuilder {
@@ -81,6 +83,13 @@ impl WasmBuilder {
         self
     }
 
+    /// Size of the largest component. Default 8 MiB, which is enough for components of languages that compile to
+    /// machine code; interpreters in components take 10 to 40.
+    pub const fn code_size(mut self, size: ByteSize) -> Self {
+        self.size = size;
+        self
+    }
+
     /// Starts the engine.
     ///
     /// # Errors
@@ -94,6 +103,7 @@ impl WasmBuilder {
             shared: Arc::new(Shared {
                 machine,
                 cache,
+                size: self.size,
                 compiled: zero(),
                 loaded: zero(),
                 refused: zero(),
@@ -120,7 +130,7 @@ pub struct WasmCounters {
 impl WasmFactory {
     /// 256 instances of 64 MiB, no cache.
     pub const fn builder() -> WasmBuilder {
-        WasmBuilder { instances: 256, memory: ByteSize::from_mib(64), cache: None }
+        WasmBuilder { instances: 256, memory: ByteSize::from_mib(64), cache: None, size: CODE }
     }
 
     /// Calls that can run at the same time.
@@ -154,8 +164,9 @@ impl IsolateFactory for WasmFactory {
             return Err(PrepareError::NoFactory { function, kind, hint: "this factory runs components" });
         };
         let size = bytes.len() as u64;
-        if size > CODE.bytes() {
-            return Err(PrepareError::TooLarge { function: function.name.clone(), size, limit: CODE.bytes() });
+        let limit = self.shared.size.bytes();
+        if size > limit {
+            return Err(PrepareError::TooLarge { function: function.name.clone(), size, limit });
         }
         let machine = &self.shared.machine;
         if function.limits.memory > machine.memory {
@@ -209,7 +220,7 @@ impl Shared {
     /// Checks and links a component.
     fn program(&self, function: &Function, export: &str, component: &Component) -> Result<Program, PrepareError> {
         let engine = &self.machine.engine;
-        let signature = Signature::of(component, export, engine).map_err(|problem| PrepareError::Export {
+        let callable = Callable::of(component, function, export, engine).map_err(|problem| PrepareError::Export {
             function: function.name.clone(),
             export: export.into(),
             problem,
@@ -233,18 +244,13 @@ impl Shared {
             return Err(host(function, WasmError::InitialMemory { initial, limit: function.limits.memory }));
         }
         let pre: InstancePre<Guest> = linker.instantiate_pre(component).map_err(|error| invalid(function, &error))?;
-        let Some(index) = component.get_export_index(None, export) else {
-            let problem = "is not there".into();
-            return Err(PrepareError::Export { function: function.name.clone(), export: export.into(), problem });
-        };
         Ok(Program {
             machine: Arc::clone(&self.machine),
             function: function.name.clone(),
             output: function.output.clone(),
             limits: function.limits,
             pre,
-            export: index,
-            signature,
+            callable,
             imports_wasi,
         })
     }

@@ -8,12 +8,18 @@ use scf_core::{
 };
 use tokio::task;
 use wasmtime::{
-    PoolConcurrencyLimitError, Store, StoreContextMut, Trap, UpdateDeadline,
-    component::{ComponentExportIndex, InstancePre},
+    AsContextMut, PoolConcurrencyLimitError, Store, StoreContextMut, Trap, UpdateDeadline, component::InstancePre,
 };
 use wasmtime_wasi::{WasiCtxView, WasiView};
 
-use super::{engine::Machine, limits::Ledger, signature::Signature, ticker::TICK, wasi::Wasi};
+use super::{
+    engine::Machine,
+    limits::Ledger,
+    signature::{Callable, Signature},
+    ticker::TICK,
+    typed::Refusal,
+    wasi::Wasi,
+};
 use crate::{cpu::CpuMeter, escape::escape};
 
 /// When the pool may have room again: about the time of a call.
@@ -26,8 +32,7 @@ pub(super) struct Program {
     pub(super) output: MediaType,
     pub(super) limits: Limits,
     pub(super) pre: InstancePre<Guest>,
-    pub(super) export: ComponentExportIndex,
-    pub(super) signature: Signature,
+    pub(super) callable: Callable,
     pub(super) imports_wasi: bool,
 }
 
@@ -58,7 +63,7 @@ impl Isolate for WasmIsolate {
         let program = &self.0;
         let meter = Arc::new(CpuMeter::default());
         let mut store = self.0.store(Arc::clone(&meter));
-        let work = program.run(&mut store, &input.bytes);
+        let work = program.run(&mut store, &input);
         let output = meter.run(program.machine.ticker.during(work)).await;
         let output = output.map_err(|error| program.explain(&error, store.data(), call));
         let (memory, refused_memory) = (store.data().ledger.memory(), store.data().ledger.has_refused());
@@ -67,20 +72,17 @@ impl Isolate for WasmIsolate {
         let cpu = meter.used();
         call.host.pace(cpu).await;
         let payload = match output? {
-            Ok(bytes) if bytes.len() as u64 > program.limits.payload.bytes() => Err(program.limit(LimitKind::Output))?,
-            Ok(bytes) => Payload::new(bytes).with_media(program.output.clone()),
+            Ok(payload) if payload.size() > program.limits.payload => Err(program.limit(LimitKind::Output))?,
+            Ok(payload) => payload,
             Err(_) if refused_memory => Err(program.limit(LimitKind::Memory))?,
-            Err(message) => {
-                let function = program.function.clone();
-                return Err(InvokeError::Refused { function, message: escape(&message) });
-            }
+            Err(refusal) => return Err(program.refuse(refusal, &input)),
         };
         Ok(Reply::new(payload, Usage { cpu, memory, ..Usage::default() }))
     }
 }
 
-/// What a guest gave: bytes, or a text that says why not.
-type Output = Result<Vec<u8>, String>;
+/// What came of a call that did not trap.
+type Output = Result<Payload, Refusal>;
 
 impl Program {
     fn store(self: &Arc<Self>, meter: Arc<CpuMeter>) -> Store<Guest> {
@@ -100,19 +102,46 @@ impl Program {
         store
     }
 
-    async fn run(&self, store: &mut Store<Guest>, input: &[u8]) -> wasmtime::Result<Output> {
+    async fn run(&self, store: &mut Store<Guest>, input: &Payload) -> wasmtime::Result<Output> {
         let instance = self.pre.instantiate_async(&mut *store).await?;
-        match self.signature {
+        let Callable { signature, typed, index } = &self.callable;
+        let signature = if input.media == MediaType::VALUES { Signature::Typed } else { *signature };
+        match signature {
             Signature::Plain => {
-                let function = instance.get_typed_func::<(&[u8],), (Vec<u8>,)>(&mut *store, self.export)?;
-                let (output,) = function.call_async(store, (input,)).await?;
-                Ok(Ok(output))
+                let function = instance.get_typed_func::<(&[u8],), (Vec<u8>,)>(&mut *store, index)?;
+                let (output,) = function.call_async(store, (&input.bytes,)).await?;
+                Ok(Ok(self.octets(output)))
             }
             Signature::Fallible => {
-                let function = instance.get_typed_func::<(&[u8],), (Output,)>(&mut *store, self.export)?;
-                let (output,) = function.call_async(store, (input,)).await?;
-                Ok(output)
+                let function = instance.get_typed_func::<(&[u8],), (Result<Vec<u8>, String>,)>(&mut *store, index)?;
+                let (output,) = function.call_async(store, (&input.bytes,)).await?;
+                Ok(output.map(|bytes| self.octets(bytes)).map_err(Refusal::Said))
             }
+            Signature::Typed => {
+                let function = instance.get_func(&mut *store, index);
+                let function = function.expect("a component's instance has the exports of the component");
+                let limit = usize::try_from(self.limits.payload.bytes()).unwrap_or(usize::MAX);
+                typed.call(function, store.as_context_mut(), input, limit).await
+            }
+        }
+    }
+
+    fn octets(&self, bytes: Vec<u8>) -> Payload {
+        Payload::new(bytes).with_media(self.output.clone())
+    }
+
+    /// What to tell the caller about a call without output that nothing went wrong in.
+    fn refuse(&self, refusal: Refusal, input: &Payload) -> InvokeError {
+        let function = self.function.clone();
+        match refusal {
+            Refusal::Said(message) => InvokeError::Refused { function, message: escape(&message) },
+            Refusal::Input { path, problem } => {
+                InvokeError::Input { function, path: escape(&path), problem: escape(&problem) }
+            }
+            Refusal::Media(takes) => {
+                InvokeError::Media { function, takes: takes.into(), given: input.media.to_string() }
+            }
+            Refusal::Over(limit) => self.limit(limit),
         }
     }
 

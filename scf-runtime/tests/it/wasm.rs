@@ -230,7 +230,7 @@ async fn an_export_of_another_type_is_refused_with_that_type() {
 
 #[tokio::test]
 async fn an_import_that_is_not_provided_is_named() {
-    for import in ["wasi:sockets/network@0.2.0", "acme:door/lock@1.0.0"] {
+    for import in ["wasi:http/outgoing-handler@0.2.0", "acme:door/lock@1.0.0"] {
         let asks = importing(import);
         assert!(matches!(refused(&asks).await, PrepareError::Import { import: named, .. } if named == import));
     }
