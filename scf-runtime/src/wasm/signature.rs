@@ -46,8 +46,10 @@ impl Callable {
             Some((interface, name)) => {
                 let (instance, index) = interface_of(component, interface, engine)?;
                 component.get_export(Some(&index), name).ok_or_else(|| {
-                    let names = instance.exports(engine).map(|(name, _)| name);
-                    format!("is not there; the interface has{}", list(names))
+                    let functions = instance.exports(engine).filter_map(|(name, found)| {
+                        matches!(found.ty, ComponentItem::ComponentFunc(_)).then_some(name)
+                    });
+                    format!("is not there; the interface has{}", list(functions))
                 })?
             }
         };

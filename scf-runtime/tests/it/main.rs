@@ -4,6 +4,8 @@ mod isolate;
 mod support;
 mod transport;
 #[cfg(feature = "wasm")]
+mod typed;
+#[cfg(feature = "wasm")]
 mod wasm;
 #[cfg(feature = "wasm")]
 mod wasm_cache;
