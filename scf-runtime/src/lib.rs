@@ -12,14 +12,17 @@
 //! | `wasm/`, `native` | isolates: [`WasmFactory`], [`NativeFactory`] |
 //! | [`transport`] | nodes in one process over shaped links |
 //! | `clock` | [`SystemClock`] |
+//! | `check/`, `values` | whether functions fit together, values as payloads |
 //!
 //! | feature | default | makes available |
 //! |---|---|---|
 //! | `wasm` | yes | [`WasmFactory`]: WebAssembly components, by wasmtime 48 |
+//! | `check` | no | [`Fabric::check`]; workflows whose steps do not fit are refused, by wac-types |
 //!
 //! `scf_core` types are part of this API.
 #![warn(clippy::print_stdout, clippy::print_stderr, clippy::unwrap_used)]
 
+mod check;
 mod clock;
 mod controller;
 mod cpu;
@@ -32,16 +35,19 @@ mod member;
 mod native;
 mod router;
 pub mod transport;
+mod values;
 #[cfg(feature = "wasm")]
 mod wasm;
 mod wire;
 mod workflow;
 
+pub use check::CheckError;
 pub use clock::SystemClock;
 pub use error::{BuildError, DeployError};
 pub use fabric::{Fabric, FabricBuilder};
 pub use ledger::Bill;
 pub use native::{NativeCall, NativeError, NativeFactory, NativeFuture};
+pub use values::{ValuesError, decode_values, encode_values};
 #[cfg(feature = "wasm")]
 pub use wasm::{WasmBuilder, WasmCounters, WasmError, WasmFactory};
 pub use workflow::{WorkflowFailure, WorkflowOutcome};
