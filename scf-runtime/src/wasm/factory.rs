@@ -33,6 +33,38 @@ const PAGE: u64 = 64 << 10;
 ///
 /// Compiles on the blocking threads of the tokio runtime that it is called on, one component per core at a
 /// time. A thread of the factory's own interrupts guests; it ends with the last function of the factory.
+///
+/// A function on bytes, `func(list<u8>) -> list<u8>` or `-> result<list<u8>, string>`, is given the payload as it is.
+/// Any other exported WIT function, of the component's world (`resize`) or of an interface of its
+/// (`acme:image/codec@1.0.0#resize`, the version only where there are several), is called by its type:
+///
+/// | payload | is |
+/// |---|---|
+/// | [`MediaType::JSON`](scf_core::MediaType::JSON) | an object with the parameters by name, or the value of a single parameter |
+/// | [`MediaType::VALUES`](scf_core::MediaType::VALUES) | a list of [`Value`](scf_core::Value)s: [`encode_values`](crate::encode_values) |
+/// | any other | the bytes of the single parameter, a `list<u8>` or a `string` |
+///
+/// The result comes as the call went, or as the function is declared to give. Of `result<T, E>` it is the `T`; an `E`
+/// is [`InvokeError::Refused`](scf_core::InvokeError::Refused). Input that is not of the type is
+/// [`InvokeError::Input`](scf_core::InvokeError::Input) with the path of the field, before the guest runs its code.
+/// Values take up to 16 times the payload limit of the host's memory while they are handed over: a `list<u8>` of
+/// megabytes belongs in a function on bytes. As JSON, values are:
+///
+/// | WIT | JSON |
+/// |---|---|
+/// | integers | numbers, exact to 64 bits; `1.0` is none |
+/// | `f32`, `f64` | numbers, and `"NaN"`, `"Infinity"`, `"-Infinity"` |
+/// | `bool`, `string` | as they are |
+/// | `char` | a string of one character |
+/// | `list` | an array |
+/// | `list<u8>` | a string in base64 (standard alphabet, padded); an array of numbers is taken too |
+/// | `record` | an object with every field, named as in WIT |
+/// | `tuple` | an array |
+/// | `variant` | `{"case": value}`, or `"case"` when it has no value |
+/// | `enum` | the case as a string |
+/// | `option` | `null` or the value; of an option: `null` or `{"some": value}` |
+/// | `result` | `{"ok": value}` or `{"err": value}`, the value `null` when there is none |
+/// | `flags` | an array of those that are set |
 #[derive(Clone, Debug)]
 pub struct WasmFactory {
     shared: Arc<Shared>,

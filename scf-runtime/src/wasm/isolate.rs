@@ -103,9 +103,17 @@ impl Program {
     }
 
     async fn run(&self, store: &mut Store<Guest>, input: &Payload) -> wasmtime::Result<Output> {
-        let instance = self.pre.instantiate_async(&mut *store).await?;
         let Callable { signature, typed, index } = &self.callable;
         let signature = if input.media == MediaType::VALUES { Signature::Typed } else { *signature };
+        let limit = usize::try_from(self.limits.payload.bytes()).unwrap_or(usize::MAX);
+        let params = match signature {
+            Signature::Typed => match typed.read(input, limit) {
+                Ok(params) => params,
+                Err(refusal) => return Ok(Err(refusal)),
+            },
+            _ => Vec::new(),
+        };
+        let instance = self.pre.instantiate_async(&mut *store).await?;
         match signature {
             Signature::Plain => {
                 let function = instance.get_typed_func::<(&[u8],), (Vec<u8>,)>(&mut *store, index)?;
@@ -120,8 +128,7 @@ impl Program {
             Signature::Typed => {
                 let function = instance.get_func(&mut *store, index);
                 let function = function.expect("a component's instance has the exports of the component");
-                let limit = usize::try_from(self.limits.payload.bytes()).unwrap_or(usize::MAX);
-                typed.call(function, store.as_context_mut(), input, limit).await
+                typed.call(function, store.as_context_mut(), params, &input.media, limit).await
             }
         }
     }

@@ -1,5 +1,7 @@
 //! Isolates and transports as those who embed them use them.
 
+#[cfg(feature = "wasm")]
+mod check;
 mod isolate;
 mod support;
 mod transport;

@@ -107,6 +107,13 @@ async fn a_function_on_bytes_is_called_with_a_value_all_the_same() {
     assert_eq!(reply.payload.bytes, "[1]");
 }
 
+#[tokio::test]
+async fn a_function_on_bytes_that_is_declared_to_give_json_is_taken_at_its_word() {
+    let echo = guest("echo", "echo").gives(MediaType::JSON);
+    let reply = run(&factory(), &echo, values(&[Value::Bytes("[1]".into())])).await.unwrap();
+    assert_eq!(reply.payload.bytes, "[1]");
+}
+
 /// A component whose `f` gives its only parameter, of `ty`, back in its flat form of one `core` value.
 fn identity(ty: &str, core: &str) -> Function {
     component(

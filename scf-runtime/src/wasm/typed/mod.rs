@@ -111,43 +111,49 @@ impl Typed {
             Some(Shape::Result(ok, err)) => Gives::Fallible(ok.map(|ok| *ok), err.map(|err| *err)),
             value => Gives::Plain(value),
         };
-        if Form::of(input) == Form::Raw && *input != MediaType::OCTETS && !is_raw(params.first()) {
+        if Form::of(input) == Form::Raw
+            && *input != MediaType::OCTETS
+            && !matches!(&*params, [only] if is_raw(Some(only)))
+        {
             return Err(format!("is declared to take {input}, which only a list<u8> or a string can be"));
         }
-        let declared = (*output != MediaType::OCTETS).then(|| Form::of(output));
+        // What a function on bytes gives is JSON already where it is declared to be.
+        let is_on_bytes = matches!((&*params, gives.value()), ([Shape::Bytes], Some(Shape::Bytes)));
+        let form = || if is_on_bytes && *output != MediaType::VALUES { Form::Raw } else { Form::of(output) };
+        let declared = (*output != MediaType::OCTETS).then(form);
         if declared == Some(Form::Raw) && !is_raw(gives.value()) {
             return Err(format!("is declared to give {output}, which only a list<u8> or a string can be"));
         }
         Ok(Self { names, params, gives, declared })
     }
 
-    /// Calls the function with a payload whose values may take so many bytes of the host.
+    /// The parameters that a payload has; `limit` is that of a payload in bytes.
+    pub(super) fn read(&self, input: &Payload, limit: usize) -> Result<Vec<Val>, Refusal> {
+        self.decode(Form::of(&input.media), &input.bytes, limit.saturating_mul(EXPANSION))
+    }
+
+    /// Calls the function with the parameters of a payload that was of type `media`.
     pub(super) async fn call<T: Send>(
         &self,
         function: Func,
         mut store: StoreContextMut<'_, T>,
-        input: &Payload,
+        params: Vec<Val>,
+        media: &MediaType,
         limit: usize,
     ) -> wasmtime::Result<Result<Payload, Refusal>> {
-        let budget = limit.saturating_mul(EXPANSION);
-        store.as_context_mut().set_hostcall_fuel(budget);
-        let form = Form::of(&input.media);
-        let params = match self.read(form, &input.bytes, budget) {
-            Ok(params) => params,
-            Err(refusal) => return Ok(Err(refusal)),
-        };
+        store.as_context_mut().set_hostcall_fuel(limit.saturating_mul(EXPANSION));
         let mut results = [Val::Bool(false)];
         let results = if self.has_result() { &mut results[..] } else { &mut [] };
         function.call_async(&mut store, &params, results).await?;
         drop(params);
-        Ok(self.write(self.declared.unwrap_or(form), results.first(), limit))
+        Ok(self.encode(self.declared.unwrap_or_else(|| Form::of(media)), results.first(), limit))
     }
 
     const fn has_result(&self) -> bool {
         !matches!(self.gives, Gives::Plain(None))
     }
 
-    fn read(&self, form: Form, bytes: &[u8], budget: usize) -> Result<Vec<Val>, Refusal> {
+    fn decode(&self, form: Form, bytes: &[u8], budget: usize) -> Result<Vec<Val>, Refusal> {
         let Self { names, params, .. } = self;
         let place = Place::new(budget);
         let (read, encoding) = match (form, &**params) {
@@ -178,7 +184,7 @@ impl Typed {
         })
     }
 
-    fn write(&self, form: Form, result: Option<&Val>, limit: usize) -> Result<Payload, Refusal> {
+    fn encode(&self, form: Form, result: Option<&Val>, limit: usize) -> Result<Payload, Refusal> {
         let value = match (&self.gives, result) {
             (Gives::Fallible(_, shape), Some(Val::Result(Err(error)))) => {
                 return Err(Refusal::Said(said(shape.as_ref(), error.as_deref())));

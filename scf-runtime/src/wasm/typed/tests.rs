@@ -29,11 +29,11 @@ fn function(params: Vec<(&str, Shape)>) -> Typed {
 }
 
 fn read(function: &Typed, form: Form, bytes: &[u8]) -> Result<Vec<Val>, Refusal> {
-    function.read(form, bytes, (1 << 20) * EXPANSION)
+    function.decode(form, bytes, (1 << 20) * EXPANSION)
 }
 
 fn written(function: &Typed, form: Form, value: &Val) -> Payload {
-    function.write(form, Some(value), 1 << 20).unwrap()
+    function.encode(form, Some(value), 1 << 20).unwrap()
 }
 
 /// What is said of an input, as it is shown.
@@ -317,12 +317,12 @@ fn bytes_are_base64_or_an_array() {
 #[test]
 fn values_over_what_the_host_may_use_are_refused_before_they_are_made() {
     let list = function(vec![("list", Shape::List(Box::new(plain(ValueKind::U8))))]);
-    let over = |form, bytes: &[u8]| matches!(list.read(form, bytes, 4096), Err(Refusal::Over(LimitKind::HostMemory)));
+    let over = |form, bytes: &[u8]| matches!(list.decode(form, bytes, 4096), Err(Refusal::Over(LimitKind::HostMemory)));
     let json = format!("[{}0]", "0,".repeat(1000));
     assert!(over(Form::Json, json.as_bytes()));
     assert!(over(Form::Values, &postcard::to_stdvec(&vec![Value::List(vec![Value::U8(0); 1000])]).unwrap()));
     let short = format!("[{}0]", "0,".repeat(20));
-    assert_eq!(list.read(Form::Json, short.as_bytes(), 4096).unwrap().len(), 1);
+    assert_eq!(list.decode(Form::Json, short.as_bytes(), 4096).unwrap().len(), 1);
 }
 
 #[test]
@@ -330,7 +330,7 @@ fn output_over_the_limit_is_cut_off_while_it_is_written() {
     let text = function(vec![("text", plain(ValueKind::String))]);
     let value = Val::String("a".repeat(100));
     for form in [Form::Json, Form::Values, Form::Raw] {
-        let over = text.write(form, Some(&value), 50);
+        let over = text.encode(form, Some(&value), 50);
         assert!(matches!(over, Err(Refusal::Over(LimitKind::Output))), "{form:?}: {over:?}");
     }
 }
