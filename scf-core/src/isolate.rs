@@ -330,6 +330,16 @@ pub enum InvokeError {
         /// What the function said; escaped, at most 1 KiB.
         message: String,
     },
+    /// A part of the input is not of the function's WIT type; the function was not called.
+    #[error("function {function}: {path}: {problem}")]
+    Input {
+        /// The function.
+        function: FunctionName,
+        /// Where, from the parameter on: `frames[3].width`.
+        path: String,
+        /// What is wrong; escaped, at most 1 KiB.
+        problem: String,
+    },
     /// The payload is not of the type that the function takes.
     #[error("function {function} takes {takes}, not {given}")]
     Media {

@@ -51,6 +51,7 @@ mod tenant;
 mod topology;
 mod transport;
 mod units;
+mod value;
 mod workflow;
 
 pub use activation::{
@@ -87,4 +88,5 @@ pub use tenant::Tenant;
 pub use topology::{Link, Path};
 pub use transport::{Envelope, Handler, Subject, Transport, TransportError};
 pub use units::{Bandwidth, ByteSize, MilliCpu, Slowdown};
+pub use value::{Value, ValueKind};
 pub use workflow::{Step, Workflow, WorkflowError};

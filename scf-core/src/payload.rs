@@ -22,6 +22,9 @@ impl MediaType {
     /// An encoded [`Activation`](crate::Activation).
     pub const ACTIVATION: Self = Self(Cow::Borrowed("application/vnd.scf.activation"));
 
+    /// [`Value`](crate::Value)s for a typed function, or its result: a list of them in postcard.
+    pub const VALUES: Self = Self(Cow::Borrowed("application/vnd.scf.values"));
+
     /// A type by its text.
     #[must_use]
     pub fn new(text: impl Into<Cow<'static, str>>) -> Self {

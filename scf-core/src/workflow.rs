@@ -59,6 +59,19 @@ impl Workflow {
     /// # Errors
     /// [`WorkflowError`] naming the step.
     pub fn check(&self, types: &HashMap<FunctionName, (MediaType, MediaType)>) -> Result<(), WorkflowError> {
+        self.check_with(types, |_, _| None)
+    }
+
+    /// Checks as [`check`](Self::check) does, and asks of each step that has a predecessor what speaks against
+    /// giving the value of the first function to the second: called once per such step.
+    ///
+    /// # Errors
+    /// [`WorkflowError`] naming the step.
+    pub fn check_with(
+        &self,
+        types: &HashMap<FunctionName, (MediaType, MediaType)>,
+        mut objection: impl FnMut(&FunctionName, &FunctionName) -> Option<String>,
+    ) -> Result<(), WorkflowError> {
         if self.steps.is_empty() {
             return Err(WorkflowError::Empty { workflow: self.name.clone() });
         }
@@ -83,6 +96,10 @@ impl Workflow {
                     predecessor: predecessor.clone(),
                     gives: gives.clone(),
                 });
+            }
+            if let Some(problem) = objection(predecessor, &function) {
+                let predecessor = predecessor.clone();
+                return Err(WorkflowError::Value { workflow, step: position, function, predecessor, problem });
             }
         }
         Ok(())
@@ -135,6 +152,20 @@ pub enum WorkflowError {
         /// What that gives.
         gives: MediaType,
     },
+    /// The value that a function gives is not of the WIT type that the next one takes.
+    #[error("workflow {workflow}, step {step}: {function} does not take what {predecessor} gives: {problem}")]
+    Value {
+        /// The workflow.
+        workflow: Name,
+        /// The step's position.
+        step: usize,
+        /// The function.
+        function: FunctionName,
+        /// The function before it.
+        predecessor: FunctionName,
+        /// Which part of the value, and what is expected and found.
+        problem: String,
+    },
 }
 
 #[cfg(test)]
@@ -157,6 +188,19 @@ mod tests {
             error.to_string(),
             "workflow photos, step 1: tally takes application/json, but decode gives application/vnd.scf.activation"
         );
+    }
+
+    #[test]
+    fn names_the_step_that_somebody_objects_to() {
+        let types = HashMap::from(["a", "b"].map(|name| (function(name), (MediaType::OCTETS, MediaType::OCTETS))));
+        let workflow = Workflow::new(Name::new("w").unwrap()).then(function("a")).then(function("b"));
+        let mut asked = Vec::new();
+        let error = workflow.check_with(&types, |from, to| {
+            asked.push(format!("{from} {to}"));
+            Some("field `x`".into())
+        });
+        assert_eq!(error.unwrap_err().to_string(), "workflow w, step 1: b does not take what a gives: field `x`");
+        assert_eq!(asked, ["a b"]);
     }
 
     #[test]

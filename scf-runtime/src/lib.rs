@@ -21,18 +21,17 @@
 //!
 //! | feature | default | makes available |
 //! |---|---|---|
-<<<<<<< HEAD
 //! | `wasm` | yes | [`WasmFactory`] with a compiler: WebAssembly components, by wasmtime 48 |
 //! | `wasm-runtime-only` | with `wasm` | [`WasmFactory`] without one: signed artefacts of components |
 //! | `process` | no | `process`: programs as jailed processes, on Linux |
 =======
-//! | `wasm` | yes | [`WasmFactory`]: WebAssembly components, by wasmtime 48 |
-//! | `wasi-http` | no | components that send HTTP requests to the origins that they are granted, by `HttpClient` |
->>>>>>> capability
+//! | `check` | no | [`Fabric::check`]; workflows whose steps do not fit are refused, by wac-types |
+>>>>>>> typed
 //!
 //! `scf_core` types are part of this API.
 #![warn(clippy::print_stdout, clippy::print_stderr, clippy::unwrap_used)]
 
+mod check;
 mod clock;
 mod controller;
 mod cpu;
@@ -45,24 +44,18 @@ mod host;
 mod ledger;
 mod member;
 mod native;
-<<<<<<< HEAD
 mod overhead;
 #[cfg(feature = "process")]
 pub mod process;
 mod router;
 mod tenant;
-=======
-#[cfg(feature = "wasi-http")]
-mod outbound;
-mod router;
-mod service;
->>>>>>> capability
 pub mod transport;
 #[cfg(feature = "wasm-runtime-only")]
 mod wasm;
 mod wire;
 mod workflow;
 
+pub use check::CheckError;
 pub use clock::SystemClock;
 pub use controller::Lifecycle;
 pub use error::{BuildError, DeployError, TrafficError};

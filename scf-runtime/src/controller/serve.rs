@@ -85,7 +85,9 @@ impl Controller {
         receipt.bytes_out = reply.payload.size();
         receipt.spans = reply.spans;
         receipt.calls = reply.calls;
-        let payload = Payload { bytes: reply.payload.bytes, media: function.output.clone() };
+        // A function that is not declared to give a type says of each payload what it is.
+        let media = if function.output == MediaType::OCTETS { reply.payload.media } else { function.output.clone() };
+        let payload = Payload { bytes: reply.payload.bytes, media };
         Ok(Outcome { payload, receipt })
     }
 

@@ -48,6 +48,9 @@ impl Fabric {
 
     /// Checks `workflow` against the deployed functions and keeps it, in place of an earlier one of that name.
     ///
+    /// With the feature `check`, steps that are typed functions of components are compared as by
+    /// [`check`](Self::check).
+    ///
     /// # Errors
     /// [`WorkflowError`] naming the step.
     pub fn deploy_workflow(&self, workflow: Workflow) -> Result<(), WorkflowError> {
@@ -59,7 +62,10 @@ impl Fabric {
             };
             functions.iter().filter_map(known).collect()
         };
-        workflow.check(&types)?;
+        workflow.check_with(&types, |from, to| {
+            let (from, to) = self.inner.function(from).zip(self.inner.function(to))?;
+            crate::check::objection(&from, &to)
+        })?;
         let mut workflows = self.inner.workflows.write().unwrap_or_else(PoisonError::into_inner);
         workflows.insert(workflow.name.clone(), Arc::new(workflow));
         Ok(())

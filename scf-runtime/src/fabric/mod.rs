@@ -6,6 +6,7 @@ mod inner;
 mod status;
 mod tick;
 mod traffic;
+mod values;
 
 use std::sync::{Arc, PoisonError, atomic::Ordering::Relaxed};
 

@@ -1,9 +1,7 @@
 //! WebAssembly components as isolates, by wasmtime.
 //!
 //! [`WasmFactory`] compiles a component once and makes a fresh instance of it for every call: memory from a
-//! pool, its initial content mapped copy-on-write, nothing left of the call before. A function is an export
-//! of the component's world of type `func(list<u8>) -> result<list<u8>, string>` or
-//! `func(list<u8>) -> list<u8>`.
+//! pool, its initial content mapped copy-on-write, nothing left of the call before.
 //!
 //! What a component is made from is data until it is trusted. Machine code, from the cache or in an artefact that
 //! was signed elsewhere, is loaded only after its keyed hash or its signature was found to be right. A component is

@@ -2,50 +2,110 @@
 
 use std::fmt::Write;
 
+use scf_core::Function;
 use wasmtime::{
     Engine,
     component::{
-        Component,
-        types::{ComponentFunc, ComponentItem, Type},
+        Component, ComponentExportIndex,
+        types::{ComponentFunc, ComponentInstance, ComponentItem, Type},
     },
 };
 
-/// What a function's export gives.
+use super::typed::Typed;
+
+/// How a function's export is called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Signature {
-    /// `func(list<u8>) -> list<u8>`.
+    /// `func(list<u8>) -> list<u8>`, with the payload's bytes.
     Plain,
-    /// `func(list<u8>) -> result<list<u8>, string>`.
+    /// `func(list<u8>) -> result<list<u8>, string>`, with the payload's bytes.
     Fallible,
+    /// Any other type, by its values.
+    Typed,
 }
 
-const WANTED: &str = "func(list<u8>) -> result<list<u8>, string> or func(list<u8>) -> list<u8>";
+/// An export that can be called.
+#[derive(Debug)]
+pub(super) struct Callable {
+    pub(super) signature: Signature,
+    pub(super) typed: Typed,
+    pub(super) index: ComponentExportIndex,
+}
+
+impl Callable {
+    /// The function that `export` names: one of the component's world, or one of an exported interface as
+    /// `acme:image/codec@1.0.0#resize`, of which the version may be left out when there is one. Or what is wrong.
+    pub(super) fn of(
+        component: &Component,
+        function: &Function,
+        export: &str,
+        engine: &Engine,
+    ) -> Result<Self, String> {
+        let (item, index) = match export.rsplit_once('#') {
+            None => component.get_export(None, export).ok_or_else(|| missing(component, engine))?,
+            Some((interface, name)) => {
+                let (instance, index) = interface_of(component, interface, engine)?;
+                component.get_export(Some(&index), name).ok_or_else(|| {
+                    let functions = instance.exports(engine).filter_map(|(name, found)| {
+                        matches!(found.ty, ComponentItem::ComponentFunc(_)).then_some(name)
+                    });
+                    format!("is not there; the interface has{}", list(functions))
+                })?
+            }
+        };
+        let ComponentItem::ComponentFunc(found) = item else {
+            return Err(format!("is {}, not a function", describe_item(&item)));
+        };
+        let typed = Typed::of(&found, &function.input, &function.output);
+        let typed = typed.map_err(|problem| format!("is {}: it {problem}", describe_function(&found)))?;
+        let signature = Signature::of_function(&found).unwrap_or(Signature::Typed);
+        Ok(Self { signature, typed, index })
+    }
+}
+
+/// The exported interface of that name; without a version: of the only version.
+fn interface_of(
+    component: &Component,
+    interface: &str,
+    engine: &Engine,
+) -> Result<(ComponentInstance, ComponentExportIndex), String> {
+    let world = component.component_type();
+    let is_named = |name: &str| match name.split_once('@') {
+        Some((base, _)) => name == interface || base == interface,
+        None => name == interface,
+    };
+    let names: Vec<_> = world.exports(engine).map(|(name, _)| name.to_owned()).filter(|name| is_named(name)).collect();
+    match &*names {
+        [] => Err(missing(component, engine)),
+        [name] => match component.get_export(None, &**name) {
+            Some((ComponentItem::ComponentInstance(instance), index)) => Ok((instance, index)),
+            _ => Err(format!("has {name:?} for an interface, which is none")),
+        },
+        names => Err(format!("is there in several versions; name one:{}", list(names.iter().map(String::as_str)))),
+    }
+}
+
+fn missing(component: &Component, engine: &Engine) -> String {
+    let world = component.component_type();
+    format!("is not there; the component exports{}", list(world.exports(engine).map(|(name, _)| name)))
+}
+
+/// The first few of some names.
+fn list<'a>(names: impl Iterator<Item = &'a str>) -> String {
+    let mut list = String::new();
+    let mut separator = " ";
+    for name in names.take(8) {
+        // Writing to a string does not fail.
+        let _ = write!(list, "{separator}{name:?}");
+        separator = ", ";
+    }
+    if list.is_empty() {
+        list.push_str(" nothing");
+    }
+    list
+}
 
 impl Signature {
-    /// The signature of a function that the component's world exports, or what is wrong with it.
-    pub(super) fn of(component: &Component, export: &str, engine: &Engine) -> Result<Self, String> {
-        let world = component.component_type();
-        match world.get_export(engine, export).map(|found| found.ty) {
-            Some(ComponentItem::ComponentFunc(function)) => Self::of_function(&function)
-                .ok_or_else(|| format!("is {}, where a function is {WANTED}", describe_function(&function))),
-            Some(other) => Err(format!("is {}, where a function is {WANTED}", describe_item(&other))),
-            None => {
-                let mut problem = String::from("is not there; the component exports");
-                let names = world.exports(engine).map(|(name, _)| name).take(8);
-                let mut separator = " ";
-                for name in names {
-                    // Writing to a string does not fail.
-                    let _ = write!(problem, "{separator}{name:?}");
-                    separator = ", ";
-                }
-                if separator == " " {
-                    problem.push_str(" nothing");
-                }
-                Err(problem)
-            }
-        }
-    }
-
     fn of_function(function: &ComponentFunc) -> Option<Self> {
         let mut params = function.params();
         let mut results = function.results();

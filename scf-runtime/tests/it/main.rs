@@ -1,6 +1,8 @@
 //! Isolates and transports as those who embed them use them.
 
 mod control;
+#[cfg(feature = "wasm")]
+mod check;
 mod isolate;
 #[cfg(all(feature = "wasm-runtime-only", not(feature = "wasm")))]
 mod no_compiler;
@@ -12,6 +14,8 @@ mod outbound;
 mod services;
 mod support;
 mod transport;
+#[cfg(feature = "wasm")]
+mod typed;
 #[cfg(feature = "wasm")]
 mod wasm;
 #[cfg(feature = "wasm")]
