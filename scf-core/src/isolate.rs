@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::{
-    BoxError, Code, Function, FunctionName, InvocationId, Node, NodeId, Outcome, Path, Payload, Qualifier, Receipt,
-    ScheduleError, Span, StateError, StateSession, TenantName, Timestamp, Usage,
+    Attachment, BoxError, Code, Function, FunctionName, InvocationId, Node, NodeId, Outcome, Path, Payload, Qualifier,
+    Receipt, ScheduleError, Span, StateError, StateSession, TenantName, Timestamp, Usage,
 };
 
 /// Makes isolates of one kind of [`Code`].
@@ -112,6 +112,8 @@ pub struct Call {
     pub host: Arc<dyn Host>,
     /// The state of function and key; none for a stateless function. Committed by the host after the call.
     pub state: Option<Box<dyn StateSession>>,
+    /// Streams that go with it; mostly none.
+    pub attachment: Attachment,
 }
 
 impl Call {
@@ -124,7 +126,7 @@ impl Call {
         deadline: Timestamp,
         host: Arc<dyn Host>,
     ) -> Self {
-        Self { id, function, tenant, key: None, deadline, host, state: None }
+        Self { id, function, tenant, key: None, deadline, host, state: None, attachment: Attachment::NONE }
     }
 }
 

@@ -22,6 +22,9 @@ impl MediaType {
     /// An encoded [`Activation`](crate::Activation).
     pub const ACTIVATION: Self = Self(Cow::Borrowed("application/vnd.scf.activation"));
 
+    /// An HTTP request, or the response to one, as one message of a fabric.
+    pub const HTTP: Self = Self(Cow::Borrowed("application/vnd.scf.http"));
+
     /// A type by its text.
     #[must_use]
     pub fn new(text: impl Into<Cow<'static, str>>) -> Self {

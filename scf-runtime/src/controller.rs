@@ -14,9 +14,9 @@ use std::{
 };
 
 use scf_core::{
-    Autoscaler, Call, Clock, Commit, Function, FunctionName, Host, Invocation, InvokeError, IsolateFactory, LimitKind,
-    Load, NodeId, Opened, Outcome, Payload, Prepared, Receipt, Reply, Scope, StateError, StateStore, Statefulness,
-    TenantName, Timestamp,
+    Attached, Autoscaler, Call, Clock, Commit, Function, FunctionName, Host, Invocation, InvokeError, IsolateFactory,
+    LimitKind, Load, NodeId, Opened, Outcome, Payload, Prepared, Receipt, Reply, Scope, StateError, StateStore,
+    Statefulness, TenantName, Timestamp,
 };
 use tokio::sync::{Semaphore, SemaphorePermit};
 
@@ -160,6 +160,7 @@ impl Controller {
             return Err(InvokeError::Limit { function: name.clone(), limit: LimitKind::Input });
         }
         let bytes_in = invocation.payload.size();
+        let attachment = invocation.attachment.clone();
         let tenant = invocation.tenant.clone().unwrap_or_else(|| function.tenant.clone());
         let patience = patience.min(function.limits.wall);
         let slot = ready.admit(&self.clock, &self.node, accepted, patience).await?;
@@ -169,7 +170,8 @@ impl Controller {
         let running = Running::new(&ready.running);
         let reply = match function.state {
             Statefulness::Stateless => {
-                let call = Call::new(invocation.id, name.clone(), tenant.clone(), deadline, Arc::clone(host));
+                let mut call = Call::new(invocation.id, name.clone(), tenant.clone(), deadline, Arc::clone(host));
+                call.attachment = invocation.attachment;
                 let run = async { ready.prepared.instantiate().await?.invoke(&call, invocation.payload).await };
                 within(&*self.clock, left, run).await.ok_or_else(too_late)??
             }
@@ -188,8 +190,9 @@ impl Controller {
         receipt.wall = self.clock.now().since(accepted);
         receipt.usage = reply.usage;
         receipt.cold = !reply.reused;
-        receipt.bytes_in = bytes_in;
-        receipt.bytes_out = size;
+        let (streamed_in, streamed_out) = attachment.attached().map(Attached::carried).unwrap_or_default();
+        receipt.bytes_in = bytes_in + streamed_in;
+        receipt.bytes_out = size + streamed_out;
         receipt.spans = reply.spans;
         receipt.calls = reply.calls;
         let payload = Payload { bytes: reply.payload.bytes, media: function.output.clone() };

@@ -27,6 +27,8 @@ mod error;
 mod escape;
 mod fabric;
 mod host;
+#[cfg(any(feature = "http", feature = "wasi-http"))]
+pub mod http;
 mod ledger;
 mod member;
 mod native;

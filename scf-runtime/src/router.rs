@@ -178,6 +178,10 @@ impl Inner {
         let origin = &self.members[from].node.id;
         let unreachable = |node: &NodeId| InvokeError::Unreachable { function: function.clone(), node: node.clone() };
         let Some(transport) = &self.transport else { return Err(unreachable(&member.node.id)) };
+        let mut invocation = invocation;
+        if let Some(attached) = std::mem::take(&mut invocation.attachment).attached() {
+            invocation.payload = attached.pack(route.function.limits.payload).await?;
+        }
         let request = wire::request(&invocation, patience);
         let sent = request.size();
         let answer = transport.request(origin, &member.node.id, Subject::Invoke, request, patience + TRAVEL).await;

@@ -157,6 +157,11 @@ impl IsolateFactory for WasmFactory {
         if size > CODE.bytes() {
             return Err(PrepareError::TooLarge { function: function.name.clone(), size, limit: CODE.bytes() });
         }
+        #[cfg(not(feature = "wasi-http"))]
+        if export.starts_with("wasi:http/") {
+            let feature = format!("{export} (it is built without the feature `wasi-http` of scf-runtime)");
+            return Err(PrepareError::Unsupported { function: function.name.clone(), feature });
+        }
         let machine = &self.shared.machine;
         if function.limits.memory > machine.memory {
             let error = WasmError::MemoryLimit { limit: function.limits.memory, available: machine.memory };
@@ -172,6 +177,11 @@ impl IsolateFactory for WasmFactory {
         // The compiler quotes names that the guest chose.
         let component = component.map_err(|error| invalid(function, &error))?;
         let program = self.shared.program(function, export, &component)?;
+        #[cfg(feature = "wasi-http")]
+        if program.signature == Signature::Http {
+            let prepared = super::http::HttpPrepared::new(program, function.reuse);
+            return Ok(Arc::new(prepared.map_err(|error| invalid(function, &error))?));
+        }
         Ok(Arc::new(WasmPrepared(Arc::new(program))))
     }
 }
@@ -209,23 +219,40 @@ impl Shared {
     /// Checks and links a component.
     fn program(&self, function: &Function, export: &str, component: &Component) -> Result<Program, PrepareError> {
         let engine = &self.machine.engine;
-        let signature = Signature::of(component, export, engine).map_err(|problem| PrepareError::Export {
+        #[cfg(feature = "wasi-http")]
+        let handler = super::http::handler(component, engine, export);
+        #[cfg(not(feature = "wasi-http"))]
+        let handler: Option<String> = None;
+        let signature = match &handler {
+            #[cfg(feature = "wasi-http")]
+            Some(_) => Ok(Signature::Http),
+            _ => Signature::of(component, export, engine),
+        };
+        let signature = signature.map_err(|problem| PrepareError::Export {
             function: function.name.clone(),
             export: export.into(),
             problem,
         })?;
+        let export = handler.as_deref().unwrap_or(export);
         let world = component.component_type();
         let imports = world.imports(engine).map(|(name, _)| name);
         let mut linker = Linker::new(engine);
         let mut imports_wasi = false;
         for import in imports {
-            if !wasi::provides(import) {
+            #[cfg(feature = "wasi-http")]
+            let is_http = super::http::provides(import);
+            #[cfg(not(feature = "wasi-http"))]
+            let is_http = false;
+            if !wasi::provides(import) && !is_http {
                 return Err(PrepareError::Import { function: function.name.clone(), import: import.into() });
             }
             imports_wasi = true;
         }
         if imports_wasi {
             wasmtime_wasi::p2::add_to_linker_async::<Guest>(&mut linker).map_err(|error| host(function, error))?;
+            #[cfg(feature = "wasi-http")]
+            wasmtime_wasi_http::p2::add_only_http_to_linker_async::<Guest>(&mut linker)
+                .map_err(|error| host(function, error))?;
         }
         let initial = component.resources_required().and_then(|needs| needs.max_initial_memory_size);
         let initial = ByteSize::from_bytes(initial.unwrap_or(0).saturating_mul(PAGE));

@@ -83,13 +83,15 @@ impl Isolate for WasmIsolate {
 type Output = Result<Vec<u8>, String>;
 
 impl Program {
-    fn store(self: &Arc<Self>, meter: Arc<CpuMeter>) -> Store<Guest> {
+    pub(super) fn store(self: &Arc<Self>, meter: Arc<CpuMeter>) -> Store<Guest> {
         let guest = Guest {
             ledger: Ledger::new(self.limits.memory, self.machine.memory),
             meter,
             program: Arc::clone(self),
             is_over_cpu: false,
             wasi: self.imports_wasi.then(|| Box::new(Wasi::new(&self.function))),
+            #[cfg(feature = "wasi-http")]
+            http: super::http::Http::new(),
         };
         let mut store = Store::new(&self.machine.engine, guest);
         store.limiter(|guest| &mut guest.ledger);
@@ -113,11 +115,13 @@ impl Program {
                 let (output,) = function.call_async(store, (input,)).await?;
                 Ok(output)
             }
+            #[cfg(feature = "wasi-http")]
+            Signature::Http => Err(wasmtime::format_err!("a handler of requests is not called with bytes")),
         }
     }
 
     /// What to tell the caller about a call that ended early.
-    fn explain(&self, error: &wasmtime::Error, guest: &Guest, call: &Call) -> InvokeError {
+    pub(super) fn explain(&self, error: &wasmtime::Error, guest: &Guest, call: &Call) -> InvokeError {
         let function = self.function.clone();
         if error.is::<PoolConcurrencyLimitError>() {
             return InvokeError::Overloaded { function, node: call.host.node().id.clone(), retry_after: RETRY };
@@ -135,19 +139,30 @@ impl Program {
         InvokeError::Trapped { function, message }
     }
 
-    fn limit(&self, limit: LimitKind) -> InvokeError {
+    pub(super) fn limit(&self, limit: LimitKind) -> InvokeError {
         InvokeError::Limit { function: self.function.clone(), limit }
     }
 }
 
 /// What the host keeps about the guest of one call.
 pub(super) struct Guest {
-    ledger: Ledger,
+    pub(super) ledger: Ledger,
     meter: Arc<CpuMeter>,
     program: Arc<Program>,
     is_over_cpu: bool,
     /// There if the component imports it.
-    wasi: Option<Box<Wasi>>,
+    pub(super) wasi: Option<Box<Wasi>>,
+    #[cfg(feature = "wasi-http")]
+    pub(super) http: super::http::Http,
+}
+
+#[cfg(feature = "wasi-http")]
+impl Guest {
+    /// Makes it the guest of another call, which `meter` meters.
+    pub(super) fn renew(&mut self, meter: Arc<CpuMeter>) {
+        self.meter = meter;
+        self.is_over_cpu = false;
+    }
 }
 
 /// Called when a guest sees a tick: ends it if it used what it may use, lets others run if it used a tick.

@@ -14,6 +14,8 @@ mod cache;
 mod engine;
 mod error;
 mod factory;
+#[cfg(feature = "wasi-http")]
+mod http;
 mod isolate;
 mod limits;
 mod precompiled;

@@ -17,6 +17,9 @@ pub(super) enum Signature {
     Plain,
     /// `func(list<u8>) -> result<list<u8>, string>`.
     Fallible,
+    /// The interface of a handler of HTTP requests.
+    #[cfg(feature = "wasi-http")]
+    Http,
 }
 
 const WANTED: &str = "func(list<u8>) -> result<list<u8>, string> or func(list<u8>) -> list<u8>";
