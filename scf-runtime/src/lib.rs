@@ -9,6 +9,7 @@
 //! | `router`, `member`, `wire` | where a call goes, what a node has promised, calls as messages |
 //! | `controller`, `host`, `ledger` | admission and running, what isolates may ask, bills |
 //! | `workflow` | functions joined to one |
+//! | `http/` | HTTP requests as calls: the ingress, and what handlers of requests are given |
 //! | `wasm/`, `native` | isolates: [`WasmFactory`], [`NativeFactory`] |
 //! | [`transport`] | nodes in one process over shaped links |
 //! | `clock` | [`SystemClock`] |
@@ -16,8 +17,10 @@
 //! | feature | default | makes available |
 //! |---|---|---|
 //! | `wasm` | yes | [`WasmFactory`]: WebAssembly components, by wasmtime 48 |
+//! | `wasi-http` | no | components that handle HTTP requests: `wasi:http` 0.2 |
+//! | `http` | no | `http::Ingress`: functions behind an axum router |
 //!
-//! `scf_core` types are part of this API.
+//! `scf_core` types are part of this API; with `http`, so are those of axum 0.8 and http 1.
 #![warn(clippy::print_stdout, clippy::print_stderr, clippy::unwrap_used)]
 
 mod clock;
@@ -27,8 +30,10 @@ mod error;
 mod escape;
 mod fabric;
 mod host;
-#[cfg(any(feature = "http", feature = "wasi-http"))]
+#[cfg(feature = "http")]
 pub mod http;
+#[cfg(all(feature = "wasi-http", not(feature = "http")))]
+mod http;
 mod ledger;
 mod member;
 mod native;

@@ -10,11 +10,12 @@ use std::{
 
 use async_trait::async_trait;
 use scf_core::{
-    ByteSize, Envelope, Function, Handler, Invocation, InvokeError, NodeId, Outcome, PlacementRequest, ScheduleError,
+    ByteSize, Envelope, Function, Handler, Invocation, InvokeError, LimitKind, NodeId, Outcome, PlacementRequest, ScheduleError,
     StateError, Subject, Timestamp, TransportError,
 };
 
 use crate::{
+    controller::within,
     fabric::{Inner, Member},
     ledger::Ledger,
     wire,
@@ -180,7 +181,9 @@ impl Inner {
         let Some(transport) = &self.transport else { return Err(unreachable(&member.node.id)) };
         let mut invocation = invocation;
         if let Some(attached) = std::mem::take(&mut invocation.attachment).attached() {
-            invocation.payload = attached.pack(route.function.limits.payload).await?;
+            let late = || InvokeError::Limit { function: function.clone(), limit: LimitKind::Wall };
+            let packed = within(&*self.clock, patience, attached.pack(route.function.limits.payload)).await;
+            invocation.payload = packed.ok_or_else(late)??;
         }
         let request = wire::request(&invocation, patience);
         let sent = request.size();

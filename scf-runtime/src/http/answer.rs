@@ -100,7 +100,7 @@ where
     let function = shared.fabric.function(name);
     let function = function.ok_or_else(|| Problem::failed(name, &InvokeError::NotFound { function: name.clone() }))?;
     let limit = function.limits.payload;
-    if length(&parts.headers).or(body.size_hint().exact()).is_some_and(|length| length > limit.bytes()) {
+    if length(&parts.headers).or_else(|| body.size_hint().exact()).is_some_and(|length| length > limit.bytes()) {
         return Err(too_long(&function));
     }
     let asked = ask(&shared.options, &function, &parts, shared.fabric.new_id())?;
