@@ -4,7 +4,7 @@ use std::{borrow::Cow, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ByteSize, FunctionName, InvocationId, NodeId, Payload, Qualifier, Revision, TenantName};
+use crate::{Attachment, ByteSize, FunctionName, InvocationId, NodeId, Payload, Qualifier, Revision, TenantName};
 
 /// One call of a function.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,6 +26,9 @@ pub struct Invocation {
     pub patience: Option<Duration>,
     /// The node it must run on; otherwise the scheduler decides.
     pub target: Option<NodeId>,
+    /// Streams that go with it inside this process; mostly none.
+    #[serde(skip)]
+    pub attachment: Attachment,
 }
 
 impl Invocation {
@@ -41,6 +44,7 @@ impl Invocation {
             payload: payload.into(),
             patience: None,
             target: None,
+            attachment: Attachment::NONE,
         }
     }
 
@@ -76,6 +80,13 @@ impl Invocation {
     #[must_use]
     pub fn on(mut self, node: NodeId) -> Self {
         self.target = Some(node);
+        self
+    }
+
+    /// Streams that go with it inside this process; default none.
+    #[must_use]
+    pub fn attach(mut self, attachment: Attachment) -> Self {
+        self.attachment = attachment;
         self
     }
 }

@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::{
-    BoxError, Code, Function, FunctionName, InvocationId, Meter, Node, NodeId, Outcome, Path, Payload, Qualifier,
-    Receipt, Revision, ScheduleError, Span, StateError, StateSession, TenantName, Timestamp, Usage,
+    Attachment, BoxError, Code, Function, FunctionName, InvocationId, Meter, Node, NodeId, Outcome, Path, Payload,
+    Qualifier, Receipt, Revision, ScheduleError, Span, StateError, StateSession, TenantName, Timestamp, Usage,
 };
 
 /// Makes isolates of one kind of [`Code`].
@@ -117,6 +117,8 @@ pub struct Call {
     pub host: Arc<dyn Host>,
     /// The state of function and key; none for a stateless function. Committed by the host after the call.
     pub state: Option<Box<dyn StateSession>>,
+    /// Streams that go with it; mostly none.
+    pub attachment: Attachment,
 }
 
 impl Call {
@@ -129,8 +131,8 @@ impl Call {
         deadline: Timestamp,
         host: Arc<dyn Host>,
     ) -> Self {
-        let (revision, meter) = (Revision::new(1), Arc::default());
-        Self { id, function, revision, tenant, key: None, deadline, meter, host, state: None }
+        let (revision, meter, attachment) = (Revision::new(1), Arc::default(), Attachment::NONE);
+        Self { id, function, revision, tenant, key: None, deadline, meter, host, state: None, attachment }
     }
 }
 

@@ -24,6 +24,7 @@
 #![warn(clippy::print_stdout, clippy::print_stderr, clippy::unwrap_used)]
 
 mod activation;
+mod attachment;
 mod autoscaler;
 mod clock;
 #[cfg(feature = "conformance")]
@@ -57,6 +58,7 @@ mod workflow;
 pub use activation::{
     Activation, ActivationError, DType, DeviceTensor, Elements, MAX_RANK, Quantisation, Shape, TensorSpec,
 };
+pub use attachment::{Attached, Attachment};
 pub use autoscaler::{Autoscaler, Load};
 pub use bytes::Bytes;
 pub use clock::{Clock, ManualClock, Timestamp};

@@ -25,6 +25,9 @@ impl MediaType {
     /// [`Value`](crate::Value)s for a typed function, or its result: a list of them in postcard.
     pub const VALUES: Self = Self(Cow::Borrowed("application/vnd.scf.values"));
 
+    /// An HTTP request, or the response to one, as one message of a fabric.
+    pub const HTTP: Self = Self(Cow::Borrowed("application/vnd.scf.http"));
+
     /// A type by its text.
     #[must_use]
     pub fn new(text: impl Into<Cow<'static, str>>) -> Self {

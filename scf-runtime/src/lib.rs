@@ -25,10 +25,12 @@
 //! | `wasm-runtime-only` | with `wasm` | [`WasmFactory`] without one: signed artefacts of components |
 //! | `process` | no | `process`: programs as jailed processes, on Linux |
 =======
-//! | `check` | no | [`Fabric::check`]; workflows whose steps do not fit are refused, by wac-types |
->>>>>>> typed
+//! | `wasm` | yes | [`WasmFactory`]: WebAssembly components, by wasmtime 48 |
+//! | `wasi-http` | no | components that handle HTTP requests: `wasi:http` 0.2 |
+//! | `http` | no | `http::Ingress`: functions behind an axum router |
+>>>>>>> http
 //!
-//! `scf_core` types are part of this API.
+//! `scf_core` types are part of this API; with `http`, so are those of axum 0.8 and http 1.
 #![warn(clippy::print_stdout, clippy::print_stderr, clippy::unwrap_used)]
 
 mod check;
@@ -41,6 +43,10 @@ mod error;
 mod escape;
 mod fabric;
 mod host;
+#[cfg(feature = "http")]
+pub mod http;
+#[cfg(all(feature = "wasi-http", not(feature = "http")))]
+mod http;
 mod ledger;
 mod member;
 mod native;

@@ -9,12 +9,12 @@ use std::{
 
 use async_trait::async_trait;
 use scf_core::{
-    ByteSize, Envelope, FunctionName, Handler, Invocation, InvokeError, NodeId, Outcome, PlacementRequest, Revision,
-    ScheduleError, StateError, Subject, Timestamp, TransportError,
+    ByteSize, Envelope, FunctionName, Handler, Invocation, InvokeError, LimitKind, NodeId, Outcome, PlacementRequest,
+    Revision, ScheduleError, StateError, Subject, Timestamp, TransportError,
 };
 
 use crate::{
-    controller::Applicant,
+    controller::{Applicant, within},
     deployment::{Route, nowhere},
     fabric::{Inner, Member},
     overhead::Overhead,
@@ -219,6 +219,12 @@ impl Inner {
         let origin = &self.members[from].node.id;
         let unreachable = |node: &NodeId| InvokeError::Unreachable { function: function.clone(), node: node.clone() };
         let Some(transport) = &self.transport else { return Err(unreachable(&member.node.id)) };
+        let mut invocation = invocation;
+        if let Some(attached) = std::mem::take(&mut invocation.attachment).attached() {
+            let late = || InvokeError::Limit { function: function.clone(), limit: LimitKind::Wall };
+            let packed = within(&*self.clock, patience, attached.pack(route.function.limits.payload)).await;
+            invocation.payload = packed.ok_or_else(late)??;
+        }
         let request = wire::request(&invocation, route.revision, patience);
         let sent = request.size();
         let answer = transport.request(origin, &member.node.id, Subject::Invoke, request, patience + TRAVEL).await;

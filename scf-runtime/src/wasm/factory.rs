@@ -266,6 +266,11 @@ impl IsolateFactory for WasmFactory {
         if size > limit {
             return Err(PrepareError::TooLarge { function: function.name.clone(), size, limit });
         }
+        #[cfg(not(feature = "wasi-http"))]
+        if export.starts_with("wasi:http/") {
+            let feature = format!("{export} (it is built without the feature `wasi-http` of scf-runtime)");
+            return Err(PrepareError::Unsupported { function: function.name.clone(), feature });
+        }
         let machine = &self.shared.machine;
         if function.limits.memory > machine.memory {
             let error = WasmError::MemoryLimit { limit: function.limits.memory, available: machine.memory };
@@ -320,6 +325,7 @@ impl Shared {
             export: export.into(),
             problem,
         })?;
+        let export = handler.as_deref().unwrap_or(export);
         let world = component.component_type();
         let imports = world.imports(engine).map(|(name, _)| name);
         let mut linker = Linker::new(engine);
@@ -332,6 +338,9 @@ impl Shared {
         }
         if imports_wasi {
             wasmtime_wasi::p2::add_to_linker_async::<Guest>(&mut linker).map_err(|error| host(function, error))?;
+            #[cfg(feature = "wasi-http")]
+            wasmtime_wasi_http::p2::add_only_http_to_linker_async::<Guest>(&mut linker)
+                .map_err(|error| host(function, error))?;
         }
         let initial = component.resources_required().and_then(|needs| needs.max_initial_memory_size);
         let initial = ByteSize::from_bytes(initial.unwrap_or(0).saturating_mul(PAGE));

@@ -194,6 +194,8 @@ impl Program {
             program: Arc::clone(self),
             is_over_cpu: false,
             wasi: self.imports_wasi.then(|| Box::new(Wasi::new(&self.function))),
+            #[cfg(feature = "wasi-http")]
+            http: super::http::Http::new(),
         };
         let mut store = Store::new(&self.machine.engine, guest);
         store.limiter(|guest| &mut guest.ledger);
@@ -228,6 +230,8 @@ impl Program {
                 let (output,) = function.call_async(store, (input,)).await?;
                 Ok(output)
             }
+            #[cfg(feature = "wasi-http")]
+            Signature::Http => Err(wasmtime::format_err!("a handler of requests is not called with bytes")),
         }
     }
 
@@ -251,7 +255,7 @@ impl Program {
         InvokeError::Trapped { function: self.function.clone(), message }
     }
 
-    fn limit(&self, limit: LimitKind) -> InvokeError {
+    pub(super) fn limit(&self, limit: LimitKind) -> InvokeError {
         InvokeError::Limit { function: self.function.clone(), limit }
     }
 }
@@ -390,7 +394,18 @@ pub(super) struct Guest {
     program: Arc<Program>,
     is_over_cpu: bool,
     /// There if the component imports it.
-    wasi: Option<Box<Wasi>>,
+    pub(super) wasi: Option<Box<Wasi>>,
+    #[cfg(feature = "wasi-http")]
+    pub(super) http: super::http::Http,
+}
+
+#[cfg(feature = "wasi-http")]
+impl Guest {
+    /// Makes it the guest of another call, which `meter` meters.
+    pub(super) fn renew(&mut self, meter: Arc<CpuMeter>) {
+        self.meter = meter;
+        self.is_over_cpu = false;
+    }
 }
 
 /// Called when a guest sees a tick: ends it if it used what it may use, lets others run if it used a tick.

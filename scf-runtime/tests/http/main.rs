@@ -1,0 +1,9 @@
+//! HTTP requests through an ingress to functions.
+
+mod limits;
+mod nodes;
+mod peers;
+mod status;
+mod streams;
+mod support;
+mod warm;
