@@ -8,10 +8,10 @@ use std::{
 
 use async_trait::async_trait;
 use scf_core::{
-    Call, Callee, Clock, FunctionName, Host, Invocation, InvokeError, Node, NodeId, Outcome, Path, Timestamp,
+    Call, Callee, Clock, FunctionName, Host, Invocation, InvokeError, LimitKind, Node, NodeId, Outcome, Path, Timestamp,
 };
 
-use crate::fabric::Inner;
+use crate::{depth::within_stack, fabric::Inner};
 
 /// The host of one member of a fabric.
 pub(crate) struct MemberHost {
@@ -58,7 +58,9 @@ impl Host for MemberHost {
             .patience(call.deadline.since(self.clock.now()));
         invocation.key = callee.key;
         invocation.target = callee.node;
-        fabric.route(self.position, invocation).await
+        let function = invocation.function.clone();
+        let too_deep = Err(InvokeError::Limit { function, limit: LimitKind::Stack });
+        within_stack(fabric.route(self.position, invocation)).await.unwrap_or(too_deep)
     }
 }
 

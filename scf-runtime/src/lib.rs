@@ -23,6 +23,7 @@
 mod clock;
 mod controller;
 mod cpu;
+mod depth;
 mod error;
 mod escape;
 mod fabric;

@@ -91,7 +91,6 @@ fn config(instances: u32, memory: ByteSize) -> Config {
     // What no guest toolchain asks for by default.
     for feature in [
         WasmFeatures::MEMORY64,
-        WasmFeatures::MULTI_MEMORY,
         WasmFeatures::THREADS,
         WasmFeatures::TAIL_CALL,
         WasmFeatures::RELAXED_SIMD,

@@ -211,7 +211,7 @@ impl Shared {
         let engine = &self.machine.engine;
         let signature = Signature::of(component, export, engine).map_err(|problem| PrepareError::Export {
             function: function.name.clone(),
-            export: export.into(),
+            export: escape(export),
             problem,
         })?;
         let world = component.component_type();
@@ -220,7 +220,7 @@ impl Shared {
         let mut imports_wasi = false;
         for import in imports {
             if !wasi::provides(import) {
-                return Err(PrepareError::Import { function: function.name.clone(), import: import.into() });
+                return Err(PrepareError::Import { function: function.name.clone(), import: escape(import) });
             }
             imports_wasi = true;
         }
@@ -235,7 +235,7 @@ impl Shared {
         let pre: InstancePre<Guest> = linker.instantiate_pre(component).map_err(|error| invalid(function, &error))?;
         let Some(index) = component.get_export_index(None, export) else {
             let problem = "is not there".into();
-            return Err(PrepareError::Export { function: function.name.clone(), export: export.into(), problem });
+            return Err(PrepareError::Export { function: function.name.clone(), export: escape(export), problem });
         };
         Ok(Program {
             machine: Arc::clone(&self.machine),
