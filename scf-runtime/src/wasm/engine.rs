@@ -6,7 +6,7 @@ use scf_core::ByteSize;
 use tokio::sync::Semaphore;
 use wasmtime::{Config, Enabled, Engine, PoolingAllocationConfig, WasmFeatures};
 
-use super::{error::WasmError, ticker::Ticker};
+use super::{error::WasmError, lane::Lane, ticker::Ticker};
 
 /// Fewest instances that a pool is worth having for.
 const FEWEST: u32 = 8;
@@ -29,6 +29,8 @@ const TABLE: usize = 10_000;
 pub(super) struct Machine {
     pub(super) engine: Engine,
     pub(super) ticker: Ticker,
+    /// Where guests run on that run long.
+    pub(super) lane: Lane,
     /// Instances that can be alive at the same time.
     pub(super) instances: u32,
     /// What one memory can grow to.
@@ -54,7 +56,15 @@ impl Machine {
         };
         let cores = thread::available_parallelism().map_or(1, usize::from);
         let ticker = Ticker::start(engine.weak()).map_err(|error| WasmError::Engine { source: error.into() })?;
-        Ok(Arc::new(Self { engine, ticker, instances, memory, compilers: Semaphore::new(cores) }))
+        let lane = Lane::new({
+            let engine = engine.weak();
+            move || {
+                if let Some(engine) = engine.upgrade() {
+                    engine.increment_epoch();
+                }
+            }
+        });
+        Ok(Arc::new(Self { engine, ticker, lane, instances, memory, compilers: Semaphore::new(cores) }))
     }
 }
 

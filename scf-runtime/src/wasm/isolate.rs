@@ -57,9 +57,16 @@ impl Isolate for WasmIsolate {
     async fn invoke(&mut self, call: &Call, input: Payload) -> Result<Reply, InvokeError> {
         let program = &self.0;
         let meter = Arc::new(CpuMeter::default());
-        let mut store = self.0.store(Arc::clone(&meter));
-        let work = program.run(&mut store, &input.bytes);
-        let output = meter.run(program.machine.ticker.during(work)).await;
+        let work = Box::pin({
+            let (program, meter) = (Arc::clone(program), Arc::clone(&meter));
+            async move {
+                let mut store = program.store(Arc::clone(&meter));
+                let work = program.run(&mut store, &input.bytes);
+                let output = meter.run(program.machine.ticker.during(work)).await;
+                (store, output)
+            }
+        });
+        let (store, output) = program.machine.lane.run(work, || meter.used() >= TICK).await;
         let output = output.map_err(|error| program.explain(&error, store.data(), call));
         let (memory, refused_memory) = (store.data().ledger.memory(), store.data().ledger.has_refused());
         // The slot is free for others while this call waits.

@@ -15,6 +15,7 @@ mod engine;
 mod error;
 mod factory;
 mod isolate;
+mod lane;
 mod limits;
 mod precompiled;
 mod signature;
