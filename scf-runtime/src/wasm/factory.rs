@@ -4,7 +4,7 @@ use std::{
     path::PathBuf,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
@@ -246,6 +246,7 @@ impl Shared {
             export: index,
             signature,
             imports_wasi,
+            was_long: AtomicBool::new(false),
         })
     }
 }

@@ -1,6 +1,13 @@
 //! A component at work on one call.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use scf_core::{
@@ -29,6 +36,8 @@ pub(super) struct Program {
     pub(super) export: ComponentExportIndex,
     pub(super) signature: Signature,
     pub(super) imports_wasi: bool,
+    /// Whether the last call that is known of ran long: then the next one probably does.
+    pub(super) was_long: AtomicBool,
 }
 
 impl fmt::Debug for Program {
@@ -66,7 +75,18 @@ impl Isolate for WasmIsolate {
                 (store, output)
             }
         });
-        let (store, output) = program.machine.lane.run(work, || meter.used() >= TICK).await;
+        let is_long = || match meter.used() {
+            Duration::ZERO => program.was_long.load(Relaxed),
+            used if used >= TICK => {
+                program.was_long.store(true, Relaxed);
+                true
+            }
+            _ => false,
+        };
+        let (store, output) = program.machine.lane.run(work, is_long).await;
+        if meter.used() < TICK && program.was_long.load(Relaxed) {
+            program.was_long.store(false, Relaxed);
+        }
         let output = output.map_err(|error| program.explain(&error, store.data(), call));
         let (memory, refused_memory) = (store.data().ledger.memory(), store.data().ledger.has_refused());
         // The slot is free for others while this call waits.

@@ -87,17 +87,23 @@ impl Lane {
         Self { shared: Arc::new(shared), started: OnceLock::new() }
     }
 
-    /// Runs `work` where it is polled until `is_long` says so after a turn of it, and on the lane from then on.
+    /// Runs `work` where it is polled until `is_long`, which is asked before the first turn and after each, says so;
+    /// and on the lane from then on.
     ///
     /// Cancel safe: dropping the future ends `work` at its next tick.
     pub(super) async fn run<F>(&self, mut work: Pin<Box<F>>, is_long: impl Fn() -> bool) -> F::Output
     where
         F: Future<Output: Send> + Send + 'static,
     {
-        let here = poll_fn(|cx| match work.as_mut().poll(cx) {
-            Poll::Ready(output) => Poll::Ready(Some(output)),
-            Poll::Pending if is_long() && self.is_started() => Poll::Ready(None),
-            Poll::Pending => Poll::Pending,
+        let mut goes = is_long() && self.is_started();
+        let here = poll_fn(|cx| {
+            if !goes {
+                if let Poll::Ready(output) = work.as_mut().poll(cx) {
+                    return Poll::Ready(Some(output));
+                }
+                goes = is_long() && self.is_started();
+            }
+            if goes { Poll::Ready(None) } else { Poll::Pending }
         });
         if let Some(output) = here.await {
             return output;
