@@ -62,9 +62,6 @@ pub(crate) fn child(Setup { cores, quick }: Setup) -> Result<()> {
         runtime.block_on(futures::future::join_all(hostile));
         thread::sleep(SETTLE);
     }
-    for t in [&mut alone, &mut beside] {
-        eprintln!("{:?}", [0.5, 0.9, 0.95, 0.98, 0.99, 0.999].map(|q| (quantile(t, q) * 1e6) as u64));
-    }
     let n = beside.len();
     let [alone, beside] = [&mut alone, &mut beside].map(|times| quantile(times, 0.99) * 1e6);
     println!("{} {alone} {beside} {n}", beside / alone);

@@ -20,7 +20,13 @@ use wasmtime::{
 };
 use wasmtime_wasi::{WasiCtxView, WasiView};
 
-use super::{engine::Machine, limits::Ledger, signature::Signature, ticker::TICK, wasi::Wasi};
+use super::{
+    engine::Machine,
+    limits::Ledger,
+    signature::Signature,
+    ticker::{SLOW, TICK},
+    wasi::Wasi,
+};
 use crate::{cpu::CpuMeter, escape::escape};
 
 /// When the pool may have room again: about the time of a call.
@@ -75,6 +81,9 @@ impl Isolate for WasmIsolate {
                 (store, output)
             }
         });
+        if program.was_long.load(Relaxed) || program.limits.cpu < 2 * SLOW {
+            program.machine.ticker.hurry();
+        }
         let is_long = || match meter.used() {
             Duration::ZERO => program.was_long.load(Relaxed),
             used if used >= TICK => {

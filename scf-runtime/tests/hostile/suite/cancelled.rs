@@ -29,7 +29,8 @@ async fn given_up(site: &Site, function: Function, polls: u32) -> Result<(), Str
     Ok(())
 }
 
-fn spins() -> Function {
+/// Never returns.
+pub(crate) fn spins() -> Function {
     Guest::new("(loop $again (br $again)) (unreachable)").build()
 }
 

@@ -31,7 +31,7 @@ use scf_core::{ByteSize, Function, InvokeError, LimitKind, Limits};
 use scf_runtime::DeployError;
 
 use self::peak::Peak;
-pub(crate) use self::{leftovers::leaked, log::Log, site::Site};
+pub(crate) use self::{cancelled::spins, leftovers::leaked, log::Log, site::Site};
 
 /// One attack.
 pub(crate) struct Case {
