@@ -6,12 +6,12 @@ use std::{
 };
 
 use scf::{
-    core::{ByteSize, InvokeError, LimitKind, Limits},
+    core::{ByteSize, FunctionName, InvokeError, LimitKind, Limits},
     runtime::{Fabric, WasmFactory},
     sched::Pipeline,
 };
 
-use super::{Result, Setup, guest, quantile};
+use super::{Result, Setup, quantile, suite::spins};
 
 /// CPU budgets in milliseconds.
 const BUDGETS: [u64; 5] = [1, 2, 5, 10, 20];
@@ -32,8 +32,9 @@ pub(crate) fn child(Setup { cores, quick }: Setup) -> Result<()> {
             for budget in BUDGETS {
                 let limits =
                     Limits { cpu: Duration::from_millis(budget), memory: ByteSize::from_mib(1), ..Limits::default() };
-                let spins = guest(&format!("spins-{budget}"), 1, "(loop $again (br $again))")?.limits(limits);
-                let name = spins.name.clone();
+                let name = FunctionName::new(&format!("spins-{budget}"))?;
+                let mut spins = spins().limits(limits);
+                spins.name = name.clone();
                 if round == 0 {
                     fabric.deploy(spins).await?;
                 }

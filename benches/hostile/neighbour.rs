@@ -17,7 +17,7 @@ use scf::{
 };
 use tokio::runtime::Runtime;
 
-use super::{Result, Setup, guest, quantile};
+use super::{Result, Setup, quantile, suite::spins};
 
 const ECHO: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/guests/components/echo.wasm");
 /// Endless loops at the same time.
@@ -80,7 +80,7 @@ async fn site() -> Result<(Fabric, FunctionName, FunctionName)> {
         memory: ByteSize::from_mib(1),
         ..Limits::default()
     };
-    let spins = guest("spins", 1, "(loop $again (br $again))")?.tenant(TenantName::new("stranger")?).limits(limits);
+    let spins = spins().tenant(TenantName::new("stranger")?).limits(limits);
     let names = (echo.name.clone(), spins.name.clone());
     fabric.deploy(echo).await?;
     fabric.deploy(spins).await?;

@@ -6,8 +6,8 @@ use std::{
 };
 
 use super::{
-    Result, figure,
-    suite::{Log, Site, cases},
+    Result, Setup, figure,
+    suite::{Log, Site, cases, leaked},
 };
 
 /// Runs the cases from number `from` on, printing the number before each and what became of it after.
@@ -24,6 +24,15 @@ pub(crate) fn child(from: usize) -> Result<()> {
             }
         }
     });
+    Ok(())
+}
+
+/// Prints how many places were not as they should be when slots were reused, and how often they were.
+pub(crate) fn reuse(Setup { cores, quick }: Setup) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(cores).enable_all().build()?;
+    let reuses = if quick { 4_000 } else { 100_000 };
+    let found = runtime.block_on(async { leaked(&Site::new(Log::default()).await, reuses, 4).await })?;
+    println!("{found} {reuses}");
     Ok(())
 }
 
