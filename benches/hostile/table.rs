@@ -30,7 +30,7 @@ pub(crate) fn child(from: usize) -> Result<()> {
 /// Prints how many places were not as they should be when slots were reused, and how often they were.
 pub(crate) fn reuse(Setup { cores, quick }: Setup) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(cores).enable_all().build()?;
-    let reuses = if quick { 4_000 } else { 100_000 };
+    let reuses = if quick { 1_000 } else { 100_000 };
     let found = runtime.block_on(async { leaked(&Site::new(Log::default()).await, reuses, 4).await })?;
     println!("{found} {reuses}");
     Ok(())
