@@ -322,7 +322,7 @@ fn between_components() -> Vec<Case> {
             }
             .build()
             .limits(limits(5000, 16)),
-            Expect::LimitOrTrap(LimitKind::Memory, "never"),
+            Expect::Limit(LimitKind::Memory),
         ),
     ]
 }

@@ -83,7 +83,7 @@ pub(super) fn cases() -> Vec<Case> {
                 // What was given up holds no place: one more waits until its own time is over.
                 let short = Limits { wall: Duration::from_millis(20), ..few };
                 site.deploy(&spins().limits(short)).await?;
-                Expect::Limit(LimitKind::Wall).check(site.call(b"").await)
+                Expect::Limit(LimitKind::Wall).check(&site.call(b"").await)
             }
             .boxed()
         }),
@@ -91,7 +91,7 @@ pub(super) fn cases() -> Vec<Case> {
             async move {
                 site.deploy(&spins().stateful().limits(limits(20, 64))).await?;
                 for _ in 0..3 {
-                    Expect::Limit(LimitKind::Cpu).check(site.call_with_key("door").await)?;
+                    Expect::Limit(LimitKind::Cpu).check(&site.call_with_key("door").await)?;
                 }
                 let mut call = Box::pin(site.call_with_key("door"));
                 if poll!(call.as_mut()).is_ready() {
@@ -100,7 +100,7 @@ pub(super) fn cases() -> Vec<Case> {
                 drop(call);
                 let answers = Guest::new(super::guest::answer("(i32.const 1)")).build().stateful();
                 site.deploy(&answers).await?;
-                Expect::Reply(&[1, 0, 0, 0]).check(site.call_with_key("door").await)
+                Expect::Reply(&[1, 0, 0, 0]).check(&site.call_with_key("door").await)
             }
             .boxed()
         }),

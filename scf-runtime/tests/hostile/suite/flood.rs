@@ -85,7 +85,7 @@ pub(super) fn cases() -> Vec<Case> {
                     };
                     let calls = async {
                         for _ in 0..500 {
-                            Expect::Reply(&[1, 0, 0, 0]).check(site.call(b"").await)?;
+                            Expect::Reply(&[1, 0, 0, 0]).check(&site.call(b"").await)?;
                             tokio::task::yield_now().await;
                         }
                         Ok(())

@@ -91,7 +91,7 @@ pub(super) fn cases() -> Vec<Case> {
                         Guest::new("(memory.fill (i32.const 0) (i32.const 0xaa) (i32.const 1048576)) (unreachable)");
                     for _ in 0..2 * INSTANCES {
                         site.deploy(&marks.clone().memory("16").build()).await?;
-                        Expect::Trap(&["unreachable"]).check(site.call(b"").await)?;
+                        Expect::Trap(&["unreachable"]).check(&site.call(b"").await)?;
                         if leaked(site, 2, 1).await? != 0 {
                             return Err("memory is not as it should be".into());
                         }
@@ -111,7 +111,7 @@ pub(super) fn cases() -> Vec<Case> {
                     );
                     site.deploy(&opens.host().build()).await?;
                     for _ in 0..2 * INSTANCES {
-                        Expect::Trap(&["unknown handle index"]).check(site.call(b"").await)?;
+                        Expect::Trap(&["unknown handle index"]).check(&site.call(b"").await)?;
                     }
                     Ok(())
                 }
@@ -128,7 +128,7 @@ pub(super) fn cases() -> Vec<Case> {
                     for _ in 0..4 {
                         site.deploy(&keeps).await?;
                         for _ in 0..INSTANCES {
-                            Expect::Length(4).check(site.call(b"").await)?;
+                            Expect::Length(4).check(&site.call(b"").await)?;
                         }
                         if leaked(site, INSTANCES as usize, 1).await? != 0 {
                             return Err("memory is not as it should be".into());

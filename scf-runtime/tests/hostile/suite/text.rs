@@ -51,7 +51,7 @@ pub(super) fn cases() -> Vec<Case> {
                     let halves = halves.fields("(data (i32.const 16) \"\\c2\\9b1m\\0a\")").host().build();
                     site.deploy(&halves).await?;
                     let before = site.log.bytes();
-                    Expect::Reply(&[0; 4]).check(site.call(b"").await)?;
+                    Expect::Reply(&[0; 4]).check(&site.call(b"").await)?;
                     if site.log.bytes() > before { Ok(()) } else { Err("nothing was logged".into()) }
                 }
                 .boxed()
