@@ -8,10 +8,11 @@ use std::{
 
 use async_trait::async_trait;
 use scf_core::{
-    Call, Callee, Clock, FunctionName, Host, Invocation, InvokeError, Node, NodeId, Outcome, Path, Qualifier, Timestamp,
+    Call, Callee, Clock, FunctionName, Host, Invocation, InvokeError, LimitKind, Node, NodeId, Outcome, Path,
+    Qualifier, Timestamp,
 };
 
-use crate::fabric::Inner;
+use crate::{depth::within_stack, fabric::Inner};
 
 /// The host of one member of a fabric.
 pub(crate) struct MemberHost {
@@ -63,7 +64,9 @@ impl Host for MemberHost {
         if invocation.function == call.function && fabric.find_revision(&call.function, call.revision).is_some() {
             invocation.qualifier = Qualifier::Revision(call.revision);
         }
-        fabric.route(self.position, invocation, true).await
+        let function = invocation.function.clone();
+        let too_deep = Err(InvokeError::Limit { function, limit: LimitKind::Stack });
+        within_stack(fabric.route(self.position, invocation, true)).await.unwrap_or(too_deep)
     }
 }
 

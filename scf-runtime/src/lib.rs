@@ -17,18 +17,19 @@
 //! | `outbound/` | the HTTP requests of functions |
 //! | [`transport`] | nodes in one process over shaped links |
 //! | `clock` | [`SystemClock`] |
-//! | `process/` | programs as jailed processes, behind `process` |
+//! | `process/` | programs as jailed processes |
+//! | `http/` | HTTP requests as calls: the ingress, and what handlers of requests are given |
+//! | `check/`, `values` | whether functions fit together, values as payloads |
 //!
 //! | feature | default | makes available |
 //! |---|---|---|
 //! | `wasm` | yes | [`WasmFactory`] with a compiler: WebAssembly components, by wasmtime 48 |
 //! | `wasm-runtime-only` | with `wasm` | [`WasmFactory`] without one: signed artefacts of components |
-//! | `process` | no | `process`: programs as jailed processes, on Linux |
-=======
-//! | `wasm` | yes | [`WasmFactory`]: WebAssembly components, by wasmtime 48 |
-//! | `wasi-http` | no | components that handle HTTP requests: `wasi:http` 0.2 |
+//! | `wasi-http` | no | components that handle HTTP requests, and that send them to the origins that they are granted, by `HttpClient` |
+//! | `wasi-nn` | no | components that ask models which are resident in the host: `wasi:nn` |
 //! | `http` | no | `http::Ingress`: functions behind an axum router |
->>>>>>> http
+//! | `check` | no | [`Fabric::check`]; workflows whose steps do not fit are refused, by wac-types |
+//! | `process` | no | `process`: programs as jailed processes, on Linux |
 //!
 //! `scf_core` types are part of this API; with `http`, so are those of axum 0.8 and http 1.
 #![warn(clippy::print_stdout, clippy::print_stderr, clippy::unwrap_used)]
@@ -37,6 +38,7 @@ mod check;
 mod clock;
 mod controller;
 mod cpu;
+mod depth;
 mod deployment;
 mod device;
 mod error;
@@ -50,12 +52,16 @@ mod http;
 mod ledger;
 mod member;
 mod native;
+#[cfg(feature = "wasi-http")]
+mod outbound;
 mod overhead;
 #[cfg(feature = "process")]
 pub mod process;
 mod router;
+mod service;
 mod tenant;
 pub mod transport;
+mod values;
 #[cfg(feature = "wasm-runtime-only")]
 mod wasm;
 mod wire;
@@ -71,6 +77,7 @@ pub use native::{NativeCall, NativeError, NativeFactory, NativeFuture};
 #[cfg(feature = "wasi-http")]
 pub use outbound::{HttpClient, Resolver, SystemResolver, TrustError};
 pub use service::{MemoryKeyValue, MemorySecrets, StateKeyValue};
+pub use values::{ValuesError, decode_values, encode_values};
 #[cfg(feature = "wasm")]
 pub use wasm::{
     ArtefactSigner, CodeLimits, CompileError, Compiler, CompilerCommand, Cpu, ScreenError, SignError, compiler_main,

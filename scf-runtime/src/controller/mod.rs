@@ -17,7 +17,7 @@ use std::{
 use scf_core::{Clock, Function, FunctionName, IsolateFactory, Node, PrepareError, Prepared, StateStore, Statefulness};
 
 pub use self::lifecycle::Lifecycle;
-pub(crate) use self::{admission::Applicant, ready::Ready, scaler::ScalerFor};
+pub(crate) use self::{admission::Applicant, ready::Ready, scaler::ScalerFor, within::within};
 use self::{admission::Gate, lifecycle::Awake};
 use crate::{
     device::{Claim, Devices},

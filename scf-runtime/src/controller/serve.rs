@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use scf_core::{
-    Call, Commit, Function, Host, Invocation, InvokeError, LimitKind, Opened, Outcome, Payload, Receipt, Reply, Scope,
+    Attached, Call, Commit, Function, Host, Invocation, InvokeError, LimitKind, MediaType, Opened, Outcome, Payload, Receipt, Reply, Scope,
     StateError, Statefulness, Usage,
 };
 
@@ -38,7 +38,7 @@ impl Controller {
         let function = &*ready.function;
         let name = &function.name;
         check_input(function, &invocation)?;
-        let bytes_in = invocation.payload.size();
+        let (bytes_in, attachment) = (invocation.payload.size(), invocation.attachment.clone());
         let patience = applicant.patience.min(function.limits.wall);
         let deadline = accepted + patience;
         if !ready.life.is_ready() {
@@ -50,6 +50,7 @@ impl Controller {
         let mut call = Call::new(invocation.id, name.clone(), tenant, deadline, Arc::clone(host));
         call.revision = ready.revision;
         call.key = invocation.key;
+        call.attachment = invocation.attachment;
         let meter = Arc::clone(&call.meter);
         tab.runs(admitted, &meter);
 
@@ -81,8 +82,9 @@ impl Controller {
         receipt.wall = finished.since(accepted);
         receipt.usage = all_of(&reply.usage, &meter.usage());
         receipt.cold = !reply.reused;
-        receipt.bytes_in = bytes_in;
-        receipt.bytes_out = reply.payload.size();
+        let (streamed_in, streamed_out) = attachment.attached().map(Attached::carried).unwrap_or_default();
+        receipt.bytes_in = bytes_in + streamed_in;
+        receipt.bytes_out = reply.payload.size() + streamed_out;
         receipt.spans = reply.spans;
         receipt.calls = reply.calls;
         // A function that is not declared to give a type says of each payload what it is.

@@ -100,12 +100,6 @@ impl Fabric {
         crate::workflow::run(self, &found, node, id, key, payload.into()).await
     }
 
-    /// A deployed function, as it was deployed.
-    #[cfg(feature = "http")]
-    pub(crate) fn function(&self, name: &FunctionName) -> Option<Arc<Function>> {
-        self.inner.find(name).map(|route| Arc::clone(&route.function))
-    }
-
     /// A new invocation id, unique across processes.
     #[must_use]
     pub fn new_id(&self) -> InvocationId {

@@ -1,6 +1,6 @@
 //! Typed functions: whether they fit, and calling them with values.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use scf_core::{Function, FunctionName, InvokeError, Value};
 
@@ -50,7 +50,7 @@ impl Fabric {
 impl Inner {
     /// A deployed function, as the revision that has most of its traffic.
     pub(crate) fn function(&self, name: &FunctionName) -> Option<Arc<Function>> {
-        let deployment = self.find(name)?;
-        deployment.main().map(|route| Arc::clone(&route.function))
+        let functions = self.functions.read().unwrap_or_else(PoisonError::into_inner);
+        functions.get(name)?.main().map(|route| Arc::clone(&route.function))
     }
 }

@@ -9,6 +9,7 @@ use wasmtime::Engine;
 use super::{
     account::Accounts,
     error::WasmError,
+    lane::Lane,
     profile::{self, Profile},
     room::Room,
     share::Share,
@@ -21,6 +22,8 @@ use super::{
 pub(super) struct Machine {
     pub(super) engine: Engine,
     pub(super) ticker: Ticker,
+    /// Where guests run on that run long.
+    pub(super) lane: Lane,
     /// Who of the guests that run long is next.
     pub(super) share: Arc<Share>,
     pub(super) accounts: Accounts,
@@ -67,7 +70,15 @@ impl Machine {
         }
         let cores = thread::available_parallelism().map_or(1, usize::from);
         let ticker = Ticker::start(engine.weak()).map_err(|error| WasmError::Engine { source: error.into() })?;
+        let lane = Lane::new({
+            let engine = engine.weak();
+            move || {
+                if let Some(engine) = engine.upgrade() {
+                    engine.increment_epoch();
+                }
+            }
+        });
         let (share, idle, compilers) = (Share::new(), Idle::default(), Arc::new(Semaphore::new(cores)));
-        Ok(Arc::new(Self { engine, ticker, share, accounts, idle, instances, memory, fuel, compilers }))
+        Ok(Arc::new(Self { engine, ticker, lane, share, accounts, idle, instances, memory, fuel, compilers }))
     }
 }

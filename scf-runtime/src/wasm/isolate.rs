@@ -1,70 +1,32 @@
 //! A component at work on one call.
 
 use std::{
-    fmt, mem,
-    pin::pin,
-    sync::{Arc, OnceLock},
+    sync::{Arc, atomic::Ordering::Relaxed},
     time::Duration,
 };
 
 use async_trait::async_trait;
-use scf_core::{
-    Call, FunctionName, InvokeError, Isolate, LimitKind, Limits, MediaType, Payload, Prepared, Reply, Reuse,
-    TenantName, Timestamp, Usage,
-};
-use wasmtime::{
-    PoolConcurrencyLimitError, Store, StoreContextMut, Trap, UpdateDeadline,
-    component::{ComponentExportIndex, Func, InstancePre, ResourceTableError},
-};
-use wasmtime_wasi::{WasiCtxView, WasiView};
+use scf_core::{Call, InvokeError, Isolate, LimitKind, Payload, Prepared, Receipt, Reply, Reuse, Usage};
+use wasmtime::PoolConcurrencyLimitError;
 
 use super::{
     account::Account,
-    engine::Machine,
-    limits::{HANDLES, HOST_MEMORY, Ledger},
-    share::Turn,
-    shelf::Loaded,
-    signature::Signature,
-    ticker::TICK,
+    live::{Live, Task},
+    program::{Output, Program},
+    ticker::{SLOW, TICK},
     warm::Warm,
-    wasi::Wasi,
 };
-use crate::{cpu::CpuMeter, escape::escape};
 
 /// When the pool may have room again: about the time of a call.
 const RETRY: Duration = Duration::from_millis(10);
-
-/// A function, linked and ready.
-pub(super) struct Program {
-    pub(super) machine: Arc<Machine>,
-    pub(super) function: FunctionName,
-    /// Whose function it is, and the account that is charged for what is kept of it between calls.
-    pub(super) tenant: TenantName,
-    pub(super) account: Arc<Account>,
-    pub(super) output: MediaType,
-    pub(super) limits: Limits,
-    pub(super) pre: InstancePre<Guest>,
-    pub(super) export: ComponentExportIndex,
-    pub(super) signature: Signature,
-    pub(super) imports_wasi: bool,
-    /// Shared by the functions with this code.
-    #[expect(dead_code, reason = "keeps it on the shelf while a function uses it")]
-    pub(super) loaded: Arc<Loaded>,
-}
-
-impl fmt::Debug for Program {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Program").field("function", &self.function).finish_non_exhaustive()
-    }
-}
 
 #[derive(Debug)]
 pub(super) struct WasmPrepared(Arc<Made>);
 
 /// What the isolates of a function share.
 #[derive(Debug)]
-struct Made {
-    program: Arc<Program>,
+pub(super) struct Made {
+    pub(super) program: Arc<Program>,
     /// Instances that are kept, where the function asks for it. They hold the program, so it does not hold them.
     warm: Option<Arc<Warm>>,
 }
@@ -90,11 +52,12 @@ impl Prepared for WasmPrepared {
         let Some(warm) = warm else { return Ok(0) };
         let wanted = warm.max_idle().min(isolates as usize);
         warm.retire(wanted);
-        // Calls may take what is made here meanwhile: no more are made than were missing.
-        for _ in warm.idle()..wanted {
-            let mut live = program.fresh(&program.account);
-            match live.start(program).await {
-                Ok(()) => warm.give(live),
+        // What a component imports belongs to a call: of one that imports anything, calls make the instances.
+        let missing = if program.world.imports_anything() { 0 } else { wanted.saturating_sub(warm.idle()) };
+        for _ in 0..missing {
+            let mut live = Live::unused(program);
+            match live.work(program, &Task::Start).await {
+                Ok(_) => warm.give(live),
                 Err(error) if error.is::<PoolConcurrencyLimitError>() => break,
                 Err(error) => return Err(program.explain(&error, &live)),
             }
@@ -111,27 +74,103 @@ struct WasmIsolate(Arc<Made>);
 #[async_trait]
 impl Isolate for WasmIsolate {
     async fn invoke(&mut self, call: &Call, input: Payload) -> Result<Reply, InvokeError> {
-        let Made { program, warm } = &*self.0;
+        let made = &*self.0;
+        let program = &made.program;
+        #[cfg(feature = "wasi-http")]
+        if let super::program::Export::Handler(_) = program.export {
+            return super::http::serve(made, call, &input).await;
+        }
+        let media = input.media.clone();
+        let mut ended = made.run(call, Task::Call(input)).await?;
+        let Ended { usage, refused, reused, .. } = ended;
+        let calls = std::mem::take(&mut ended.calls);
+        let output = made.settle(ended, call, refused.is_none());
+        // The instance is free for others while this call waits.
+        call.host.pace(usage.cpu).await;
+        let payload = match output? {
+            Ok(payload) if payload.size() > program.limits.payload => Err(program.limit(LimitKind::Output))?,
+            Ok(payload) => payload,
+            Err(refusal) => match refused {
+                Some(limit) => Err(program.limit(limit))?,
+                None => return Err(program.refuse(refusal, &media)),
+            },
+        };
+        Ok(Reply { reused, calls, ..Reply::new(payload, usage) })
+    }
+}
+
+/// A call that came to its end in its instance.
+pub(super) struct Ended {
+    live: Live,
+    output: wasmtime::Result<Output>,
+    pub(super) usage: Usage,
+    /// The limit of memory or tables that was met.
+    pub(super) refused: Option<LimitKind>,
+    pub(super) reused: bool,
+    /// The bills of the calls that it made.
+    pub(super) calls: Vec<Receipt>,
+}
+
+impl Made {
+    /// Does `task` for `call` in an instance that was kept, if there is one, or a fresh one.
+    pub(super) async fn run(&self, call: &Call, task: Task) -> Result<Ended, InvokeError> {
+        let Self { program, warm } = self;
         let other = program.other_account(call);
         let account = other.as_ref().unwrap_or(&program.account);
-        let mut live = match warm {
-            Some(warm) => program.kept(warm, call, account)?,
-            None => program.fresh(account),
+        let live = match warm {
+            Some(warm) => self.kept(warm, call, account)?,
+            None => Live::fresh(program, account, call),
         };
         let reused = live.calls > 0;
-        let mut output = live.call(program, &input.bytes).await;
+        let task = Arc::new(task);
+        let (mut live, mut output) = self.work(live, &task).await;
         while output.as_ref().is_err_and(|error| error.is::<PoolConcurrencyLimitError>())
             && program.machine.idle.evict()
         {
-            live = program.fresh(account);
-            output = live.call(program, &input.bytes).await;
+            (live, output) = self.work(Live::fresh(program, account, call), &task).await;
         }
-        let usage = live.usage();
-        let refused = live.refused();
-        let output = match output {
+        let (usage, refused, calls) = (live.usage(), live.refused(), live.take_receipts());
+        call.meter.saw_memory(usage.memory);
+        Ok(Ended { live, output, usage, refused, reused, calls })
+    }
+
+    /// Works on the executor, and beside it once the call runs long.
+    async fn work(&self, mut live: Live, task: &Arc<Task>) -> (Live, wasmtime::Result<Output>) {
+        let program = &self.program;
+        let run = Arc::clone(&live.run);
+        let work = Box::pin({
+            let (program, task) = (Arc::clone(program), Arc::clone(task));
+            async move {
+                let output = live.work(&program, &task).await;
+                (live, output)
+            }
+        });
+        if program.was_long.load(Relaxed) || program.limits.cpu < 2 * SLOW {
+            program.machine.ticker.hurry();
+        }
+        let is_long = || match run.meter.used() {
+            Duration::ZERO => program.was_long.load(Relaxed),
+            used if used >= TICK => {
+                program.was_long.store(true, Relaxed);
+                true
+            }
+            _ => false,
+        };
+        let ended = program.machine.lane.run(work, is_long).await;
+        if run.meter.used() < TICK && program.was_long.load(Relaxed) {
+            program.was_long.store(false, Relaxed);
+        }
+        ended
+    }
+
+    /// Keeps the instance of a call that went well, if it may be kept, and says what came of the call.
+    pub(super) fn settle(&self, ended: Ended, call: &Call, may_keep: bool) -> Result<Output, InvokeError> {
+        let Ended { live, output, .. } = ended;
+        let program = &self.program;
+        match output {
             Ok(output) => {
-                if let Some(warm) = warm.as_deref().filter(|_| refused.is_none()) {
-                    program.put_back(warm, live);
+                if let Some(warm) = self.warm.as_deref().filter(|_| may_keep) {
+                    self.put_back(warm, live);
                 }
                 Ok(output)
             }
@@ -141,302 +180,32 @@ impl Isolate for WasmIsolate {
             }
             // An instance that did not come to its end is not used again.
             Err(error) => Err(program.explain(&error, &live)),
-        };
-        // The instance is free for others while this call waits.
-        call.host.pace(usage.cpu).await;
-        let payload = match output? {
-            Ok(bytes) if bytes.len() as u64 > program.limits.payload.bytes() => Err(program.limit(LimitKind::Output))?,
-            Ok(bytes) => Payload::new(bytes).with_media(program.output.clone()),
-            Err(message) => match refused {
-                Some(limit) => Err(program.limit(limit))?,
-                None => {
-                    let function = program.function.clone();
-                    return Err(InvokeError::Refused { function, message: escape(&message) });
-                }
-            },
-        };
-        Ok(Reply { reused, ..Reply::new(payload, usage) })
+        }
     }
-}
 
-/// What a guest gave: bytes, or a text that says why not.
-type Output = Result<Vec<u8>, String>;
-
-impl Program {
-    /// An instance for `call`: one that was kept, if there is one, or a fresh one.
-    fn kept(self: &Arc<Self>, warm: &Warm, call: &Call, account: &Arc<Account>) -> Result<Live, InvokeError> {
+    /// An instance that was kept, or a fresh one.
+    fn kept(&self, warm: &Warm, call: &Call, account: &Arc<Account>) -> Result<Live, InvokeError> {
         let now = call.host.now();
         let Some(mut live) = warm.take(now) else {
-            let mut live = self.fresh(account);
+            let mut live = Live::fresh(&self.program, account, call);
             live.began = Some(now);
             return Ok(live);
         };
         live.began.get_or_insert(now);
-        if live.begin(account) {
+        if live.begin(account, call) {
             return Ok(live);
         }
         // The instance itself has done nothing wrong.
         warm.give(live);
-        Err(self.limit(LimitKind::TenantMemory))
-    }
-
-    /// The account of the call's tenant, where that is not the function's.
-    fn other_account(&self, call: &Call) -> Option<Arc<Account>> {
-        (call.tenant != self.tenant).then(|| self.machine.accounts.of(&call.tenant))
-    }
-
-    fn fresh(self: &Arc<Self>, account: &Arc<Account>) -> Live {
-        let run = Arc::<Run>::default();
-        let guest = Guest {
-            ledger: Ledger::new(self.limits.memory, self.machine.memory, Arc::clone(account)),
-            run: Arc::clone(&run),
-            booked: 0,
-            program: Arc::clone(self),
-            is_over_cpu: false,
-            wasi: self.imports_wasi.then(|| Box::new(Wasi::new(&self.function))),
-            #[cfg(feature = "wasi-http")]
-            http: super::http::Http::new(),
-        };
-        let mut store = Store::new(&self.machine.engine, guest);
-        store.limiter(|guest| &mut guest.ledger);
-        store.epoch_deadline_callback(interrupt);
-        store.set_max_component_handles(HANDLES);
-        // What a guest passes to the host in one go, its output included.
-        let output = usize::try_from(self.limits.payload.bytes()).unwrap_or(usize::MAX);
-        store.set_hostcall_fuel(output.saturating_add(HOST_MEMORY));
-        let mut live = Live { store, run, entry: None, calls: 0, began: None };
-        live.arm();
-        live
+        Err(self.program.limit(LimitKind::TenantMemory))
     }
 
     /// Keeps an instance that served its call well.
     fn put_back(&self, warm: &Warm, mut live: Live) {
         // Between calls it is its owner's.
-        if live.store.data_mut().ledger.charge_to(&self.account) {
+        if live.store.data_mut().ledger.charge_to(&self.program.account) {
             live.rest();
             warm.give(live);
         }
-    }
-
-    async fn run(&self, store: &mut Store<Guest>, entry: Func, input: &[u8]) -> wasmtime::Result<Output> {
-        match self.signature {
-            Signature::Plain => {
-                let function = entry.typed::<(&[u8],), (Vec<u8>,)>(&store)?;
-                let (output,) = function.call_async(store, (input,)).await?;
-                Ok(Ok(output))
-            }
-            Signature::Fallible => {
-                let function = entry.typed::<(&[u8],), (Output,)>(&store)?;
-                let (output,) = function.call_async(store, (input,)).await?;
-                Ok(output)
-            }
-            #[cfg(feature = "wasi-http")]
-            Signature::Http => Err(wasmtime::format_err!("a handler of requests is not called with bytes")),
-        }
-    }
-
-    /// What to tell the caller about a call that ended early.
-    fn explain(&self, error: &wasmtime::Error, live: &Live) -> InvokeError {
-        let guest = live.store.data();
-        let trap = error.downcast_ref::<Trap>();
-        let limit = match trap {
-            _ if guest.is_over_cpu => Some(LimitKind::Cpu),
-            Some(Trap::OutOfFuel) => Some(LimitKind::Fuel),
-            Some(Trap::StackOverflow) => Some(LimitKind::Stack),
-            _ => guest.ledger.refused().or_else(|| of_host_tables(error)),
-        };
-        if let Some(limit) = limit {
-            return self.limit(limit);
-        }
-        let message = match trap {
-            Some(trap) => escape(&trap.to_string()),
-            None => escape(&format!("{error:#}")),
-        };
-        InvokeError::Trapped { function: self.function.clone(), message }
-    }
-
-    pub(super) fn limit(&self, limit: LimitKind) -> InvokeError {
-        InvokeError::Limit { function: self.function.clone(), limit }
-    }
-}
-
-/// The limit of what the host keeps for a guest that `error` is about, if it is about one.
-fn of_host_tables(error: &wasmtime::Error) -> Option<LimitKind> {
-    if matches!(error.downcast_ref(), Some(ResourceTableError::Full)) {
-        return Some(LimitKind::Handles);
-    }
-    // wasmtime gives these two no type.
-    let cause = error.root_cause().to_string();
-    if cause.ends_with("store handle limit exceeded") {
-        Some(LimitKind::Handles)
-    } else if cause.ends_with("fuel allocated for hostcalls has been exhausted") {
-        Some(LimitKind::HostMemory)
-    } else {
-        None
-    }
-}
-
-/// What the executor and the guest of one call both know.
-#[derive(Debug, Default)]
-pub(super) struct Run {
-    meter: CpuMeter,
-    /// There once the call runs long.
-    turn: OnceLock<Turn>,
-}
-
-/// An instance, or what will be one, with all that belongs to it.
-pub(super) struct Live {
-    store: Store<Guest>,
-    run: Arc<Run>,
-    /// The function, once the component is instantiated.
-    entry: Option<Func>,
-    /// Calls that it served.
-    pub(super) calls: u32,
-    /// When the first of them began.
-    pub(super) began: Option<Timestamp>,
-}
-
-impl Live {
-    /// Makes it ready for another call, on behalf of `account`; not if that has no memory left for it.
-    fn begin(&mut self, account: &Arc<Account>) -> bool {
-        let guest = self.store.data_mut();
-        if !guest.ledger.charge_to(account) {
-            return false;
-        }
-        self.run = Arc::default();
-        guest.run = Arc::clone(&self.run);
-        guest.booked = 0;
-        if let Some(wasi) = &guest.wasi {
-            wasi.begin();
-        }
-        self.arm();
-        true
-    }
-
-    /// Leaves the core to others until the next call.
-    fn rest(&mut self) {
-        if self.run.turn.get().is_some() {
-            self.run = Arc::default();
-            self.store.data_mut().run = Arc::clone(&self.run);
-        }
-    }
-
-    /// Starts to count what the call may use.
-    fn arm(&mut self) {
-        self.store.set_epoch_deadline(1);
-        if let Some(fuel) = self.store.data().program.machine.fuel {
-            self.store.set_fuel(fuel).expect("the engine counts fuel where the machine says so");
-        }
-    }
-
-    /// Instantiates the component, outside of any call.
-    async fn start(&mut self, program: &Program) -> wasmtime::Result<()> {
-        self.work(program, None).await.map(drop)
-    }
-
-    async fn call(&mut self, program: &Program, input: &[u8]) -> wasmtime::Result<Output> {
-        let output = self.work(program, Some(input)).await?;
-        self.calls += 1;
-        Ok(output)
-    }
-
-    /// Instantiates the component if need be, calls the function if there is an input, and meters both.
-    async fn work(&mut self, program: &Program, input: Option<&[u8]>) -> wasmtime::Result<Output> {
-        let Self { store, run, entry, .. } = self;
-        // Pinned here and by reference below, since it would be copied by each that takes it.
-        let work = pin!(async {
-            let function = match entry {
-                Some(function) => *function,
-                None => {
-                    // Boxed, since it is large and calls of a kept instance carry its place around.
-                    let instance = Box::pin(program.pre.instantiate_async(&mut *store)).await?;
-                    let function = instance.get_func(&mut *store, program.export);
-                    *entry.insert(function.expect("the export was looked up when the function was deployed"))
-                }
-            };
-            match input {
-                Some(input) => program.run(store, function, input).await,
-                None => Ok(Ok(Vec::new())),
-            }
-        });
-        let paused = || {
-            if let Some(turn) = run.turn.get() {
-                turn.pause();
-            }
-        };
-        let work = pin!(program.machine.ticker.during(work, paused));
-        run.meter.run(work).await
-    }
-
-    fn usage(&self) -> Usage {
-        let guest = self.store.data();
-        let fuel = guest.program.machine.fuel.map(|given| given - self.store.get_fuel().unwrap_or(0));
-        Usage { cpu: self.run.meter.used(), memory: guest.ledger.memory(), fuel, ..Usage::default() }
-    }
-
-    fn refused(&self) -> Option<LimitKind> {
-        self.store.data().ledger.refused()
-    }
-}
-
-impl fmt::Debug for Live {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Live").field("calls", &self.calls).field("began", &self.began).finish_non_exhaustive()
-    }
-}
-
-/// What the host keeps about the guest of one call.
-pub(super) struct Guest {
-    ledger: Ledger,
-    run: Arc<Run>,
-    /// CPU time of the call that was booked on the tenant's account, in nanoseconds.
-    booked: u64,
-    program: Arc<Program>,
-    is_over_cpu: bool,
-    /// There if the component imports it.
-    pub(super) wasi: Option<Box<Wasi>>,
-    #[cfg(feature = "wasi-http")]
-    pub(super) http: super::http::Http,
-}
-
-#[cfg(feature = "wasi-http")]
-impl Guest {
-    /// Makes it the guest of another call, which `meter` meters.
-    pub(super) fn renew(&mut self, meter: Arc<CpuMeter>) {
-        self.meter = meter;
-        self.is_over_cpu = false;
-    }
-}
-
-/// Called when a guest sees a tick: ends it if it used what it may use, lets others run if it used a tick.
-fn interrupt(mut store: StoreContextMut<'_, Guest>) -> wasmtime::Result<UpdateDeadline> {
-    let guest = store.data_mut();
-    let used = guest.run.meter.running();
-    guest.is_over_cpu = used >= guest.program.limits.cpu;
-    Ok(if guest.is_over_cpu {
-        UpdateDeadline::Interrupt
-    } else if used < TICK {
-        UpdateDeadline::Continue(1)
-    } else {
-        guest.program.machine.ticker.runs_long();
-        let used = u64::try_from(used.as_nanos()).unwrap_or(u64::MAX);
-        let run = Arc::clone(&guest.run);
-        let cpu = used - mem::replace(&mut guest.booked, used);
-        run.turn.get_or_init(|| Turn::new(&guest.program.machine.share, guest.ledger.account()));
-        UpdateDeadline::YieldCustom(
-            1,
-            Box::pin(async move {
-                if let Some(turn) = run.turn.get() {
-                    turn.next(cpu).await;
-                }
-            }),
-        )
-    })
-}
-
-impl WasiView for Guest {
-    fn ctx(&mut self) -> WasiCtxView<'_> {
-        let wasi = self.wasi.as_mut().expect("only components that import WASI are linked to it");
-        WasiCtxView { ctx: &mut wasi.ctx, table: &mut wasi.table }
     }
 }

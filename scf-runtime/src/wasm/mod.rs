@@ -9,13 +9,20 @@
 //! process of its own ([`Compiler::Child`]). Without the feature `wasm` there is no compiler, and artefacts are all
 //! that runs.
 //!
-//! Components may import WASI 0.2 (cli, clocks, filesystem, io, random) and nothing else. They are given no
-//! arguments, no environment, no input, no files and no network; what they print is logged at level `debug`.
+//! A function is an exported WIT function, of the component's world or of an interface that it exports; how it is
+//! called is said at [`WasmFactory`].
+//!
+//! Components may import WASI 0.2 (cli, clocks, filesystem, io, random, sockets), `wasi:keyvalue`, `wasi:config`,
+//! `wasi:logging`, `scf:function`, and with their features `wasi:http` and `wasi:nn`. They are given what the
+//! function's [`Grants`](scf_core::Grants) list and nothing else: see `world/`. What they print is logged at level
+//! `debug`.
+//!
 //! Memory, tables and CPU time are limited per call; a call that takes long yields to others, first after at
 //! most 4 ms, then every millisecond, and is ended when it has used up its CPU time.
 
 mod account;
 mod artefact;
+mod builder;
 #[cfg(feature = "wasm")]
 mod cache;
 #[cfg(feature = "wasm")]
@@ -27,12 +34,15 @@ mod error;
 mod factory;
 #[cfg(feature = "wasm")]
 mod feature;
+#[cfg(feature = "wasi-http")]
+mod http;
 mod isolate;
+mod lane;
 mod limits;
-#[cfg(feature = "wasi-nn")]
-mod nn;
+mod live;
 mod precompiled;
 mod profile;
+mod program;
 mod room;
 #[cfg(feature = "wasm")]
 mod screen;
@@ -46,15 +56,17 @@ mod target;
 mod ticker;
 #[cfg(feature = "wasm")]
 mod trim;
+mod typed;
 mod warm;
-mod wasi;
+mod world;
 
 #[cfg(feature = "wasm")]
 pub use compile::{CompileError, Compiler, CompilerCommand};
 #[cfg(feature = "wasm")]
 pub use compile_child::compiler_main;
+pub use builder::WasmBuilder;
 pub use error::WasmError;
-pub use factory::{WasmBuilder, WasmCounters, WasmFactory};
+pub use factory::{WasmCounters, WasmFactory};
 pub use profile::Profile;
 #[cfg(feature = "wasm")]
 pub use screen::{CodeLimits, ScreenError};

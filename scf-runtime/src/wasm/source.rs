@@ -22,9 +22,6 @@ use super::{
 };
 use crate::escape::escape;
 
-/// Interfaces that a feature of this crate provides.
-const FEATURES: [(&str, &str); 2] = [("wasi:http/", "wasi-http"), ("wasi:nn/", "wasi-nn")];
-
 /// Why code did not become a component.
 #[derive(Debug)]
 pub(super) enum Refusal {
@@ -76,18 +73,6 @@ impl Refusal {
             },
             Self::Host(source) => PrepareError::Host { function, source },
         }
-    }
-}
-
-/// The refusal of an import that nothing provides: by the feature that would, if there is one.
-pub(super) fn not_provided(function: &Function, import: &str) -> PrepareError {
-    let function = function.name.clone();
-    match FEATURES.iter().find(|(interface, _)| import.starts_with(interface)) {
-        Some((interface, feature)) => {
-            let interface = interface.trim_end_matches('/');
-            PrepareError::Unsupported { function, feature: format!("{interface} (feature `{feature}` of scf-runtime)") }
-        }
-        None => PrepareError::Import { function, import: import.into() },
     }
 }
 

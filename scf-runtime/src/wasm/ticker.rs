@@ -22,7 +22,7 @@ use wasmtime::EngineWeak;
 pub(super) const TICK: Duration = Duration::from_millis(1);
 /// Time between two ticks while they do not: every tick interrupts the call that runs on its core, so that
 /// one call in four hundred of 10 µs each is late, not one in a hundred.
-const SLOW: Duration = Duration::from_millis(4);
+pub(super) const SLOW: Duration = Duration::from_millis(4);
 /// Ticks for which it stays with short ones after a guest ran long.
 const LONG: u32 = 50;
 /// Ticks without any guest after which the thread sleeps: long enough that a stream of calls does not wake
@@ -102,6 +102,13 @@ impl Ticker {
     /// A guest saw a tick after it had run for one.
     pub(super) fn runs_long(&self) {
         self.shared.is_long.store(true, Relaxed);
+    }
+
+    /// A guest begins that is to be interrupted from its first millisecond on.
+    pub(super) fn hurry(&self) {
+        if !self.shared.is_long.swap(true, Relaxed) {
+            self.wake();
+        }
     }
 
     fn enter(&self) -> Running<'_> {

@@ -10,7 +10,7 @@ use std::{
 
 use scf_core::{Reuse, Timestamp};
 
-use super::isolate::Live;
+use super::live::Live;
 
 /// The idle instances of one function; the one used last is used next, so that the others grow old.
 #[derive(Debug)]

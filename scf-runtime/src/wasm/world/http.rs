@@ -13,7 +13,7 @@ use wasmtime_wasi_http::{
 use super::{Services, World};
 use crate::{
     outbound::{Allow, Sent, Terms},
-    wasm::isolate::Guest,
+    wasm::live::Guest,
 };
 
 /// Bytes that a guest's headers have at most, as the host keeps them.

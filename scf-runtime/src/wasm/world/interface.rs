@@ -21,6 +21,8 @@ pub(super) enum Interface {
     Context,
     /// Calling other functions.
     Functions,
+    /// Models that are resident in the host.
+    Nn,
 }
 
 /// Packages of WASI 0.2 of which every 0.2 version is linked.
@@ -33,7 +35,7 @@ impl Interface {
         let is_stable = version.strip_prefix("0.2.").is_some_and(|patch| patch.bytes().all(|b| b.is_ascii_digit()));
         Some(match (name, version) {
             _ if is_stable && WASI.iter().any(|package| name.starts_with(package)) => Self::Wasi,
-            ("wasi:http/types" | "wasi:http/outgoing-handler", _) if is_stable => Self::Http,
+            ("wasi:http/types" | "wasi:http/outgoing-handler" | "wasi:http/incoming-handler", _) if is_stable => Self::Http,
             ("wasi:keyvalue/store" | "wasi:keyvalue/atomics" | "wasi:keyvalue/batch", "0.2.0-draft") => {
                 Self::KeyValueDraft
             }
@@ -45,6 +47,9 @@ impl Interface {
             ("wasi:logging/logging", "0.1.0-draft") => Self::Logging,
             ("scf:function/context", "0.1.0") => Self::Context,
             ("scf:function/functions", "0.1.0") => Self::Functions,
+            ("wasi:nn/tensor" | "wasi:nn/graph" | "wasi:nn/inference" | "wasi:nn/errors", "0.2.0-rc-2024-10-28") => {
+                Self::Nn
+            }
             _ => return None,
         })
     }

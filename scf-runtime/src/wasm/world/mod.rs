@@ -14,6 +14,8 @@ mod http;
 mod interface;
 mod keyvalue;
 mod logging;
+#[cfg(feature = "wasi-nn")]
+mod nn;
 mod output;
 mod plan;
 mod random;
@@ -25,6 +27,7 @@ use wasmtime::component::{HasData, ResourceTable};
 use wasmtime_wasi::{WasiCtx, WasiCtxView};
 
 pub(super) use self::plan::{Plan, Services};
+use super::live::Run;
 use self::{clock::GrantedClock, output::Output, random::Sequence};
 
 /// Bytes that a guest may ask for of random numbers at once.
@@ -47,6 +50,12 @@ pub(super) struct World {
     /// There as soon as it is used.
     #[cfg(feature = "wasi-http")]
     http: Option<Box<http::Http>>,
+    /// There as soon as it is used.
+    #[cfg(feature = "wasi-nn")]
+    models: Option<Box<nn::Models>>,
+    /// What is used on other threads on behalf of the guest is told to it.
+    #[cfg(feature = "wasi-nn")]
+    run: Arc<Run>,
 }
 
 /// Gives the host functions their world.
@@ -58,7 +67,9 @@ impl HasData for HasWorld {
 
 impl World {
     /// The world of a call that an isolate serves as its first.
-    pub(super) fn new(plan: &Arc<Plan>, call: &Call) -> Self {
+    pub(super) fn new(plan: &Arc<Plan>, call: &Call, run: &Arc<Run>) -> Self {
+        #[cfg(not(feature = "wasi-nn"))]
+        let _ = run;
         let clock = GrantedClock::new(plan.grants.clock, call);
         let output = Output::new(&plan.function);
         let wasi = plan.wasi(call.id, &clock, &output);
@@ -75,13 +86,25 @@ impl World {
             receipts: Vec::new(),
             #[cfg(feature = "wasi-http")]
             http: None,
+            #[cfg(feature = "wasi-nn")]
+            models: None,
+            #[cfg(feature = "wasi-nn")]
+            run: Arc::clone(run),
         }
     }
 
     /// Makes it the world of another call that the same isolate serves. What the guest has open stays open, and
     /// what it opens and is told from now on is that of the call.
-    #[expect(dead_code, reason = "every isolate serves one call so far")]
-    pub(super) fn renew(&mut self, call: &Call) {
+    pub(super) fn renew(&mut self, call: &Call, run: &Arc<Run>) {
+        #[cfg(feature = "wasi-nn")]
+        {
+            self.run = Arc::clone(run);
+            if let Some(models) = &mut self.models {
+                models.renew(call.host.node(), run);
+            }
+        }
+        #[cfg(not(feature = "wasi-nn"))]
+        let _ = run;
         self.output.renew();
         self.clock = GrantedClock::new(self.plan.grants.clock, call);
         self.wasi = self.plan.wasi(call.id, &self.clock, &self.output);
@@ -97,6 +120,13 @@ impl World {
     /// What WASI's host functions work on.
     pub(super) fn wasi(&mut self) -> WasiCtxView<'_> {
         WasiCtxView { ctx: &mut self.wasi, table: &mut self.table }
+    }
+
+    /// What `wasi:nn`'s host functions work on.
+    #[cfg(feature = "wasi-nn")]
+    pub(super) fn models(&mut self) -> &mut nn::Models {
+        let Self { models, plan, call, run, .. } = self;
+        models.get_or_insert_with(|| Box::new(nn::Models::new(plan, call.host.node(), run)))
     }
 
     /// The bills of the calls that were made so far.
@@ -116,5 +146,7 @@ fn copy(call: &Call) -> Call {
     let Call { id, deadline, .. } = *call;
     let mut copy = Call::new(id, call.function.clone(), call.tenant.clone(), deadline, call.host.clone());
     copy.key.clone_from(&call.key);
+    copy.revision = call.revision;
+    copy.meter = Arc::clone(&call.meter);
     copy
 }

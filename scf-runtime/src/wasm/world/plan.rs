@@ -12,7 +12,7 @@ use wasmtime::{
 use wasmtime_wasi::{FsPerms, WasiCtx, filesystem::WasiFilesystemCtx};
 
 use super::{GrantedClock, HasWorld, Output, RANDOM, Sequence, bindings, interface::Interface};
-use crate::wasm::isolate::Guest;
+use crate::{escape::escape, wasm::live::Guest};
 
 /// What the host offers to the guests of all functions.
 #[derive(Clone, Debug)]
@@ -21,6 +21,8 @@ pub(in crate::wasm) struct Services {
     pub(in crate::wasm) secrets: Option<Arc<dyn Secrets>>,
     #[cfg(feature = "wasi-http")]
     pub(in crate::wasm) http: Option<crate::outbound::HttpClient>,
+    #[cfg(feature = "wasi-nn")]
+    pub(in crate::wasm) inference: Option<Arc<dyn scf_core::Inference>>,
 }
 
 impl Services {
@@ -30,6 +32,8 @@ impl Services {
         secrets: None,
         #[cfg(feature = "wasi-http")]
         http: None,
+        #[cfg(feature = "wasi-nn")]
+        inference: None,
     };
 }
 
@@ -41,6 +45,9 @@ pub(in crate::wasm) struct Plan {
     /// Time that a call may take, and size of what it passes to other functions and to services.
     pub(super) wall: std::time::Duration,
     pub(super) payload: ByteSize,
+    /// Memory that a guest may have.
+    #[cfg(feature = "wasi-nn")]
+    pub(super) memory: ByteSize,
     pub(super) grants: Grants,
     pub(super) services: Services,
     interfaces: BTreeSet<Interface>,
@@ -68,8 +75,15 @@ impl Plan {
                     let feature = "wasi:http, for which scf-runtime needs the feature `wasi-http`".into();
                     return Err(PrepareError::Unsupported { function: function.name.clone(), feature });
                 }
+                #[cfg(not(feature = "wasi-nn"))]
+                Some(Interface::Nn) => {
+                    let feature = "wasi:nn, for which scf-runtime needs the feature `wasi-nn`".into();
+                    return Err(PrepareError::Unsupported { function: function.name.clone(), feature });
+                }
                 Some(interface) => interfaces.insert(interface),
-                None => return Err(PrepareError::Import { function: function.name.clone(), import: import.into() }),
+                None => {
+                    return Err(PrepareError::Import { function: function.name.clone(), import: escape(import) });
+                }
             };
         }
         let grants = &function.grants;
@@ -103,6 +117,12 @@ impl Plan {
                 }
             }
         }
+        #[cfg(feature = "wasi-nn")]
+        super::nn::check(function, services)?;
+        #[cfg(not(feature = "wasi-nn"))]
+        if let Some(model) = grants.models.first() {
+            return refused(format!("models {model}"), "scf-runtime needs the feature `wasi-nn`".into());
+        }
         #[cfg(not(feature = "wasi-http"))]
         if let Some(http) = grants.http.first() {
             let problem = "scf-runtime needs the feature `wasi-http`".into();
@@ -118,6 +138,8 @@ impl Plan {
             zone: function.needs.zone.clone(),
             wall: function.limits.wall,
             payload: function.limits.payload,
+            #[cfg(feature = "wasi-nn")]
+            memory: function.limits.memory,
             grants: grants.clone(),
             services: services.clone(),
             #[cfg(feature = "wasi-http")]
@@ -164,6 +186,10 @@ impl Plan {
                 Interface::Logging => logging::logging::add_to_linker::<_, HasWorld>(linker, Guest::world)?,
                 Interface::Context => context::add_to_linker::<_, HasWorld>(linker, Guest::world)?,
                 Interface::Functions => functions::add_to_linker::<_, HasWorld>(linker, Guest::world)?,
+                #[cfg(feature = "wasi-nn")]
+                Interface::Nn => super::nn::add_to_linker(linker, |guest: &mut Guest| guest.world().models())?,
+                #[cfg(not(feature = "wasi-nn"))]
+                Interface::Nn => {}
             }
         }
         Ok(())

@@ -6,7 +6,7 @@
 
 use std::{fmt, sync::Arc};
 
-use scf_core::{Accelerator, Activation, ByteSize, DType, Inference, ModelError, ModelName, Node, TensorSpec};
+use scf_core::{Accelerator, Activation, DType, Function, ModelError, ModelName, Node, PrepareError, TensorSpec};
 use wasmtime::component::{HasData, Linker, Resource, ResourceTable};
 
 use self::bindings::wasi::nn::{
@@ -15,7 +15,8 @@ use self::bindings::wasi::nn::{
     inference,
     tensor::{self, TensorType},
 };
-use crate::{cpu::CpuMeter, escape::escape};
+use super::{Plan, Services};
+use crate::{escape::escape, wasm::live::Run};
 
 mod bindings {
     wasmtime::component::bindgen!({
@@ -34,21 +35,13 @@ mod bindings {
     });
 }
 
-/// What interfaces of this version begin and end with.
-const PACKAGE: &str = "wasi:nn/";
-const VERSION: &str = "@0.2.0-rc-2024-10-28";
 /// The name of the one output.
 const OUTPUT: &str = "output";
 /// Handles that a call may have open at the same time.
 const HANDLES: usize = 1000;
 
-/// Whether the interface is one of `wasi:nn` that this host has.
-pub(super) fn provides(import: &str) -> bool {
-    import.strip_prefix(PACKAGE).and_then(|rest| rest.strip_suffix(VERSION)).is_some()
-}
-
 /// Adds `wasi:nn` to a linker; `view` finds what a call has of it.
-pub(super) fn add_to_linker<T: Send + 'static>(
+pub(in crate::wasm) fn add_to_linker<T: Send + 'static>(
     linker: &mut Linker<T>,
     view: fn(&mut T) -> &mut Models,
 ) -> wasmtime::Result<()> {
@@ -64,39 +57,51 @@ impl HasData for Here {
     type Data<'a> = &'a mut Models;
 }
 
-/// What one call has of `wasi:nn`.
-pub(super) struct Models {
-    shared: Arc<Shared>,
+/// What one isolate has of `wasi:nn`.
+pub(in crate::wasm) struct Models {
+    /// What the function is granted, and what there is.
+    plan: Arc<Plan>,
     /// Where the call runs.
     node: Arc<Node>,
     /// What inference uses is the call's.
-    meter: Arc<CpuMeter>,
-    /// Bytes that the call's tensors may still come to.
+    run: Arc<Run>,
+    /// Bytes that the isolate's tensors may still come to.
     left: u64,
     table: ResourceTable,
 }
 
-/// What all calls of a function have of `wasi:nn`.
-pub(super) struct Shared {
-    /// The resident models; none where the factory was given none.
-    pub(super) host: Option<Arc<dyn Inference>>,
-    /// Those that the function was granted.
-    pub(super) granted: Vec<ModelName>,
-}
-
 impl Models {
-    /// For one call on `node` that may have `memory` of tensors.
-    pub(super) fn new(shared: &Arc<Shared>, node: &Arc<Node>, meter: &Arc<CpuMeter>, memory: ByteSize) -> Self {
+    /// For an isolate that serves a call on `node`.
+    pub(super) fn new(plan: &Arc<Plan>, node: &Arc<Node>, run: &Arc<Run>) -> Self {
         let mut table = ResourceTable::new();
         table.set_max_capacity(HANDLES);
-        let (shared, node, meter) = (Arc::clone(shared), Arc::clone(node), Arc::clone(meter));
-        Self { shared, node, meter, left: memory.bytes(), table }
+        let left = plan.memory.bytes();
+        Self { plan: Arc::clone(plan), node: Arc::clone(node), run: Arc::clone(run), left, table }
     }
+
+    /// For another call that the same isolate serves.
+    pub(super) fn renew(&mut self, node: &Arc<Node>, run: &Arc<Run>) {
+        (self.node, self.run) = (Arc::clone(node), Arc::clone(run));
+    }
+}
+
+/// Checks that what `function` is granted of models is there.
+pub(super) fn check(function: &Function, services: &Services) -> Result<(), PrepareError> {
+    for model in &function.grants.models {
+        let problem = match &services.inference {
+            None => "this factory has no models: call WasmBuilder::inference",
+            Some(inference) if inference.describe(model).is_none() => "no such model is resident here",
+            Some(_) => continue,
+        };
+        let (function, grant) = (function.name.clone(), format!("models {model}"));
+        return Err(PrepareError::Grant { function, grant, problem: problem.into() });
+    }
+    Ok(())
 }
 
 impl fmt::Debug for Models {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Models").field("granted", &self.shared.granted).finish_non_exhaustive()
+        f.debug_struct("Models").field("granted", &self.plan.grants.models).finish_non_exhaustive()
     }
 }
 
@@ -186,10 +191,10 @@ impl Models {
     fn find(&self, name: &str) -> Result<ModelName, Failure> {
         let refused = |code| Failure::new(code, format!("model {:?}", escape(name)));
         let model = ModelName::new(name).map_err(|_| refused(ErrorCode::NotFound))?;
-        if !self.shared.granted.contains(&model) {
+        if !self.plan.grants.models.contains(&model) {
             return Err(Failure::new(ErrorCode::Security, format!("model {model} is not in the function's grants")));
         }
-        let host = self.shared.host.as_ref().ok_or_else(|| {
+        let host = self.plan.services.inference.as_ref().ok_or_else(|| {
             Failure::new(ErrorCode::UnsupportedOperation, "this host has no models: WasmBuilder::inference")
         })?;
         host.describe(&model).map(|_| model).ok_or_else(|| refused(ErrorCode::NotFound))
@@ -203,9 +208,9 @@ impl Models {
         let shape: Vec<usize> = input.dimensions.iter().map(|&size| size as usize).collect();
         let activation = Activation::new(TensorSpec::new(dtype, &shape), input.data)
             .map_err(|error| Failure::new(ErrorCode::InvalidArgument, error.to_string()))?;
-        let Some(host) = self.shared.host.clone() else { return Err(Failure::of(&not_found(model))) };
+        let Some(host) = self.plan.services.inference.clone() else { return Err(Failure::of(&not_found(model))) };
         let inferred = host.run(model, activation).await.map_err(|error| Failure::of(&error))?;
-        self.meter.charge(inferred.usage.cpu);
+        self.run.meter.charge(inferred.usage.cpu);
         let output = inferred.output;
         let failed = |problem: String| Failure::new(ErrorCode::RuntimeError, problem);
         let data = output.bytes().map_err(|error| failed(error.to_string()))?;

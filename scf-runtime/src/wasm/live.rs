@@ -1,0 +1,282 @@
+//! An instance of a component, and what the host keeps about its guest.
+
+use std::{
+    fmt, mem,
+    pin::pin,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+
+use scf_core::{Call, LimitKind, Payload, Receipt, Timestamp, Usage};
+use wasmtime::{Store, StoreContextMut, UpdateDeadline, component::Func};
+use wasmtime_wasi::{WasiCtxView, WasiView};
+
+use super::{
+    account::Account,
+    limits::{HANDLES, HOST_MEMORY, Ledger},
+    program::{Export, Output, Program},
+    share::Turn,
+    ticker::TICK,
+    world::World,
+};
+use crate::cpu::CpuMeter;
+
+/// What an instance is to do.
+pub(super) enum Task {
+    /// Be instantiated, outside of any call.
+    Start,
+    /// Serve a call with this input.
+    Call(Payload),
+    /// Serve an HTTP request.
+    #[cfg(feature = "wasi-http")]
+    Request(scf_core::Attachment),
+}
+
+/// What the executor and the guest of one call both know.
+#[derive(Debug, Default)]
+pub(super) struct Run {
+    pub(super) meter: CpuMeter,
+    /// There once the call runs long.
+    turn: OnceLock<Turn>,
+}
+
+impl Run {
+    fn of(call: &Call) -> Arc<Self> {
+        Arc::new(Self { meter: CpuMeter::telling(&call.meter), turn: OnceLock::new() })
+    }
+}
+
+/// The export of an instance.
+enum Entry {
+    Function(Func),
+    #[cfg(feature = "wasi-http")]
+    Handler(Box<wasmtime_wasi_http::p2::bindings::Proxy>),
+}
+
+/// An instance, or what will be one, with all that belongs to it.
+pub(super) struct Live {
+    pub(super) store: Store<Guest>,
+    pub(super) run: Arc<Run>,
+    /// The export, once the component is instantiated.
+    entry: Option<Entry>,
+    /// Calls that it served.
+    pub(super) calls: u32,
+    /// When the first of them began.
+    pub(super) began: Option<Timestamp>,
+}
+
+impl Live {
+    /// A fresh instance for `call`, on behalf of `account`.
+    pub(super) fn fresh(program: &Arc<Program>, account: &Arc<Account>, call: &Call) -> Self {
+        let run = Run::of(call);
+        let world = program.world.imports_anything().then(|| Box::new(World::new(&program.world, call, &run)));
+        Self::new(program, account, run, world)
+    }
+
+    /// An instance that no call is there for yet; only of a component that imports nothing.
+    pub(super) fn unused(program: &Arc<Program>) -> Self {
+        Self::new(program, &program.account, Arc::default(), None)
+    }
+
+    fn new(program: &Arc<Program>, account: &Arc<Account>, run: Arc<Run>, world: Option<Box<World>>) -> Self {
+        let limits = &program.limits;
+        let guest = Guest {
+            ledger: Ledger::new(limits.memory, program.machine.memory, Arc::clone(account)),
+            run: Arc::clone(&run),
+            booked: 0,
+            program: Arc::clone(program),
+            is_over_cpu: false,
+            world,
+        };
+        let mut store = Store::new(&program.machine.engine, guest);
+        store.limiter(|guest| &mut guest.ledger);
+        store.epoch_deadline_callback(interrupt);
+        store.set_max_component_handles(HANDLES);
+        let mut live = Self { store, run, entry: None, calls: 0, began: None };
+        live.arm();
+        live
+    }
+
+    /// Makes it ready for another call, on behalf of `account`; not if that has no memory left for it.
+    pub(super) fn begin(&mut self, account: &Arc<Account>, call: &Call) -> bool {
+        let guest = self.store.data_mut();
+        if !guest.ledger.charge_to(account) {
+            return false;
+        }
+        self.run = Run::of(call);
+        guest.run = Arc::clone(&self.run);
+        guest.booked = 0;
+        if let Some(world) = &mut guest.world {
+            world.renew(call, &self.run);
+        }
+        self.arm();
+        true
+    }
+
+    /// Leaves the core to others until the next call.
+    pub(super) fn rest(&mut self) {
+        if self.run.turn.get().is_some() {
+            self.run = Arc::default();
+            self.store.data_mut().run = Arc::clone(&self.run);
+        }
+    }
+
+    /// Starts to count what the call may use.
+    fn arm(&mut self) {
+        self.store.set_epoch_deadline(1);
+        let program = &self.store.data().program;
+        let fuel = program.machine.fuel;
+        // What a guest passes to the host in one go, its output included.
+        let output = usize::try_from(program.limits.payload.bytes()).unwrap_or(usize::MAX);
+        self.store.set_hostcall_fuel(output.saturating_add(HOST_MEMORY));
+        if let Some(fuel) = fuel {
+            self.store.set_fuel(fuel).expect("the engine counts fuel where the machine says so");
+        }
+    }
+
+    /// Instantiates the component if need be, does the task, and meters both.
+    pub(super) async fn work(&mut self, program: &Program, task: &Task) -> wasmtime::Result<Output> {
+        let Self { store, run, entry, calls, .. } = self;
+        // Pinned here and by reference below, since it would be copied by each that takes it.
+        let work = pin!(perform(program, store, entry, task));
+        let paused = || {
+            if let Some(turn) = run.turn.get() {
+                turn.pause();
+            }
+        };
+        let work = pin!(program.machine.ticker.during(work, paused));
+        let output = run.meter.run(work).await?;
+        if !matches!(task, Task::Start) {
+            *calls += 1;
+        }
+        Ok(output)
+    }
+
+    pub(super) fn usage(&self) -> Usage {
+        let guest = self.store.data();
+        let fuel = guest.program.machine.fuel.map(|given| given - self.store.get_fuel().unwrap_or(0));
+        Usage { cpu: self.run.meter.used(), memory: guest.ledger.memory(), fuel, ..Usage::default() }
+    }
+
+    pub(super) fn guest(&self) -> &Guest {
+        self.store.data()
+    }
+
+    pub(super) fn refused(&self) -> Option<LimitKind> {
+        self.store.data().ledger.refused()
+    }
+
+    /// The bills of the calls that the guest made.
+    pub(super) fn take_receipts(&mut self) -> Vec<Receipt> {
+        self.store.data_mut().world.as_mut().map(|world| world.take_receipts()).unwrap_or_default()
+    }
+}
+
+/// Does a task in an instance, which is made if it is not there.
+async fn perform(
+    program: &Program,
+    store: &mut Store<Guest>,
+    entry: &mut Option<Entry>,
+    task: &Task,
+) -> wasmtime::Result<Output> {
+    match &program.export {
+        Export::Function(callable) => {
+            let params = match task {
+                Task::Call(input) => match program.read(callable, input) {
+                    Ok(params) => Some((params, input)),
+                    // Of a call that is refused nothing is instantiated.
+                    Err(refusal) => return Ok(Err(refusal)),
+                },
+                _ => None,
+            };
+            let function = match entry {
+                Some(Entry::Function(function)) => *function,
+                _ => {
+                    // Boxed, since it is large and calls of a kept instance carry its place around.
+                    let instance = Box::pin(program.pre.instantiate_async(&mut *store)).await?;
+                    let function = instance.get_func(&mut *store, callable.index);
+                    let function = function.expect("the export was looked up when the function was deployed");
+                    *entry = Some(Entry::Function(function));
+                    function
+                }
+            };
+            match params {
+                Some((params, input)) => program.run(callable, store, function, params, input).await,
+                None => Ok(Ok(Payload::default())),
+            }
+        }
+        #[cfg(feature = "wasi-http")]
+        Export::Handler(pre) => {
+            if entry.is_none() {
+                let proxy = Box::pin(pre.instantiate_async(&mut *store)).await?;
+                *entry = Some(Entry::Handler(Box::new(proxy)));
+            }
+            if let (Task::Request(request), Some(Entry::Handler(proxy))) = (task, entry) {
+                super::http::handle(store, proxy, request).await?;
+            }
+            Ok(Ok(Payload::default()))
+        }
+    }
+}
+
+impl fmt::Debug for Live {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Live").field("calls", &self.calls).field("began", &self.began).finish_non_exhaustive()
+    }
+}
+
+/// What the host keeps about the guest of one call.
+pub(super) struct Guest {
+    pub(super) ledger: Ledger,
+    run: Arc<Run>,
+    /// CPU time of the call that was booked on the tenant's account, in nanoseconds.
+    booked: u64,
+    program: Arc<Program>,
+    pub(super) is_over_cpu: bool,
+    /// There if the component imports anything.
+    world: Option<Box<World>>,
+}
+
+/// Called when a guest sees a tick: ends it if it used what it may use, lets others run if it used a tick.
+fn interrupt(mut store: StoreContextMut<'_, Guest>) -> wasmtime::Result<UpdateDeadline> {
+    let guest = store.data_mut();
+    let used = guest.run.meter.running();
+    guest.is_over_cpu = used >= guest.program.limits.cpu;
+    Ok(if guest.is_over_cpu {
+        UpdateDeadline::Interrupt
+    } else if used < TICK {
+        UpdateDeadline::Continue(1)
+    } else {
+        guest.program.machine.ticker.runs_long();
+        let cpu = book(guest, used);
+        let run = Arc::clone(&guest.run);
+        run.turn.get_or_init(|| Turn::new(&guest.program.machine.share, guest.ledger.account()));
+        UpdateDeadline::YieldCustom(
+            1,
+            Box::pin(async move {
+                if let Some(turn) = run.turn.get() {
+                    turn.next(cpu).await;
+                }
+            }),
+        )
+    })
+}
+
+/// What the tenant's account has not been told of `used`, in nanoseconds.
+fn book(guest: &mut Guest, used: Duration) -> u64 {
+    let used = u64::try_from(used.as_nanos()).unwrap_or(u64::MAX);
+    used - mem::replace(&mut guest.booked, used)
+}
+
+impl Guest {
+    /// What host functions work on.
+    pub(super) fn world(&mut self) -> &mut World {
+        self.world.as_mut().expect("only components that import something are linked to anything")
+    }
+}
+
+impl WasiView for Guest {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        self.world().wasi()
+    }
+}
