@@ -20,10 +20,8 @@ use super::{
 /// A compiler compiles one component and ends the process; this function does not return then.
 ///
 /// ```no_run
-/// fn main() {
-///     scf_runtime::compiler_main();
-///     // … the program
-/// }
+/// // The first line of `main`.
+/// scf_runtime::compiler_main();
 /// ```
 pub fn compiler_main() {
     let Ok(limits) = env::var(MARKER) else { return };
