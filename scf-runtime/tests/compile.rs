@@ -24,6 +24,11 @@ fn child(command: CompilerCommand) -> WasmBuilder {
     WasmFactory::builder().instances(2).code_limits(limits).compiler(Compiler::Child(command))
 }
 
+/// This program, however busy the machine is.
+fn patient() -> CompilerCommand {
+    CompilerCommand::this_program().wall(Duration::from_secs(600))
+}
+
 async fn refused(command: CompilerCommand, function: &Function) -> (PrepareError, WasmFactory) {
     let factory = child(command).build().unwrap();
     (factory.prepare(function).await.unwrap_err(), factory)
@@ -51,7 +56,7 @@ async fn still_compiles(factory: &WasmFactory) {
 
 async fn a_component_is_compiled_in_a_child_and_cached() {
     let dir = tempfile::tempdir().unwrap();
-    let cached = || child(CompilerCommand::this_program()).cache(dir.path()).build().unwrap();
+    let cached = || child(patient()).cache(dir.path()).build().unwrap();
     let (first, second) = (cached(), cached());
     let prepared = first.prepare(&around("")).await.unwrap();
     assert_eq!((first.counters().compiled, first.counters().deserialised), (1, 1));
@@ -61,7 +66,7 @@ async fn a_component_is_compiled_in_a_child_and_cached() {
 }
 
 async fn a_bomb_is_ended_by_its_cpu_limit() {
-    let (error, factory) = refused(CompilerCommand::this_program().cpu(Duration::from_secs(1)), &bomb()).await;
+    let (error, factory) = refused(patient().cpu(Duration::from_secs(1)), &bomb()).await;
     assert!(matches!(error, PrepareError::InvalidCode { .. }), "{error:?}");
     assert!(matches!(cause(&error), CompileError::Cpu { limit } if *limit == Duration::from_secs(1)), "{error:?}");
     still_compiles(&factory).await;
@@ -75,7 +80,7 @@ async fn a_bomb_is_killed_when_its_time_is_over() {
 
 async fn a_bomb_does_not_get_more_memory_than_its_limit() {
     let memory = ByteSize::from_mib(192);
-    let (error, _) = refused(CompilerCommand::this_program().memory(memory), &bomb()).await;
+    let (error, _) = refused(patient().memory(memory), &bomb()).await;
     assert!(matches!(cause(&error), CompileError::Ended { memory: limit, .. } if *limit == memory), "{error:?}");
 }
 

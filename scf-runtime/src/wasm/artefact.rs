@@ -218,7 +218,8 @@ pub(super) fn sign(key: &ed25519_dalek::SigningKey, head: &Head, code: &[u8]) ->
     Ok([&prefix[..], &signature.to_bytes(), &rest].concat())
 }
 
-#[cfg(all(test, feature = "wasm"))]
+#[cfg(feature = "wasm")]
+#[cfg(test)]
 mod tests {
     use ed25519_dalek::SigningKey;
 

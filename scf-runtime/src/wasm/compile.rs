@@ -205,9 +205,8 @@ fn converse(input: &mut impl Write, output: &mut impl Read, request: &[u8], comp
     let mut hello = [0; HELLO.len()];
     match output.read_exact(&mut hello) {
         Ok(()) if hello == *HELLO => {}
-        Ok(()) => return Answer::NotACompiler,
-        // It ended without a word; a compiler that cannot start says hello first.
-        Err(_) => return Answer::NotACompiler,
+        // It said something else, or ended without a word; a compiler says hello whatever happens next.
+        _ => return Answer::NotACompiler,
     }
     let asked = write_request(input, request, component);
     if asked.is_err() {

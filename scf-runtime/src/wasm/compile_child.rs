@@ -20,14 +20,12 @@ use super::{
 /// A compiler compiles one component and ends the process; this function does not return then.
 ///
 /// ```no_run
-/// fn main() {
-///     scf_runtime::compiler_main();
-///     // … the program
-/// }
+/// // The first line of `main`.
+/// scf_runtime::compiler_main();
 /// ```
 pub fn compiler_main() {
     let Ok(limits) = env::var(MARKER) else { return };
-    let status = match confine(&limits).and_then(|()| serve()) {
+    let status = match greet().and_then(|()| confine(&limits)).and_then(|()| serve()) {
         Ok(()) => 0,
         // The parent sees that there is no answer.
         Err(_) => 1,
@@ -89,10 +87,15 @@ fn confine(_: &str) -> io::Result<()> {
     Err(io::ErrorKind::Unsupported.into())
 }
 
+/// Says that this is a compiler, so that what fails from here on is not taken for a program that is none.
+fn greet() -> io::Result<()> {
+    let mut output = io::stdout().lock();
+    output.write_all(HELLO)?;
+    output.flush()
+}
+
 fn serve() -> io::Result<()> {
     let (mut input, mut output) = (io::stdin().lock(), io::stdout().lock());
-    output.write_all(HELLO)?;
-    output.flush()?;
     let (mut key, mut settings, mut length) = ([0; blake3::KEY_LEN], [0; 2], [0; 8]);
     input.read_exact(&mut key)?;
     input.read_exact(&mut settings)?;

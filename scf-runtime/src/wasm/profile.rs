@@ -151,7 +151,7 @@ pub(super) fn pool(profile: Profile, instances: u32, memory: u64) -> PoolingAllo
 }
 
 #[cfg(test)]
-#[cfg(target_arch = "x86_64")]
+#[cfg(all(target_arch = "x86_64", feature = "wasm"))]
 mod tests {
     use std::hash::{Hash, Hasher};
 

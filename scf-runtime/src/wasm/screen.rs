@@ -233,6 +233,7 @@ pub(super) fn validate(component: &[u8], features: WasmFeatures) -> Result<(), w
     Validator::new_with_features(features).validate_all(component).map(drop)
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "as `map_err` gives it")]
 pub(super) fn malformed(error: impl ToString) -> ScreenError {
     ScreenError::Malformed { problem: error.to_string() }
 }

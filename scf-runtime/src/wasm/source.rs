@@ -173,7 +173,8 @@ impl Sources {
             Compiler::InProcess => {
                 let compiled = Component::from_binary(&machine.engine, bytes);
                 trim();
-                let invalid = |error: wasmtime::Error| Refusal::Compile(CompileError::Invalid { problem: format!("{error:#}") });
+                let invalid =
+                    |error: wasmtime::Error| Refusal::Compile(CompileError::Invalid { problem: format!("{error:#}") });
                 compiled.map_err(invalid)?
             }
             Compiler::Child(command) => {

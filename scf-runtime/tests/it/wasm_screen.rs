@@ -57,7 +57,10 @@ async fn every_feature_that_is_left_out_is_refused_by_its_name() {
 
 #[tokio::test]
 async fn an_interface_that_a_feature_of_the_crate_provides_is_refused_by_that_feature() {
-    for (interface, feature) in [("wasi:nn/graph@0.2.0-rc-2024-10-28", "wasi:nn (feature `wasi-nn` of scf-runtime)")] {
+    for (interface, feature) in [
+        ("wasi:http/types@0.2.6", "wasi:http (feature `wasi-http` of scf-runtime)"),
+        ("wasi:nn/graph@0.2.0-rc-2024-10-28", "wasi:nn (feature `wasi-nn` of scf-runtime)"),
+    ] {
         let error = refuses_import(interface).await;
         assert!(matches!(&error, PrepareError::Unsupported { feature: named, .. } if named == feature), "{error:?}");
     }
