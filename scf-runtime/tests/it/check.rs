@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use scf_core::{
-    ClusterView, InvocationId, InvokeError, MediaType, Name, NodeId, Payload, Placement,
-    PlacementRequest, ScheduleError, Scheduler, Value, Workflow,
+    ClusterView, InvocationId, InvokeError, MediaType, Name, NodeId, Payload, Placement, PlacementRequest,
+    ScheduleError, Scheduler, Value, Workflow,
 };
 use scf_runtime::{CheckError, Fabric, NativeFactory};
 
