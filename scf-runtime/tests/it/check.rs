@@ -3,14 +3,14 @@
 use std::sync::Arc;
 
 use scf_core::{
-    ClusterView, FunctionName, InvocationId, InvokeError, MediaType, Name, NodeId, Payload, Placement,
-    PlacementRequest, ScheduleError, Scheduler, Value, Workflow,
+    ClusterView, InvocationId, InvokeError, MediaType, Name, NodeId, Payload, Placement, PlacementRequest,
+    ScheduleError, Scheduler, Value, Workflow,
 };
 use scf_runtime::{CheckError, Fabric, NativeFactory};
 
 use crate::{
     support::name,
-    wasm::{component, factory, guest},
+    wasm::{factory, guest},
 };
 
 /// Places everything on the first node.
@@ -137,7 +137,7 @@ async fn what_has_no_types_is_named() {
         (core module $m (func (export "run")))
         (core instance $i (instantiate $m))
         (func (export "f") (canon lift (core func $i "run"))))"#;
-    fabric.deploy(component("f", none)).await.unwrap();
+    fabric.deploy(crate::wasm::component("f", none)).await.unwrap();
     let problem = |from: &str, to: &str| fabric.check(&name(from), &name(to)).unwrap_err().to_string();
     assert_eq!(problem("f", "echo"), "echo does not take what f gives: there is no value");
     assert_eq!(problem("echo", "f"), "f does not take what echo gives: it takes 0 parameters, and is given one value");
@@ -147,6 +147,5 @@ async fn what_has_no_types_is_named() {
 #[cfg(not(feature = "check"))]
 #[tokio::test]
 async fn a_build_without_the_feature_says_so() {
-    let unknown: FunctionName = name("largest");
-    assert_eq!(fabric().await.check(&unknown, &name("caption")), Err(CheckError::NotBuiltIn));
+    assert_eq!(fabric().await.check(&name("largest"), &name("caption")), Err(CheckError::NotBuiltIn));
 }

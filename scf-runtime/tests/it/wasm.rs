@@ -3,7 +3,9 @@
 use std::{path::Path, pin::pin, sync::Arc, time::Duration};
 
 use futures::future::{Either, select};
-use scf_core::{ByteSize, Function, Host, InvokeError, IsolateFactory, LimitKind, Limits, Payload, PrepareError};
+use scf_core::{
+    ByteSize, Function, Host, InvokeError, IsolateFactory, LimitKind, Limits, MediaType, Payload, PrepareError,
+};
 use scf_runtime::WasmFactory;
 
 use crate::support::{self, Alone, name, run};
@@ -214,17 +216,17 @@ async fn an_export_that_is_not_there_is_named_and_those_that_are() {
 }
 
 #[tokio::test]
-async fn an_export_of_another_type_is_refused_with_that_type() {
+async fn an_export_of_another_type_is_called_by_that_type() {
     let other = component(
         "f",
         r#"(component
-          (core module $m (func (export "run") (param i32 i32) (result i32) (i32.const 0)))
+          (core module $m (func (export "run") (param i32 i32) (result i32) (local.get 0)))
           (core instance $i (instantiate $m))
           (func (export "f") (param "x" (tuple u32 bool)) (result char)
             (canon lift (core func $i "run"))))"#,
     );
-    let PrepareError::Export { problem, .. } = refused(&other).await else { panic!("it is no function") };
-    assert!(problem.starts_with("is func(tuple<u32, bool>) -> char, where a function is func(list<u8>)"), "{problem}");
+    let json = Payload::new("[90, true]").with_media(MediaType::JSON);
+    assert_eq!(run(&factory(), &other, json).await.unwrap().payload.bytes, "\"Z\"");
 }
 
 #[tokio::test]

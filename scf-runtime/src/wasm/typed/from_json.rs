@@ -267,7 +267,7 @@ impl<'de> Visitor<'de> for Of<'_, '_> {
                 while let Some(at) = seq.next_element_seed(Name { what: "flag", names: flags, place })? {
                     set[at] = true;
                 }
-                let set = flags.iter().zip(set).filter_map(|(name, is_set)| is_set.then(|| name.to_owned()));
+                let set = flags.iter().zip(set).filter(|(_, is_set)| *is_set).map(|(name, _)| name.to_owned());
                 let set: Vec<_> = set.collect();
                 place.charge(set.len(), set.iter().map(String::len).sum())?;
                 Ok(Val::Flags(set))

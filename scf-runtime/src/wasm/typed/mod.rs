@@ -4,12 +4,13 @@
 //! engine's values, output from there straight into its encoding.
 
 mod from_json;
+mod from_values;
 mod place;
 mod shape;
 #[cfg(test)]
 mod tests;
 mod to_json;
-mod values;
+mod to_values;
 
 use std::io::{self, Write};
 
@@ -23,7 +24,7 @@ use self::{
     place::Place,
     shape::{Names, Reader, Shape},
     to_json::AsJson,
-    values::AsValue,
+    to_values::AsValue,
 };
 
 /// Memory of the host for the values of one call, per byte that a payload may have.
@@ -161,7 +162,7 @@ impl Typed {
                 (from_json::read(names, params, bytes, &place).map_err(|error| error.to_string()), "JSON")
             }
             (Form::Values, _) => {
-                (values::read(names, params, bytes, &place).map_err(|error| error.to_string()), "values")
+                (from_values::read(names, params, bytes, &place).map_err(|error| error.to_string()), "values")
             }
             (Form::Raw, [Shape::Bytes]) => {
                 let charged = place.charge::<serde_json::Error>(bytes.len(), 0);

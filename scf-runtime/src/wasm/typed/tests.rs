@@ -287,9 +287,9 @@ fn a_record_with_a_field_named_as_the_parameter_is_not_taken_for_the_parameters(
     let inner = Shape::Record(names(&["size"]), vec![plain(ValueKind::U8)].into());
     let value = Val::Record(vec![("size".into(), Val::U8(3))]);
     let same = function(vec![("size", inner.clone())]);
-    assert_eq!(read(&same, Form::Json, br#"{"size": 3}"#).unwrap(), [value.clone()]);
+    assert_eq!(read(&same, Form::Json, br#"{"size": 3}"#).unwrap(), vec![value.clone()]);
     let other = function(vec![("it", inner)]);
-    assert_eq!(read(&other, Form::Json, br#"{"it": {"size": 3}}"#).unwrap(), [value.clone()]);
+    assert_eq!(read(&other, Form::Json, br#"{"it": {"size": 3}}"#).unwrap(), vec![value.clone()]);
     assert_eq!(read(&other, Form::Json, br#"{"size": 3}"#).unwrap(), [value]);
 }
 
