@@ -381,6 +381,19 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn the_threads_end_with_the_lane() {
+        let (lane, _) = lane();
+        lane.run(Box::pin(yield_now()), || true).await;
+        let shared = Arc::downgrade(&lane.shared);
+        assert!(shared.strong_count() > 1);
+        drop(lane);
+        // Each thread holds it until it ends.
+        while shared.strong_count() > 0 {
+            thread::yield_now();
+        }
+    }
+
+    #[tokio::test]
     async fn many_take_turns() {
         let (lane, _) = lane();
         let count = |rounds| {

@@ -12,8 +12,8 @@ use super::{
 
 const THREAT: &str = "leftovers of the call before";
 
-/// Counts what is not as the module says: bytes of its first megabyte, elements of its table, its global. Then
-/// fills all of it, grows the memory by a megabyte, counts and fills that too.
+/// Counts what is not as the module says: words of its memory, elements of its table, its global. Then fills all of
+/// it, makes the memory twice as large, counts and fills that too. More than a slot keeps resident.
 fn canary() -> Function {
     let scan = |from: u32, to: u32| {
         format!(
@@ -26,11 +26,11 @@ fn canary() -> Function {
             to - from
         )
     };
-    let (first, second) = (scan(8192, 1 << 20), scan(1 << 20, 2 << 20));
+    let (first, second) = (scan(8192, 256 << 10), scan(256 << 10, 512 << 10));
     Guest::new(format!(
         "(local $at i32) (local $found i32)
          {first}
-         (if (i32.eq (memory.grow (i32.const 16)) (i32.const -1)) (then (unreachable)))
+         (if (i32.eq (memory.grow (i32.const 4)) (i32.const -1)) (then (unreachable)))
          {second}
          (local.set $at (i32.const 0))
          (loop $scan
@@ -44,7 +44,7 @@ fn canary() -> Function {
          {}",
         answer("(local.get $found)")
     ))
-    .memory("16")
+    .memory("4")
     .fields("(table 1000 funcref) (global $mark (mut i64) (i64.const 7)) (elem declare func $mark) (func $mark)")
     .build()
     .limits(limits(1000, 8))

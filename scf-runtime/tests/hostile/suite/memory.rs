@@ -85,7 +85,7 @@ pub(super) fn cases() -> Vec<Case> {
             refused,
         ),
         Case::deploy(THREAT, "twenty memories in as many instances", instances(20, "(memory 1)"), &["memor", "instances"]),
-        Case::deploy(THREAT, "a thousand instances", instances(1000, ""), &["instances"]),
+        Case::deploy(THREAT, "a thousand instances", instances(1000, ""), &["instances", "modules"]),
         Case::deploy(THREAT, "twenty tables in as many instances", instances(15, "(table 1 funcref) (table 1 funcref)"), &["table"]),
         Case::deploy(THREAT, "a table that begins with ten million elements", instances(1, "(table 10000000 funcref)"), &["table"]),
         Case::call(

@@ -7,6 +7,7 @@
 
 mod abi;
 mod ambient;
+mod calls;
 mod cancelled;
 mod compile;
 mod endless;
@@ -76,6 +77,8 @@ pub(crate) enum Expect {
 
 /// Whether components are screened before they are compiled.
 const SCREENED: bool = false;
+/// Whether the clocks of a guest that was granted none stand still.
+const CLOCK_STANDS: bool = false;
 /// What one case may use of memory at most: the guest 64 MiB, the host as much for what is on its way, and what the
 /// code of the case and a few others take.
 const MEMORY_MIB: u64 = 160;
@@ -224,6 +227,7 @@ pub(crate) fn cases() -> Vec<Case> {
         leftovers::cases(),
         cancelled::cases(),
         flood::cases(),
+        calls::cases(),
     ]
     .into_iter()
     .flatten()

@@ -136,10 +136,10 @@ pub(super) fn cases() -> Vec<Case> {
             importing("(import \"acme:door/lock@1.0.0\" (instance))"),
             &["acme:door/lock@1.0.0"],
         ),
-        deploy(
+        Case::new(
+            THREAT,
             "an import of sockets",
-            importing("(import \"wasi:sockets/tcp@0.2.0\" (instance))"),
-            &["wasi:sockets", "http", "network"],
+            Attack::Either(importing("(import \"wasi:sockets/tcp@0.2.0\" (instance))")),
         ),
         deploy("an import of a function", importing("(import \"open-the-door\" (func))"), &["open-the-door"]),
         deploy(
