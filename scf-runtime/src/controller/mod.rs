@@ -14,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-use scf_core::{Clock, Function, FunctionName, IsolateFactory, Node, PrepareError, Prepared, StateStore, Statefulness};
+use scf_core::{Bucket, Clock, Function, FunctionName, IsolateFactory, Node, PrepareError, Prepared, StateStore, Statefulness};
 
 pub use self::lifecycle::Lifecycle;
 pub(crate) use self::{admission::Applicant, ready::Ready, scaler::ScalerFor, within::within};
@@ -95,6 +95,9 @@ impl Controller {
     /// Makes `function` ready without letting calls at it.
     pub(crate) async fn prepare(&self, function: &Function) -> Result<Fitted, DeployError> {
         let name: &FunctionName = &function.name;
+        if name.as_str() == Bucket::RESERVED {
+            return Err(DeployError::Reserved { function: name.clone() });
+        }
         if function.state == Statefulness::PerKey && self.state.is_none() {
             return Err(DeployError::NoState { function: name.clone(), node: self.node.id.clone() });
         }
