@@ -118,8 +118,8 @@ fn backlogged_tenants_share_slot_time_by_weight_whatever_their_calls_take() {
         let weights: Vec<u32> = (0..tenants).map(|_| random.between(1, 8) as u32).collect();
         // Each has calls of its own length, from 50 µs to 20 ms.
         let mean: Vec<u64> = (0..tenants).map(|_| random.between(100, 10_000)).collect();
-        let mut node = Node::new(&weights, 4, 50);
-        for now in (0..60_000_000).step_by(1000) {
+        let mut node = Node::new(&weights, 16, 50);
+        for now in (0..25_000_000).step_by(2500) {
             node.until(now);
             for (tenant, mean) in mean.iter().enumerate() {
                 while node.waiting[tenant] < 20 {
