@@ -6,7 +6,7 @@
 //! | module of the source | what it has |
 //! |---|---|
 //! | `fabric/` | assembly, the public handle, what is done by time |
-//! | `deployment` | a function's revisions and where its traffic goes |
+//! | `deployment`, `route` | a function's revisions and where its traffic goes |
 //! | `router`, `member`, `wire` | where a call goes, what a node has promised, calls as messages |
 //! | `controller/` | admission, running, rest, per node |
 //! | `host`, `device` | what isolates may ask, what they hold |
@@ -36,6 +36,7 @@ mod ledger;
 mod member;
 mod native;
 mod overhead;
+mod route;
 mod router;
 mod tenant;
 pub mod transport;
