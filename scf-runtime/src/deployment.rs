@@ -1,78 +1,15 @@
 //! A function's revisions and where its traffic goes.
 
-use std::{
-    collections::BTreeMap,
-    sync::{
-        Arc,
-        atomic::{
-            AtomicBool, AtomicU64,
-            Ordering::{Relaxed, SeqCst},
-        },
-    },
-};
+use std::{collections::BTreeMap, sync::Arc};
 
-use scf_core::{Function, FunctionName, InvocationId, InvokeError, Name, Qualifier, Revision};
+use scf_core::{FunctionName, InvocationId, InvokeError, Name, Qualifier, Revision};
 
-use crate::{controller::Ready, error::TrafficError, ledger::Ledger, tenant::Account};
+use crate::{error::TrafficError, ledger::Ledger, route::Route};
 
 /// Earlier splits of the live traffic that a rollback can return to.
 const PAST: usize = 16;
 /// Step of the child id that decides between revisions. Not one that a call's own calls count up to.
 const DECIDE: u64 = u64::MAX;
-
-/// One revision of a function as the router knows it.
-#[derive(Debug)]
-pub(crate) struct Route {
-    pub(crate) function: Arc<Function>,
-    pub(crate) revision: Revision,
-    pub(crate) ledger: Arc<Ledger>,
-    /// The account of the function's own tenant.
-    pub(crate) account: Arc<Account>,
-    /// By position of the node; none where its needs do not allow it.
-    pub(crate) ready: Box<[Option<Arc<Ready>>]>,
-    /// Per calling node where its calls go: position plus one in the low half, the network's epoch at
-    /// which that was decided in the high half; 0 before the first decision.
-    sticky: Box<[AtomicU64]>,
-    /// Whether any traffic or alias points to it.
-    serves: AtomicBool,
-}
-
-impl Route {
-    pub(crate) fn new(
-        function: Arc<Function>,
-        revision: Revision,
-        ledger: Arc<Ledger>,
-        account: Arc<Account>,
-        ready: Box<[Option<Arc<Ready>>]>,
-    ) -> Self {
-        let sticky = ready.iter().map(|_| AtomicU64::new(0)).collect();
-        Self { function, revision, ledger, account, ready, sticky, serves: AtomicBool::new(false) }
-    }
-
-    pub(crate) fn placed(&self, from: usize, epoch: u32) -> Option<usize> {
-        let word = self.sticky[from].load(Relaxed);
-        let fresh = word != 0 && (word >> 32) as u32 == epoch;
-        fresh.then(|| (word as u32 - 1) as usize)
-    }
-
-    pub(crate) fn place(&self, from: usize, epoch: u32, to: usize) {
-        self.sticky[from].store((u64::from(epoch) << 32) | (to as u64 + 1), Relaxed);
-    }
-
-    pub(crate) fn forget(&self, from: usize) {
-        self.sticky[from].store(0, Relaxed);
-    }
-
-    /// Whether any traffic or alias points to it.
-    pub(crate) fn serves(&self) -> bool {
-        self.serves.load(SeqCst)
-    }
-
-    /// Whether `other` is the same function of the same revision.
-    fn is(&self, revision: Revision) -> bool {
-        self.revision == revision
-    }
-}
 
 /// Traffic divided between revisions by weight.
 #[derive(Clone, Debug, Default)]
@@ -244,13 +181,13 @@ impl Deployment {
         let (mut idle, mut gone) = (Vec::new(), Vec::new());
         for route in &self.kept {
             let serves = self.is_pointed_to(route.revision);
-            if route.serves.swap(serves, SeqCst) && !serves {
+            if route.set_serves(serves) && !serves {
                 idle.push(Arc::clone(route));
             }
         }
         for route in &before.kept {
             if self.revision(route.revision).is_none() {
-                route.serves.store(false, SeqCst);
+                route.set_serves(false);
                 gone.push(Arc::clone(route));
             }
         }
@@ -300,7 +237,7 @@ pub(crate) fn nowhere(function: &FunctionName, qualifier: Qualifier) -> InvokeEr
 
 #[cfg(test)]
 mod tests {
-    use scf_core::Tenant;
+    use scf_core::{Function, Tenant};
 
     use super::*;
     use crate::tenant::Accounts;

@@ -6,7 +6,7 @@
 //! | module of the source | what it has |
 //! |---|---|
 //! | `fabric/` | assembly, the public handle, what is done by time |
-//! | `deployment` | a function's revisions and where its traffic goes |
+//! | `deployment`, `route` | a function's revisions and where its traffic goes |
 //! | `router`, `member`, `wire` | where a call goes, what a node has promised, calls as messages |
 //! | `controller/` | admission, running, rest, per node |
 //! | `host`, `device` | what isolates may ask, what they hold |
@@ -57,6 +57,7 @@ mod outbound;
 mod overhead;
 #[cfg(feature = "process")]
 pub mod process;
+mod route;
 mod router;
 mod service;
 mod tenant;

@@ -15,9 +15,10 @@ use scf_core::{
 
 use crate::{
     controller::{Applicant, within},
-    deployment::{Route, nowhere},
+    deployment::nowhere,
     fabric::{Inner, Member},
     overhead::Overhead,
+    route::Route,
     tenant::Account,
     wire,
 };

@@ -1,7 +1,12 @@
 use std::sync::Arc;
 
+use async_trait::async_trait;
 use scf::{
-    core::{Clock, Function, Invocation, InvocationId, MediaType, Name, Node, Payload, Phase, Scope, StateStore, Tier},
+    core::{
+        ByteSize, Call, Clock, Code, Function, Invocation, InvocationId, InvokeError, Isolate, IsolateFactory,
+        LimitKind, Limits, MediaType, Name, Node, Payload, Phase, PrepareError, Prepared, Reply, Revision, Scope,
+        StateStore, Tier,
+    },
     runtime::{Fabric, NativeFactory, SystemClock, transport::InProcess},
     sched::Pipeline,
     state::{AlwaysLocal, MemoryState, PhasedState},
@@ -100,4 +105,84 @@ async fn published_state_is_taken_over_by_the_next_fabric() {
         fabric.shutdown().await.unwrap();
         assert_eq!(store.phase(&scope), Phase::Remote);
     }
+}
+
+#[tokio::test]
+async fn state_outlives_the_revision_that_wrote_it() {
+    let fabric = two_nodes().await;
+    for at in 1..=3 {
+        let outcome = fabric.invoke_from(&node("a"), count(u128::from(at))).await.unwrap();
+        assert_eq!(outcome.receipt.revision, Revision::new(at));
+        assert!(String::from_utf8_lossy(&outcome.payload.bytes).contains(&format!("\"count\":{at}")));
+        let tally = Function::native(function("tally"), Name::new("tally").unwrap()).stateful();
+        fabric.deploy(tally.takes(MediaType::JSON).gives(MediaType::JSON)).await.unwrap();
+    }
+}
+
+/// Runs natives and gives far more than they do where the input says so.
+#[derive(Debug)]
+struct Talkative(NativeFactory);
+
+#[derive(Debug)]
+struct TalkativePrepared(Arc<dyn Prepared>);
+
+#[derive(Debug)]
+struct TalkativeIsolate(Box<dyn Isolate>);
+
+#[async_trait]
+impl IsolateFactory for Talkative {
+    fn name(&self) -> &'static str {
+        "talkative"
+    }
+
+    fn accepts(&self, code: &Code) -> bool {
+        self.0.accepts(code)
+    }
+
+    async fn prepare(&self, function: &Function) -> Result<Arc<dyn Prepared>, PrepareError> {
+        Ok(Arc::new(TalkativePrepared(self.0.prepare(function).await?)))
+    }
+}
+
+#[async_trait]
+impl Prepared for TalkativePrepared {
+    async fn instantiate(&self) -> Result<Box<dyn Isolate>, InvokeError> {
+        Ok(Box::new(TalkativeIsolate(self.0.instantiate().await?)))
+    }
+}
+
+#[async_trait]
+impl Isolate for TalkativeIsolate {
+    async fn invoke(&mut self, call: &Call, input: Payload) -> Result<Reply, InvokeError> {
+        let is_talkative = call.id == InvocationId::new(2);
+        let mut reply = self.0.invoke(call, input).await?;
+        if is_talkative {
+            reply.payload = Payload::new(vec![b'x'; 5000]).with_media(MediaType::JSON);
+        }
+        Ok(reply)
+    }
+}
+
+#[tokio::test]
+async fn an_output_over_the_limit_leaves_no_effect() {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+    let (home, local, policy) = (Arc::new(MemoryState::new()), Arc::new(MemoryState::new()), Arc::new(AlwaysLocal));
+    let store = PhasedState::new(node("a"), home, local, policy, clock.clone());
+    let natives = Talkative(NativeFactory::new().with("tally", tally).unwrap());
+    let fabric = Fabric::builder()
+        .node(Node::new(node("a"), Tier::Edge))
+        .clock(clock)
+        .scheduler(Arc::new(Pipeline::default()))
+        .isolates(Arc::new(natives))
+        .state(node("a"), Arc::new(store) as Arc<dyn StateStore>)
+        .build()
+        .unwrap();
+    let limits = Limits { payload: ByteSize::from_kib(4), ..Limits::default() };
+    let tally = Function::native(function("tally"), Name::new("tally").unwrap()).stateful().limits(limits);
+    fabric.deploy(tally.takes(MediaType::JSON).gives(MediaType::JSON)).await.unwrap();
+    fabric.invoke(count(1)).await.unwrap();
+    let error = fabric.invoke(count(2)).await.unwrap_err();
+    assert_eq!(error, InvokeError::Limit { function: function("tally"), limit: LimitKind::Output });
+    let third = fabric.invoke(count(3)).await.unwrap().payload;
+    assert!(String::from_utf8_lossy(&third.bytes).contains("\"count\":2"), "the call before had no effect");
 }

@@ -89,8 +89,12 @@ async fn gives_what_the_function_gives(factory: &dyn IsolateFactory, samples: &S
 async fn accounts_for_the_cpu_time_it_reports(factory: &dyn IsolateFactory, samples: &Samples) {
     let prepared = prepare(factory, &samples.echo).await;
     let host = host();
-    let reply = invoke(&*prepared, &samples.echo, &host, vec![7; 64 << 10]).await;
+    let call = call(&samples.echo, &host);
+    let mut isolate = instantiate(&*prepared).await;
+    let reply = isolate.invoke(&call, Payload::new(vec![7; 64 << 10])).await;
+    let reply = reply.unwrap_or_else(|error| panic!("a sample succeeds: {error}"));
     assert!(reply.usage.cpu > Duration::ZERO, "a call takes CPU time");
+    assert_eq!(call.meter.usage().cpu, reply.usage.cpu, "what a call reports is what its meter was told");
     assert_eq!(host.paced(), reply.usage.cpu, "what a call reports is what went through the host's pace");
 }
 

@@ -7,9 +7,10 @@ use scf_core::{Function, FunctionName, Revision, Workflow, WorkflowError};
 use super::{Fabric, Inner};
 use crate::{
     controller::{Fitted, Ready},
-    deployment::{Deployment, Route},
+    deployment::Deployment,
     error::DeployError,
     ledger::Ledger,
+    route::Route,
 };
 
 /// Whether a new revision gets the live traffic.

@@ -15,11 +15,7 @@ use scf_core::{
 };
 use tokio::sync::watch;
 
-use crate::{
-    deployment::{Deployment, Route},
-    member::Member,
-    tenant::Accounts,
-};
+use crate::{deployment::Deployment, member::Member, route::Route, tenant::Accounts};
 
 /// What the members of a fabric share.
 pub(crate) struct Inner {

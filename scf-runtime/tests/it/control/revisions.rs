@@ -3,7 +3,7 @@ use std::{
     sync::atomic::{AtomicBool, AtomicU64},
 };
 
-use scf_core::{Bandwidth, Code, InvocationId, InvokeError, Link, Node, Qualifier, Revision, Slowdown, Tier};
+use scf_core::{Bandwidth, InvocationId, InvokeError, Link, Node, Qualifier, Revision, Slowdown, Tier};
 use scf_runtime::{DeployError, Lifecycle, SystemClock, TrafficError, transport::InProcess};
 
 use super::*;
@@ -75,7 +75,7 @@ async fn a_module_that_is_none_is_refused_by_name_and_the_revision_before_stays(
     let wasm = scf_runtime::WasmFactory::builder().instances(8).build().unwrap();
     let fabric = alone(&Stage::new(), |builder| builder.isolates(Arc::new(wasm)));
     fabric.deploy(native("f", "echo")).await.unwrap();
-    let code = Code::Component { bytes: b"\0asm but not much of it".to_vec().into(), export: "run".into() };
+    let code = scf_core::Code::Component { bytes: b"\0asm but not much of it".to_vec().into(), export: "run".into() };
     let error = fabric.deploy(Function::new(name("f"), code)).await.unwrap_err();
     let source = std::error::Error::source(&error).unwrap().to_string();
     assert!(source.starts_with("function f: the code is not valid"), "{source}");

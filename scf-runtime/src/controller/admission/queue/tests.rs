@@ -116,13 +116,13 @@ fn backlogged_tenants_share_slot_time_by_weight_whatever_their_calls_take() {
     for (seed, tenants) in [(1, 2), (2, 7), (3, 100)] {
         let mut random = Random(seed);
         let weights: Vec<u32> = (0..tenants).map(|_| random.between(1, 8) as u32).collect();
-        // Each has calls of its own length, from 50 µs to 20 ms.
-        let mean: Vec<u64> = (0..tenants).map(|_| random.between(100, 10_000)).collect();
-        let mut node = Node::new(&weights, 4, 50);
-        for now in (0..60_000_000).step_by(1000) {
+        // Each has calls of its own length, from 200 µs to 20 ms.
+        let mean: Vec<u64> = (0..tenants).map(|_| random.between(400, 10_000)).collect();
+        let mut node = Node::new(&weights, 8, 50);
+        for now in (0..40_000_000).step_by(1000) {
             node.until(now);
             for (tenant, mean) in mean.iter().enumerate() {
-                while node.waiting[tenant] < 20 {
+                while node.waiting[tenant] < 40 {
                     let takes = random.between(mean / 2, mean * 2);
                     node.offer(now, tenant, takes);
                 }

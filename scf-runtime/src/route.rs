@@ -1,0 +1,72 @@
+//! One revision of a function, ready on its nodes.
+
+use std::sync::{
+    Arc,
+    atomic::{
+        AtomicBool, AtomicU64,
+        Ordering::{Relaxed, SeqCst},
+    },
+};
+
+use scf_core::{Function, Revision};
+
+use crate::{controller::Ready, ledger::Ledger, tenant::Account};
+
+/// One revision of a function as the router knows it.
+#[derive(Debug)]
+pub(crate) struct Route {
+    pub(crate) function: Arc<Function>,
+    pub(crate) revision: Revision,
+    pub(crate) ledger: Arc<Ledger>,
+    /// The account of the function's own tenant.
+    pub(crate) account: Arc<Account>,
+    /// By position of the node; none where its needs do not allow it.
+    pub(crate) ready: Box<[Option<Arc<Ready>>]>,
+    /// Per calling node where its calls go: position plus one in the low half, the network's epoch at
+    /// which that was decided in the high half; 0 before the first decision.
+    sticky: Box<[AtomicU64]>,
+    /// Whether any traffic or alias points to it.
+    serves: AtomicBool,
+}
+
+impl Route {
+    pub(crate) fn new(
+        function: Arc<Function>,
+        revision: Revision,
+        ledger: Arc<Ledger>,
+        account: Arc<Account>,
+        ready: Box<[Option<Arc<Ready>>]>,
+    ) -> Self {
+        let sticky = ready.iter().map(|_| AtomicU64::new(0)).collect();
+        Self { function, revision, ledger, account, ready, sticky, serves: AtomicBool::new(false) }
+    }
+
+    pub(crate) fn placed(&self, from: usize, epoch: u32) -> Option<usize> {
+        let word = self.sticky[from].load(Relaxed);
+        let fresh = word != 0 && (word >> 32) as u32 == epoch;
+        fresh.then(|| (word as u32 - 1) as usize)
+    }
+
+    pub(crate) fn place(&self, from: usize, epoch: u32, to: usize) {
+        self.sticky[from].store((u64::from(epoch) << 32) | (to as u64 + 1), Relaxed);
+    }
+
+    pub(crate) fn forget(&self, from: usize) {
+        self.sticky[from].store(0, Relaxed);
+    }
+
+    /// Whether any traffic or alias points to it.
+    pub(crate) fn serves(&self) -> bool {
+        self.serves.load(SeqCst)
+    }
+
+    /// Notes whether any traffic or alias points to it; gives whether it did before.
+    pub(crate) fn set_serves(&self, serves: bool) -> bool {
+        self.serves.swap(serves, SeqCst)
+    }
+
+    /// Whether it is this revision of its function.
+    pub(crate) fn is(&self, revision: Revision) -> bool {
+        self.revision == revision
+    }
+}
