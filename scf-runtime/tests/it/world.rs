@@ -12,11 +12,11 @@ use scf_core::{
     Call, Callee, Clock, ClockGrant, FileGrant, Function, FunctionName, Grants, Host, InvocationId, InvokeError,
     IsolateFactory, Node, NodeId, Outcome, Path, PrepareError, Tier, Timestamp,
 };
-use scf_runtime::SystemClock;
+use scf_runtime::{SystemClock, WasmBuilder, WasmFactory};
 
 use crate::{
     support::{call, node},
-    wasm::{factory, guest},
+    wasm::guest,
 };
 
 /// A host on which time passes.
@@ -58,6 +58,15 @@ impl Host for Ticking {
     async fn invoke(&self, _: &Call, _: u64, callee: Callee) -> Result<Outcome, InvokeError> {
         Err(InvokeError::NotFound { function: callee.function })
     }
+}
+
+/// Compiles each guest once for all tests that use it.
+pub(crate) fn builder() -> WasmBuilder {
+    WasmFactory::builder().instances(16).cache(concat!(env!("CARGO_TARGET_TMPDIR"), "/components"))
+}
+
+fn factory() -> WasmFactory {
+    builder().build().unwrap()
 }
 
 fn probe(grants: Grants) -> Function {
