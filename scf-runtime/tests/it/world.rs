@@ -230,9 +230,10 @@ async fn a_folder_is_read_only_unless_the_grant_says_otherwise() {
 #[tokio::test]
 async fn a_folder_that_is_granted_for_writing_can_be_changed() {
     let folders = Folders::new();
-    let commands = "write /data/new x\nappend /data/f !\nrename /data/new /data/d\nmkdir /data/e\nlink /data/f /data/g\nremove /data/g";
+    let commands = "write /data/new x\nappend /data/f !\nrename /data/new /data/d\nmkdir /data/e\nlink /data/f /data/g\nremove /data/g\nsymlink f s\nread /data/s";
     let answers = answers(&probe(folders.grant(true)), 1, commands).await;
-    assert_eq!(answers, ["done"; 6]);
+    assert_eq!(answers[..7], ["done"; 7]);
+    assert_eq!(answers[7], "content!", "a link within the folder leads where it says");
     assert_eq!((folders.content("inside/f").as_str(), folders.content("inside/d").as_str()), ("content!", "x"));
 }
 
