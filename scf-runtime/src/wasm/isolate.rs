@@ -97,7 +97,7 @@ impl Program {
             meter,
             program: Arc::clone(self),
             is_over_cpu: false,
-            world: self.world.imports_anything().then(|| Box::new(World::new(&self.world, call))),
+            world: self.world.imports_anything().then(|| Box::new(World::new(&self.world, Some(call)))),
         };
         let mut store = Store::new(&self.machine.engine, guest);
         store.limiter(|guest| &mut guest.ledger);
