@@ -57,7 +57,7 @@ async fn counters_of_guests_lose_nothing_between_callers_and_outlive_the_fabric(
         let fabric = first.clone();
         tokio::spawn(async move { call(&fabric, "counter", "ann", "1 add counts n 1\n2 add counts n 1").await })
     });
-    for answer in futures_of(calls).await {
+    for answer in all_of(calls).await {
         assert!(answer.lines().all(|line| line.parse::<u32>().is_ok()), "{answer}");
     }
     drop(first);
@@ -69,7 +69,7 @@ async fn counters_of_guests_lose_nothing_between_callers_and_outlive_the_fabric(
     assert_eq!(store.get(&scope, "=n").await.unwrap().unwrap().value, "16");
 }
 
-async fn futures_of(calls: impl Iterator<Item = tokio::task::JoinHandle<String>>) -> Vec<String> {
+async fn all_of(calls: impl Iterator<Item = tokio::task::JoinHandle<String>>) -> Vec<String> {
     let calls: Vec<_> = calls.collect();
     let mut answers = Vec::new();
     for call in calls {

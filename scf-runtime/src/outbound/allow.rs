@@ -58,7 +58,7 @@ impl Rule {
             },
         };
         let host = host.ok_or("the host is neither a name, an address, nor `*.` and a name")?;
-        let port = grant.port.unwrap_or(scheme.port());
+        let port = grant.port.unwrap_or_else(|| scheme.port());
         if port == 0 {
             return Err("there is no port 0");
         }

@@ -52,9 +52,8 @@ impl Prepared for WasmPrepared {
         let Some(warm) = warm else { return Ok(0) };
         let wanted = warm.max_idle().min(isolates as usize);
         warm.retire(wanted);
-        // What a component imports belongs to a call: of one that imports anything, calls make the instances.
-        let missing = if program.world.imports_anything() { 0 } else { wanted.saturating_sub(warm.idle()) };
-        for _ in 0..missing {
+        // Calls may take what is made here meanwhile: no more are made than were missing.
+        for _ in warm.idle()..wanted {
             let mut live = Live::unused(program);
             match live.work(program, &Task::Start).await {
                 Ok(_) => warm.give(live),

@@ -69,13 +69,15 @@ impl Live {
     /// A fresh instance for `call`, on behalf of `account`.
     pub(super) fn fresh(program: &Arc<Program>, account: &Arc<Account>, call: &Call) -> Self {
         let run = Run::of(call);
-        let world = program.world.imports_anything().then(|| Box::new(World::new(&program.world, call, &run)));
+        let world = program.world.imports_anything().then(|| Box::new(World::new(&program.world, Some(call), &run)));
         Self::new(program, account, run, world)
     }
 
-    /// An instance that no call is there for yet; only of a component that imports nothing.
+    /// An instance that no call is there for yet.
     pub(super) fn unused(program: &Arc<Program>) -> Self {
-        Self::new(program, &program.account, Arc::default(), None)
+        let run = Arc::default();
+        let world = program.world.imports_anything().then(|| Box::new(World::new(&program.world, None, &run)));
+        Self::new(program, &program.account, run, world)
     }
 
     fn new(program: &Arc<Program>, account: &Arc<Account>, run: Arc<Run>, world: Option<Box<World>>) -> Self {

@@ -23,7 +23,11 @@ use tokio_rustls::{
     rustls::{self, ServerConfig, pki_types::PrivatePkcs8KeyDer},
 };
 
-use crate::{support::call, wasm::guest, world::Ticking};
+use crate::{
+    support::call,
+    wasm::guest,
+    world::{Ticking, builder},
+};
 
 /// A server on the loopback that gives every request the same answer and keeps what it was sent.
 struct Server {
@@ -107,7 +111,7 @@ async fn serve(
     requests.lock().unwrap().push(String::from_utf8_lossy(&request).into_owned());
     if answer.is_empty() {
         // Says nothing until the other side has had enough.
-        stream.read(&mut buffer).await?;
+        while stream.read(&mut buffer).await? > 0 {}
         return Ok(());
     }
     stream.write_all(answer).await?;
@@ -141,7 +145,7 @@ impl Resolver for Scripted {
 }
 
 fn factory(client: HttpClient) -> WasmFactory {
-    WasmFactory::builder().instances(16).http(client).build().unwrap()
+    builder().http(client).build().unwrap()
 }
 
 fn fetch(http: impl IntoIterator<Item = HttpGrant>) -> Function {

@@ -19,7 +19,7 @@ use tracing::{
 use crate::{
     support::{Alone, call, name},
     wasm::guest,
-    world::Ticking,
+    world::{Ticking, builder},
 };
 
 fn services(grants: Grants) -> Function {
@@ -40,11 +40,11 @@ fn buckets(write: bool) -> Grants {
 }
 
 fn with_store() -> WasmFactory {
-    WasmFactory::builder().instances(16).keyvalue(Arc::new(MemoryKeyValue::new())).build().unwrap()
+    builder().keyvalue(Arc::new(MemoryKeyValue::new())).build().unwrap()
 }
 
 fn plain() -> WasmFactory {
-    WasmFactory::builder().instances(16).build().unwrap()
+    builder().build().unwrap()
 }
 
 async fn run(factory: &WasmFactory, function: &Function, caller: &str, commands: &str) -> Result<Reply, InvokeError> {
@@ -167,7 +167,7 @@ async fn what_is_granted_and_cannot_be_had_is_refused_when_deployed() {
     let secrets = || Grants { secrets: vec![word("token")], ..Grants::default() };
     let (grant, problem) = refused(plain(), secrets()).await;
     assert_eq!((grant.as_str(), problem.contains("WasmBuilder::secrets")), ("secrets token", true));
-    let empty = WasmFactory::builder().secrets(Arc::new(MemorySecrets::new())).build().unwrap();
+    let empty = builder().secrets(Arc::new(MemorySecrets::new())).build().unwrap();
     assert_eq!(refused(empty, secrets()).await.1, "tenant default has no such secret");
     let config = Grants { config: vec![("secret:token".into(), "x".into())], ..Grants::default() };
     assert_eq!(refused(plain(), config).await.0, "config \"secret:token\"");
@@ -192,7 +192,7 @@ async fn a_secret_is_read_by_those_who_are_granted_it_and_listed_for_nobody() {
         .with(tenant("default"), word("other"), Secret::new("hunter3"))
         .with(tenant("rival"), word("theirs"), Secret::new("hunter4"));
     assert!(!format!("{secrets:?}").contains("hunter"), "{secrets:?}");
-    let factory = WasmFactory::builder().instances(16).secrets(Arc::new(secrets)).build().unwrap();
+    let factory = builder().secrets(Arc::new(secrets)).build().unwrap();
     let function = services(Grants { secrets: vec![word("token")], ..Grants::default() });
     for version in ["1", "2"] {
         let commands = format!(

@@ -12,11 +12,11 @@ use scf_core::{
     Call, Callee, Clock, ClockGrant, FileGrant, Function, FunctionName, Grants, Host, InvocationId, InvokeError,
     IsolateFactory, Node, NodeId, Outcome, Path, PrepareError, Tier, Timestamp,
 };
-use scf_runtime::SystemClock;
+use scf_runtime::{SystemClock, WasmBuilder, WasmFactory};
 
 use crate::{
     support::{call, node},
-    wasm::{factory, guest},
+    wasm::guest,
 };
 
 /// A host on which time passes.
@@ -58,6 +58,15 @@ impl Host for Ticking {
     async fn invoke(&self, _: &Call, _: u64, callee: Callee) -> Result<Outcome, InvokeError> {
         Err(InvokeError::NotFound { function: callee.function })
     }
+}
+
+/// Compiles each guest once for all tests that use it.
+pub(crate) fn builder() -> WasmBuilder {
+    WasmFactory::builder().instances(16).cache(concat!(env!("CARGO_TARGET_TMPDIR"), "/components"))
+}
+
+fn factory() -> WasmFactory {
+    builder().build().unwrap()
 }
 
 fn probe(grants: Grants) -> Function {
@@ -221,9 +230,10 @@ async fn a_folder_is_read_only_unless_the_grant_says_otherwise() {
 #[tokio::test]
 async fn a_folder_that_is_granted_for_writing_can_be_changed() {
     let folders = Folders::new();
-    let commands = "write /data/new x\nappend /data/f !\nrename /data/new /data/d\nmkdir /data/e\nlink /data/f /data/g\nremove /data/g";
+    let commands = "write /data/new x\nappend /data/f !\nrename /data/new /data/d\nmkdir /data/e\nlink /data/f /data/g\nremove /data/g\nsymlink f s\nread /data/s";
     let answers = answers(&probe(folders.grant(true)), 1, commands).await;
-    assert_eq!(answers, ["done"; 6]);
+    assert_eq!(answers[..7], ["done"; 7]);
+    assert_eq!(answers[7], "content!", "a link within the folder leads where it says");
     assert_eq!((folders.content("inside/f").as_str(), folders.content("inside/d").as_str()), ("content!", "x"));
 }
 

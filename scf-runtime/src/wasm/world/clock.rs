@@ -15,24 +15,28 @@ const STEP: Duration = Duration::from_millis(1);
 #[derive(Clone, Debug)]
 pub(super) struct GrantedClock {
     grant: ClockGrant,
-    host: Arc<dyn Host>,
+    /// None before the first call; the clocks stand until then.
+    host: Option<Arc<dyn Host>>,
     began: Timestamp,
     /// Since 1970, when the call began.
     wall: Duration,
 }
 
 impl GrantedClock {
-    pub(super) fn new(grant: ClockGrant, call: &Call) -> Self {
+    pub(super) fn new(grant: ClockGrant, call: Option<&Call>) -> Self {
         let wall = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let wall = if grant == ClockGrant::Precise { wall } else { whole_steps(wall) };
-        Self { grant, host: Arc::clone(&call.host), began: call.host.now(), wall }
+        let host = call.map(|call| Arc::clone(&call.host));
+        let began = host.as_ref().map_or_else(Timestamp::default, |host| host.now());
+        Self { grant, host, began, wall }
     }
 
     /// Time since the call began.
     fn elapsed(&self) -> Duration {
+        let Some(host) = &self.host else { return Duration::ZERO };
         match self.grant {
-            ClockGrant::Coarse => whole_steps(self.host.now().since(self.began)),
-            ClockGrant::Precise => self.host.now().since(self.began),
+            ClockGrant::Coarse => whole_steps(host.now().since(self.began)),
+            ClockGrant::Precise => host.now().since(self.began),
             _ => Duration::ZERO,
         }
     }

@@ -15,18 +15,19 @@ const CALLS: u64 = 256;
 
 impl context::Host for World {
     fn current(&mut self) -> wasmtime::Result<Invocation> {
-        let left = self.clock.until(self.call.deadline).as_millis();
+        let call = self.call()?;
+        let left = self.clock.until(call.deadline).as_millis();
         Ok(Invocation {
-            id: self.call.id.to_string(),
-            function: self.call.function.to_string(),
-            tenant: self.call.tenant.to_string(),
-            key: self.call.key.clone(),
+            id: call.id.to_string(),
+            function: call.function.to_string(),
+            tenant: call.tenant.to_string(),
+            key: call.key.clone(),
             deadline_remaining_ms: u64::try_from(left).unwrap_or(u64::MAX),
         })
     }
 
     fn where_am_i(&mut self) -> wasmtime::Result<Placement> {
-        let node = self.call.host.node();
+        let node = self.call()?.host.node();
         let tier = match node.tier {
             Tier::Device => context::Tier::Device,
             Tier::Edge => context::Tier::Edge,
@@ -42,7 +43,7 @@ impl context::Host for World {
     }
 
     fn quality_hint(&mut self) -> wasmtime::Result<f32> {
-        let left = self.clock.until(self.call.deadline).as_secs_f32();
+        let left = self.clock.until(self.call()?.deadline).as_secs_f32();
         let all = self.plan.wall.as_secs_f32();
         Ok(if all > 0.0 { (left / all).clamp(0.0, 1.0) } else { 0.0 })
     }
@@ -64,7 +65,8 @@ impl functions::Host for World {
         let step = self.steps;
         self.steps += 1;
         let callee = Callee { function, node: None, key, payload: Payload::new(payload) };
-        let outcome = match self.call.host.invoke(&self.call, step, callee).await {
+        let Some(call) = &self.call else { return Ok(Err(Failure::Denied)) };
+        let outcome = match call.host.invoke(call, step, callee).await {
             Ok(outcome) => outcome,
             Err(error) => return Ok(Err(failure(&error))),
         };

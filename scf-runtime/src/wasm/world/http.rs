@@ -51,16 +51,17 @@ pub(super) struct Http {
 
 struct Hooks {
     terms: Terms,
-    call: Call,
+    /// None before the first call; nothing is sent until then.
+    call: Option<Call>,
     connections: Arc<Semaphore>,
 }
 
 impl Http {
-    fn new(terms: &Terms, call: &Call) -> Self {
+    fn new(terms: &Terms, call: Option<&Call>) -> Self {
         let mut ctx = WasiHttpCtx::new();
         ctx.set_field_size_limit(FIELDS);
         let connections = Arc::new(Semaphore::new(CONNECTIONS));
-        Self { ctx, hooks: Hooks { terms: terms.clone(), call: super::copy(call), connections } }
+        Self { ctx, hooks: Hooks { terms: terms.clone(), call: call.map(super::copy), connections } }
     }
 }
 
@@ -85,8 +86,10 @@ impl WasiHttpHooks for Hooks {
         _: Box<dyn Future<Output = Result<(), Error>> + Send>,
     ) -> Box<dyn Future<Output = Result<Sent, Error>> + Send> {
         let slot = Arc::clone(&self.connections).try_acquire_owned();
-        let (terms, patience) = (self.terms.clone(), self.call.deadline.since(self.call.host.now()));
+        let patience = self.call.as_ref().map(|call| call.deadline.since(call.host.now()));
+        let terms = self.terms.clone();
         Box::new(async move {
+            let patience = patience.ok_or(Error::HttpRequestDenied)?;
             let slot = slot.map_err(|_| Error::ConnectionLimitReached)?;
             terms.send(request, options.unwrap_or_default(), patience, slot).await
         })
@@ -98,7 +101,7 @@ impl World {
         let Self { http, plan, call, table, .. } = self;
         let Http { ctx, hooks } = &mut **http.get_or_insert_with(|| {
             let terms = plan.http.as_ref().expect("only components that import it are linked to it");
-            Box::new(Http::new(terms, call))
+            Box::new(Http::new(terms, call.as_ref()))
         });
         WasiHttpCtxView { hooks, table, ctx }
     }

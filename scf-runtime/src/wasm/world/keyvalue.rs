@@ -177,16 +177,16 @@ impl World {
         let Ok(name) = Name::new(identifier) else { return Err(Failure::NoSuchStore) };
         let grant = self.plan.grants.buckets.iter().find(|grant| grant.bucket == name);
         // Whether a bucket exists is nothing that a function without the grant learns.
-        let (Some(grant), Some(store)) = (grant, &self.plan.services.keyvalue) else {
+        let (Some(grant), Some(store), Some(call)) = (grant, &self.plan.services.keyvalue, &self.call) else {
             return Err(Failure::AccessDenied);
         };
-        let bucket = Arc::new(Bucket { tenant: self.call.tenant.clone(), name });
+        let bucket = Arc::new(Bucket { tenant: call.tenant.clone(), name });
         Ok(Opened { store: Arc::clone(store), bucket, write: grant.write, answer: self.plan.payload.bytes() })
     }
 
     fn opened(&self, bucket: &Resource<Opened>) -> wasmtime::Result<Opened> {
         let opened = self.table.get(bucket)?;
-        if opened.bucket.tenant != self.call.tenant {
+        if opened.bucket.tenant != self.call()?.tenant {
             return Err(wasmtime::format_err!("the bucket was opened on behalf of another tenant"));
         }
         Ok(opened.clone())
@@ -329,7 +329,7 @@ impl draft2::atomics::Host for World {
 
     async fn swap(&mut self, cas: Resource<Cas>, value: Vec<u8>) -> Answer<(), CasError> {
         let Cas { of, key, current } = self.table.delete(cas)?;
-        if of.bucket.tenant != self.call.tenant {
+        if of.bucket.tenant != self.call()?.tenant {
             return Err(wasmtime::format_err!("the bucket was opened on behalf of another tenant"));
         }
         let failed = |failure: Failure| Ok(Err(CasError::StoreError(failure.into())));

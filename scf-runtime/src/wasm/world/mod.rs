@@ -40,8 +40,8 @@ pub(super) struct World {
     plan: Arc<Plan>,
     wasi: WasiCtx,
     table: ResourceTable,
-    /// The call that runs, without its state.
-    call: Call,
+    /// The call that runs, without its state; none in an isolate that has started and served no call yet.
+    call: Option<Call>,
     clock: GrantedClock,
     output: Output,
     /// Calls of other functions that it made, and their bills.
@@ -66,20 +66,21 @@ impl HasData for HasWorld {
 }
 
 impl World {
-    /// The world of a call that an isolate serves as its first.
-    pub(super) fn new(plan: &Arc<Plan>, call: &Call, run: &Arc<Run>) -> Self {
+    /// The world of the call that an isolate serves first, or, without one, of an isolate that is started before
+    /// there is a call: its clocks stand, and services answer that nothing is granted.
+    pub(super) fn new(plan: &Arc<Plan>, call: Option<&Call>, run: &Arc<Run>) -> Self {
         #[cfg(not(feature = "wasi-nn"))]
         let _ = run;
         let clock = GrantedClock::new(plan.grants.clock, call);
         let output = Output::new(&plan.function);
-        let wasi = plan.wasi(call.id, &clock, &output);
+        let wasi = plan.wasi(call, &clock, &output);
         let mut table = ResourceTable::new();
         table.set_max_capacity(HANDLES);
         Self {
             plan: Arc::clone(plan),
             wasi,
             table,
-            call: copy(call),
+            call: call.map(copy),
             clock,
             output,
             steps: 0,
@@ -100,21 +101,25 @@ impl World {
         {
             self.run = Arc::clone(run);
             if let Some(models) = &mut self.models {
-                models.renew(call.host.node(), run);
+                models.renew(Some(call.host.node()), run);
             }
         }
         #[cfg(not(feature = "wasi-nn"))]
         let _ = run;
         self.output.renew();
-        self.clock = GrantedClock::new(self.plan.grants.clock, call);
-        self.wasi = self.plan.wasi(call.id, &self.clock, &self.output);
-        self.call = copy(call);
+        self.clock = GrantedClock::new(self.plan.grants.clock, Some(call));
+        self.wasi = self.plan.wasi(Some(call), &self.clock, &self.output);
+        self.call = Some(copy(call));
         self.steps = 0;
         self.receipts.clear();
         #[cfg(feature = "wasi-http")]
         {
             self.http = None;
         }
+    }
+
+    fn call(&self) -> wasmtime::Result<&Call> {
+        self.call.as_ref().ok_or_else(|| wasmtime::format_err!("no call has begun"))
     }
 
     /// What WASI's host functions work on.
@@ -126,7 +131,7 @@ impl World {
     #[cfg(feature = "wasi-nn")]
     pub(super) fn models(&mut self) -> &mut nn::Models {
         let Self { models, plan, call, run, .. } = self;
-        models.get_or_insert_with(|| Box::new(nn::Models::new(plan, call.host.node(), run)))
+        models.get_or_insert_with(|| Box::new(nn::Models::new(plan, call.as_ref().map(|call| call.host.node()), run)))
     }
 
     /// The bills of the calls that were made so far.

@@ -61,8 +61,8 @@ impl HasData for Here {
 pub(in crate::wasm) struct Models {
     /// What the function is granted, and what there is.
     plan: Arc<Plan>,
-    /// Where the call runs.
-    node: Arc<Node>,
+    /// Where the call runs; none before the first call.
+    node: Option<Arc<Node>>,
     /// What inference uses is the call's.
     run: Arc<Run>,
     /// Bytes that the isolate's tensors may still come to.
@@ -72,16 +72,16 @@ pub(in crate::wasm) struct Models {
 
 impl Models {
     /// For an isolate that serves a call on `node`.
-    pub(super) fn new(plan: &Arc<Plan>, node: &Arc<Node>, run: &Arc<Run>) -> Self {
+    pub(super) fn new(plan: &Arc<Plan>, node: Option<&Arc<Node>>, run: &Arc<Run>) -> Self {
         let mut table = ResourceTable::new();
         table.set_max_capacity(HANDLES);
         let left = plan.memory.bytes();
-        Self { plan: Arc::clone(plan), node: Arc::clone(node), run: Arc::clone(run), left, table }
+        Self { plan: Arc::clone(plan), node: node.cloned(), run: Arc::clone(run), left, table }
     }
 
     /// For another call that the same isolate serves.
-    pub(super) fn renew(&mut self, node: &Arc<Node>, run: &Arc<Run>) {
-        (self.node, self.run) = (Arc::clone(node), Arc::clone(run));
+    pub(super) fn renew(&mut self, node: Option<&Arc<Node>>, run: &Arc<Run>) {
+        (self.node, self.run) = (node.cloned(), Arc::clone(run));
     }
 }
 
@@ -251,7 +251,8 @@ impl tensor::HostTensor for Models {
 
 impl graph::Host for Models {
     fn load(&mut self, _: Vec<GraphBuilder>, _: GraphEncoding, target: ExecutionTarget) -> Answer<Resource<Graph>> {
-        let there = |accelerator| self.node.accelerators.contains(&accelerator);
+        let node = self.node.as_ref();
+        let there = |accelerator| node.is_some_and(|node| node.accelerators.contains(&accelerator));
         let missing = match target {
             ExecutionTarget::Gpu if !there(Accelerator::Cuda) && !there(Accelerator::Metal) => Some("GPU"),
             ExecutionTarget::Tpu if !there(Accelerator::Npu) => Some("TPU"),
@@ -259,7 +260,10 @@ impl graph::Host for Models {
         };
         let problem = missing.map_or_else(
             || "models are resident: load them by name".to_owned(),
-            |device| format!("node {} has no {device}", self.node.id),
+            |device| {
+                let node = node.map_or_else(|| "here".to_owned(), |node| node.id.to_string());
+                format!("node {node} has no {device}")
+            },
         );
         self.answer(Err(Failure::new(ErrorCode::UnsupportedOperation, problem)))
     }

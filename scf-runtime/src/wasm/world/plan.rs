@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, fmt, path::Path, sync::Arc};
 
 use scf_core::{
-    ByteSize, Function, FunctionName, Grants, InvocationId, KeyValue, PrepareError, Secrets, TenantName, Zone,
+    ByteSize, Call, Function, FunctionName, Grants, InvocationId, KeyValue, PrepareError, Secrets, TenantName, Zone,
 };
 use wasmtime::{
     Engine,
@@ -196,7 +196,8 @@ impl Plan {
     }
 
     /// WASI for one call: no arguments, no input and no network; the rest as granted.
-    pub(super) fn wasi(&self, id: InvocationId, clock: &GrantedClock, output: &Output) -> WasiCtx {
+    pub(super) fn wasi(&self, call: Option<&Call>, clock: &GrantedClock, output: &Output) -> WasiCtx {
+        let id = call.map_or(InvocationId::new(0), |call| call.id);
         let mut builder = WasiCtx::builder();
         builder
             .stdout(output.stdout())
