@@ -478,6 +478,26 @@ async fn poll_until_started<F: Future + Unpin>(call: &mut F) {
 }
 
 #[tokio::test]
+async fn a_call_that_is_given_up_is_metered_all_the_same() {
+    let factory = factory();
+    let function = process("behave");
+    let prepared = factory.prepare(&function).await.unwrap();
+    let call = call(&function, Alone::new());
+    let mut isolate = prepared.instantiate().await.unwrap();
+    let spinning = isolate.invoke(&call, Payload::new("spin"));
+    let enough = async {
+        while call.meter.usage().cpu < Duration::from_millis(30) {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::select! {
+        ended = spinning => panic!("{ended:?}"),
+        () = enough => {}
+    }
+    assert!(call.meter.usage().memory > ByteSize::ZERO);
+}
+
+#[tokio::test]
 async fn a_guest_in_python_speaks_the_protocol_and_is_kept_in() {
     if !Path::new(PYTHON).exists() {
         println!("skipped: no {PYTHON}");

@@ -92,6 +92,10 @@ impl Process {
         self.0.as_ref().expect("taken only when dropped")
     }
 
+    pub(super) fn pid(&self) -> i32 {
+        self.body().pid
+    }
+
     /// CPU time that it has used since its birth.
     pub(super) fn cpu(&self) -> Duration {
         // Its clock is there until it is reaped, and nobody asks after that.

@@ -10,8 +10,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use rustix::process::WaitIdStatus;
 use scf_core::{
-    ByteSize, Call, FunctionName, InvokeError, Isolate, LimitKind, Limits, MediaType, Payload, Prepared, Reply, Reuse,
-    Usage,
+    Call, FunctionName, InvokeError, Isolate, LimitKind, Limits, MediaType, Payload, Prepared, Reply, Reuse, Usage,
 };
 
 use super::{
@@ -98,7 +97,7 @@ impl Runner {
     /// A process that has said that it is ready, within the limits of a call.
     pub(super) async fn ready(&self) -> Result<Child, Ending> {
         let mut child = self.start().await?;
-        let mut watch = Watch::new(&child.process, &self.limits, Duration::ZERO);
+        let mut watch = Watch::first(&child.process, &self.limits, Arc::default());
         let Child { connection, output, process, .. } = &mut child;
         let started = tokio::select! {
             biased;
@@ -267,18 +266,20 @@ struct ProcessIsolate {
 impl Isolate for ProcessIsolate {
     async fn invoke(&mut self, call: &Call, input: Payload) -> Result<Reply, InvokeError> {
         let runner = &*self.runner;
-        let (mut child, mut watch, reused) = match self.child.take() {
-            Some(child) => {
-                let (before, reused) = (child.process.cpu(), child.calls > 0);
-                let watch = Watch::new(&child.process, &runner.limits, before).with_ready();
-                (child, watch, reused)
+        let (taken, meter) = (self.child.take(), Arc::clone(&call.meter));
+        let reused = taken.as_ref().is_some_and(|child| child.calls > 0);
+        // Declared in this order, so that a call that is given up is metered before its process is ended.
+        let (mut child, mut watch);
+        match taken {
+            Some(waiting) => {
+                child = waiting;
+                watch = Watch::later(&child.process, &runner.limits, meter);
             }
             None => {
-                let child = runner.start().await.map_err(|ending| runner.error(ending, call))?;
-                let watch = Watch::new(&child.process, &runner.limits, Duration::ZERO);
-                (child, watch, false)
+                child = runner.start().await.map_err(|ending| runner.error(ending, call))?;
+                watch = Watch::first(&child.process, &runner.limits, meter);
             }
-        };
+        }
         let answer = runner.serve(&mut child, &mut watch, call, &input.bytes).await;
         let (cpu, memory) = watch.finish(&child.process);
         match &answer {
@@ -292,7 +293,7 @@ impl Isolate for ProcessIsolate {
             Answer::Refused { text, .. } => Err(Ending::Refused(text)),
         });
         let bytes = answer.map_err(|ending| runner.error(ending, call))?;
-        let usage = Usage { cpu, memory: ByteSize::from_bytes(memory), ..Usage::default() };
+        let usage = Usage { cpu, memory, ..Usage::default() };
         let payload = Payload::new(bytes).with_media(runner.output.clone());
         Ok(Reply { reused, ..Reply::new(payload, usage) })
     }
