@@ -15,11 +15,13 @@
 //! | `wasm/`, `native` | isolates: [`WasmFactory`], [`NativeFactory`] |
 //! | [`transport`] | nodes in one process over shaped links |
 //! | `clock` | [`SystemClock`] |
+//! | `observe/` | spans of calls; behind `metrics` their counters: `Metrics` |
 //! | `process/` | programs as jailed processes, behind `process` |
 //!
 //! | feature | default | makes available |
 //! |---|---|---|
 //! | `wasm` | yes | [`WasmFactory`]: WebAssembly components, by wasmtime 48 |
+//! | `metrics` | no | `Metrics`: counters and histograms of calls for Prometheus |
 //! | `process` | no | `process`: programs as jailed processes, on Linux |
 //!
 //! `scf_core` types are part of this API.
@@ -37,6 +39,7 @@ mod host;
 mod ledger;
 mod member;
 mod native;
+mod observe;
 mod overhead;
 #[cfg(feature = "process")]
 pub mod process;
@@ -54,6 +57,8 @@ pub use error::{BuildError, DeployError, TrafficError};
 pub use fabric::{Fabric, FabricBuilder, RevisionStatus};
 pub use ledger::{Bill, Failures};
 pub use native::{NativeCall, NativeError, NativeFactory, NativeFuture};
+#[cfg(feature = "metrics")]
+pub use observe::Metrics;
 #[cfg(feature = "wasm")]
 pub use wasm::{WasmBuilder, WasmCounters, WasmError, WasmFactory};
 pub use workflow::{WorkflowFailure, WorkflowOutcome};

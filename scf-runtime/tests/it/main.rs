@@ -2,6 +2,8 @@
 
 mod control;
 mod isolate;
+#[cfg(feature = "metrics")]
+mod metrics;
 #[cfg(all(feature = "process", target_os = "linux"))]
 mod process;
 mod support;

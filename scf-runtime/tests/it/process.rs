@@ -258,7 +258,8 @@ async fn memory_is_bounded_without_a_control_group_too() {
 #[tokio::test]
 async fn the_peak_of_memory_is_on_the_bill() {
     let factory = factory();
-    let usage = run(&factory, &process("behave"), "use 20 MiB").await.unwrap().usage;
+    let Reply { usage, spans, .. } = run(&factory, &process("behave"), "use 20 MiB").await.unwrap();
+    assert_eq!(spans.iter().map(|span| &*span.name).collect::<Vec<_>>(), ["init"], "its start is a part of the call");
     assert!((20..40).contains(&(usage.memory.bytes() >> 20)), "{}", usage.memory);
 }
 

@@ -30,6 +30,8 @@ pub(super) struct Child {
     pub(super) output: Output,
     pub(super) process: Process,
     pub(super) started: Instant,
+    /// When it said that it is ready, in the call that started it.
+    pub(super) ready_at: Option<Instant>,
     /// Calls that it was given.
     pub(super) calls: u32,
 }

@@ -3,14 +3,15 @@
 use std::{
     future::pending,
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use rustix::process::WaitIdStatus;
 use scf_core::{
-    Call, FunctionName, InvokeError, Isolate, LimitKind, Limits, MediaType, Payload, Prepared, Reply, Reuse, Usage,
+    Call, FunctionName, InvokeError, Isolate, LimitKind, Limits, MediaType, Payload, Prepared, Reply, Reuse, Span,
+    Usage,
 };
 
 use super::{
@@ -124,11 +125,12 @@ impl Runner {
         let is_new = child.calls == 0 && !watch.was_ready();
         child.calls += 1;
         child.output.begin();
-        let Child { connection, output, process, .. } = child;
+        let Child { connection, output, process, ready_at, .. } = child;
+        let ready_at = is_new.then_some(ready_at);
         let limit = self.limits.payload.bytes();
         let answer = tokio::select! {
             biased;
-            answer = exchange::call(connection, is_new, call.id, input, limit) => answer.map_err(Some),
+            answer = exchange::call(connection, ready_at, call.id, input, limit) => answer.map_err(Some),
             over = watch.run(process) => return Err(Ending::Limit(over)),
             () = forever(output.drain()) => Err(None),
         };
@@ -266,6 +268,7 @@ struct ProcessIsolate {
 impl Isolate for ProcessIsolate {
     async fn invoke(&mut self, call: &Call, input: Payload) -> Result<Reply, InvokeError> {
         let runner = &*self.runner;
+        let begun = Instant::now();
         let (taken, meter) = (self.child.take(), Arc::clone(&call.meter));
         let reused = taken.as_ref().is_some_and(|child| child.calls > 0);
         // Declared in this order, so that a call that is given up is metered before its process is ended.
@@ -282,6 +285,7 @@ impl Isolate for ProcessIsolate {
         }
         let answer = runner.serve(&mut child, &mut watch, call, &input.bytes).await;
         let (cpu, memory) = watch.finish(&child.process);
+        let init = child.ready_at.take().map(|at| Span { name: "init".into(), took: at.duration_since(begun) });
         match &answer {
             Ok(answer) if answer.is_clean() => runner.give_back(child),
             // Ends the process; the slot is free for others while this call waits.
@@ -295,7 +299,7 @@ impl Isolate for ProcessIsolate {
         let bytes = answer.map_err(|ending| runner.error(ending, call))?;
         let usage = Usage { cpu, memory, ..Usage::default() };
         let payload = Payload::new(bytes).with_media(runner.output.clone());
-        Ok(Reply { reused, ..Reply::new(payload, usage) })
+        Ok(Reply { reused, spans: init.into_iter().collect(), ..Reply::new(payload, usage) })
     }
 }
 
