@@ -209,3 +209,22 @@ impl Seen {
         Held::Other(series)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hostile_label_stays_a_label() {
+        let mut metrics = Metrics::with_series(0);
+        let inner = Arc::get_mut(&mut metrics.0).unwrap();
+        inner.other = Arc::new(Series::new(["a\"} 1\n# EOF", "back\\slash", "\u{1b}[31m", "\u{202e}node"]));
+        inner.overflowed = AtomicU64::new(1);
+        let text = metrics.encode();
+        assert!(!text.chars().any(|c| c.is_control() && c != '\n'), "{text}");
+        assert_eq!(text.matches("# EOF\n").count(), 1);
+        let labels =
+            r#"{faas_name="a\"} 1\\n# EOF",faas_version="back\\slash",tenant="\\u{1b}[31m",node="\\u{202e}node"}"#;
+        assert!(text.contains(&format!("faas_invocations_total{labels} 0\n")), "{text}");
+    }
+}
