@@ -29,7 +29,7 @@ pub(crate) struct Ready {
     pub(super) ledger: Arc<Ledger>,
     /// What counts its calls, where somebody wants to know.
     #[cfg(feature = "metrics")]
-    pub(super) seen: Option<crate::observe::Seen>,
+    pub(crate) seen: Option<crate::observe::Seen>,
     pub(super) devices: Claim,
     pub(super) slots: Slots,
     pub(super) service: ServiceTime,

@@ -10,10 +10,7 @@ use scf_core::{
 use tracing::Instrument;
 
 use super::{Applicant, Controller, Ready, within::within};
-use crate::{
-    ledger::Tab,
-    observe::{self, Observed},
-};
+use crate::{ledger::Tab, observe};
 
 /// How often a stateful call is run again because its state moved on meanwhile.
 const CONFLICT_RETRIES: u32 = 8;
@@ -29,10 +26,7 @@ impl Controller {
         let mut tab = Tab::open(&applicant.ready.ledger, &applicant.account.ledger, &*self.clock);
         let tenant = &applicant.account.tenant.name;
         let span = observe::span(&invocation, applicant.ready.revision, tenant, &self.node.id);
-        #[cfg(feature = "metrics")]
-        let observed = Observed::new(span.clone(), applicant.ready.seen.as_ref(), tenant);
-        #[cfg(not(feature = "metrics"))]
-        let observed = Observed::new(span.clone());
+        let observed = self.observer.begin(span.clone(), applicant.ready, tenant);
         let result = self.serve(applicant, invocation, host, &mut tab).instrument(span).await;
         let receipt = result.as_ref().map(|outcome| &outcome.receipt);
         tab.close(receipt);

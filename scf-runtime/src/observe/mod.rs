@@ -12,6 +12,8 @@ mod series;
 use scf_core::{Invocation, InvokeError, LimitKind, NodeId, Receipt, Revision, TenantName};
 use tracing::{Span, field::Empty};
 
+use crate::controller::Ready;
+
 #[cfg(feature = "metrics")]
 pub use self::metrics::Metrics;
 #[cfg(feature = "metrics")]
@@ -49,17 +51,22 @@ pub(crate) struct Observed<'a> {
     _series: std::marker::PhantomData<&'a ()>,
 }
 
-impl<'a> Observed<'a> {
+impl Observer {
+    /// Begins to observe a call; `span` is its span.
     #[cfg(feature = "metrics")]
-    pub(crate) fn new(span: Span, seen: Option<&'a Seen>, tenant: &TenantName) -> Self {
-        Self { span, is_over: false, series: seen.map(|seen| seen.series(tenant)) }
+    pub(crate) fn begin<'a>(&self, span: Span, ready: &'a Ready, tenant: &TenantName) -> Observed<'a> {
+        let series = ready.seen.as_ref().filter(|_| self.metrics.is_some()).map(|seen| seen.series(tenant));
+        Observed { span, is_over: false, series }
     }
 
+    /// Begins to observe a call; `span` is its span.
     #[cfg(not(feature = "metrics"))]
-    pub(crate) const fn new(span: Span) -> Self {
-        Self { span, is_over: false, _series: std::marker::PhantomData }
+    pub(crate) fn begin<'a>(&self, span: Span, _: &'a Ready, _: &TenantName) -> Observed<'a> {
+        Observed { span, is_over: false, _series: std::marker::PhantomData }
     }
+}
 
+impl Observed<'_> {
     /// The call is over.
     pub(crate) fn finish(mut self, result: Result<&Receipt, &InvokeError>) {
         self.is_over = true;
@@ -110,6 +117,7 @@ pub(crate) enum ErrorKind {
 }
 
 impl ErrorKind {
+    #[cfg(feature = "metrics")]
     pub(crate) const ALL: [Self; 12] = [
         Self::Refused,
         Self::Media,
