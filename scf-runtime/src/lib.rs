@@ -17,6 +17,7 @@
 //! | `outbound/` | the HTTP requests of functions |
 //! | [`transport`] | nodes in one process over shaped links |
 //! | `clock` | [`SystemClock`] |
+//! | `observe/` | spans of calls; behind `metrics` their counters: `Metrics` |
 //! | `process/` | programs as jailed processes |
 //! | `http/` | HTTP requests as calls: the ingress, and what handlers of requests are given |
 //! | `check/`, `values` | whether functions fit together, values as payloads |
@@ -29,6 +30,7 @@
 //! | `wasi-nn` | no | components that ask models which are resident in the host: `wasi:nn` |
 //! | `http` | no | `http::Ingress`: functions behind an axum router |
 //! | `check` | no | [`Fabric::check`]; workflows whose steps do not fit are refused, by wac-types |
+//! | `metrics` | no | `Metrics`: counters and histograms of calls for Prometheus |
 //! | `process` | no | `process`: programs as jailed processes, on Linux |
 //!
 //! `scf_core` types are part of this API; with `http`, so are those of axum 0.8 and http 1.
@@ -52,6 +54,7 @@ mod http;
 mod ledger;
 mod member;
 mod native;
+mod observe;
 #[cfg(feature = "wasi-http")]
 mod outbound;
 mod overhead;
@@ -75,6 +78,8 @@ pub use error::{BuildError, DeployError, TrafficError};
 pub use fabric::{Fabric, FabricBuilder, RevisionStatus};
 pub use ledger::{Bill, Failures};
 pub use native::{NativeCall, NativeError, NativeFactory, NativeFuture};
+#[cfg(feature = "metrics")]
+pub use observe::Metrics;
 #[cfg(feature = "wasi-http")]
 pub use outbound::{HttpClient, Resolver, SystemResolver, TrustError};
 pub use service::{MemoryKeyValue, MemorySecrets, StateKeyValue};

@@ -22,6 +22,7 @@ use self::{admission::Gate, lifecycle::Awake};
 use crate::{
     device::{Claim, Devices},
     error::DeployError,
+    observe::Observer,
 };
 
 /// Runs the functions that are deployed to one node.
@@ -33,6 +34,7 @@ pub(crate) struct Controller {
     scaler_for: Option<ScalerFor>,
     gate: Gate,
     devices: Devices,
+    observer: Observer,
     awake: Awake,
     /// Counts what was made ready, so that the queues can tell revisions apart by a number.
     keys: AtomicU64,
@@ -48,6 +50,7 @@ pub(crate) struct Terms {
     pub(crate) concurrency: u32,
     /// How long without calls before a function is dormant where no autoscaler says.
     pub(crate) idle: Duration,
+    pub(crate) observer: Observer,
 }
 
 /// A function that was made ready on a node and has no revision yet.
@@ -58,7 +61,7 @@ pub(crate) struct Fitted {
 
 impl Controller {
     pub(crate) fn new(node: Arc<Node>, position: usize, state: Option<Arc<dyn StateStore>>, terms: Terms) -> Self {
-        let Terms { clock, factories, scaler_for, concurrency, idle } = terms;
+        let Terms { clock, factories, scaler_for, concurrency, idle, observer } = terms;
         let gate = Gate::new(node.id.clone(), position, Arc::clone(&clock), concurrency);
         let devices = Devices::new(&node);
         Self {
@@ -69,6 +72,7 @@ impl Controller {
             scaler_for,
             gate,
             devices,
+            observer,
             awake: Awake::new(idle),
             keys: AtomicU64::new(0),
         }

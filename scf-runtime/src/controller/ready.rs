@@ -27,6 +27,9 @@ pub(crate) struct Ready {
     pub(super) key: u64,
     pub(super) prepared: Arc<dyn Prepared>,
     pub(super) ledger: Arc<Ledger>,
+    /// What counts its calls, where somebody wants to know.
+    #[cfg(feature = "metrics")]
+    pub(crate) seen: Option<crate::observe::Seen>,
     pub(super) devices: Claim,
     pub(super) slots: Slots,
     pub(super) service: ServiceTime,
@@ -37,6 +40,12 @@ pub(crate) struct Ready {
 }
 
 impl Ready {
+    /// Calls that run, that wait and that may run.
+    #[cfg(feature = "metrics")]
+    pub(crate) fn slots_now(&self) -> [u32; 3] {
+        [&self.slots.running, &self.slots.waiting, &self.slots.limit].map(|count| count.load(Relaxed))
+    }
+
     /// Isolates that are kept while it has `slots`: those of a function that reuses them.
     pub(super) fn to_keep(&self, slots: u32) -> u32 {
         match self.function.reuse {
@@ -88,18 +97,25 @@ impl Controller {
         let Fitted { prepared, devices } = fitted;
         let slots = function.limits.concurrency.max(1);
         let scaler = self.scaler_for.as_ref().map(|make| Mutex::new(Scaler::new(make(function), slots)));
-        Arc::new(Ready {
+        let ready = Arc::new(Ready {
             function: Arc::clone(function),
             revision,
             key: self.keys.fetch_add(1, Relaxed),
             prepared,
             ledger: Arc::clone(ledger),
+            #[cfg(feature = "metrics")]
+            seen: self.observer.metrics.as_ref().map(|metrics| metrics.seen(function, revision, &self.node.id)),
             devices,
             slots: Slots::new(slots),
             service: ServiceTime::default(),
             life: Life::default(),
             scaler,
             kept: AtomicU32::new(0),
-        })
+        });
+        #[cfg(feature = "metrics")]
+        if let (Some(metrics), Some(seen)) = (&self.observer.metrics, &ready.seen) {
+            metrics.watch(seen, &ready);
+        }
+        ready
     }
 }

@@ -7,8 +7,10 @@ use scf_core::{
     StateError, Statefulness, Usage,
 };
 
+use tracing::Instrument;
+
 use super::{Applicant, Controller, Ready, within::within};
-use crate::ledger::Tab;
+use crate::{ledger::Tab, observe};
 
 /// How often a stateful call is run again because its state moved on meanwhile.
 const CONFLICT_RETRIES: u32 = 8;
@@ -22,8 +24,13 @@ impl Controller {
         host: &Arc<dyn Host>,
     ) -> Result<Outcome, InvokeError> {
         let mut tab = Tab::open(&applicant.ready.ledger, &applicant.account.ledger, &*self.clock);
-        let result = self.serve(applicant, invocation, host, &mut tab).await;
-        tab.close(result.as_ref().map(|outcome| &outcome.receipt));
+        let tenant = &applicant.account.tenant.name;
+        let span = observe::span(&invocation, applicant.ready.revision, tenant, &self.node.id);
+        let observed = self.observer.begin(span.clone(), applicant.ready, tenant);
+        let result = self.serve(applicant, invocation, host, &mut tab).instrument(span).await;
+        let receipt = result.as_ref().map(|outcome| &outcome.receipt);
+        tab.close(receipt);
+        observed.finish(receipt);
         result
     }
 

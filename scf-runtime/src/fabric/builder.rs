@@ -23,6 +23,7 @@ use crate::{
     controller::{Controller, ScalerFor, Terms},
     error::BuildError,
     host::MemberHost,
+    observe::Observer,
     router::InvokeServer,
     tenant::Accounts,
 };
@@ -43,6 +44,7 @@ pub struct FabricBuilder {
     concurrency: Option<u32>,
     revisions: Option<usize>,
     idle: Option<Duration>,
+    observer: Observer,
 }
 
 /// Revisions of a function that are kept.
@@ -119,6 +121,13 @@ impl FabricBuilder {
         self
     }
 
+    /// What counts calls. Default: nothing does.
+    #[cfg(feature = "metrics")]
+    pub fn metrics(mut self, metrics: crate::Metrics) -> Self {
+        self.observer.metrics = Some(metrics);
+        self
+    }
+
     /// Where time comes from. Default: the machine's monotonic clock.
     pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
         self.clock = Some(clock);
@@ -167,6 +176,7 @@ impl FabricBuilder {
             scaler_for: self.scaler_for,
             concurrency: self.concurrency.unwrap_or(u32::MAX),
             idle: self.idle.unwrap_or(IDLE),
+            observer: self.observer.clone(),
         };
         let accounts = Accounts::new(self.tenants, self.nodes.len());
         let inner = Arc::new_cyclic(|fabric| {
@@ -185,6 +195,8 @@ impl FabricBuilder {
                 epoch: AtomicU32::new(1),
                 probed: watch::Sender::new(0),
                 accounts,
+                #[cfg(feature = "metrics")]
+                metrics: self.observer.metrics.clone(),
                 revisions: self.revisions.unwrap_or(REVISIONS).max(2),
                 functions: RwLock::default(),
                 workflows: RwLock::default(),

@@ -29,6 +29,8 @@ pub(crate) struct Inner {
     /// Members that have probed the ways to the others at least once.
     pub(super) probed: watch::Sender<usize>,
     pub(crate) accounts: Accounts,
+    #[cfg(feature = "metrics")]
+    pub(crate) metrics: Option<crate::Metrics>,
     /// Revisions that are kept of a function.
     pub(super) revisions: usize,
     pub(super) functions: RwLock<HashMap<FunctionName, Arc<Deployment>>>,

@@ -123,6 +123,13 @@ impl Fabric {
         self.inner.accounts.bills()
     }
 
+    /// What counts its calls, if [`FabricBuilder::metrics`] was given something that does.
+    #[cfg(feature = "metrics")]
+    #[must_use]
+    pub fn metrics(&self) -> Option<&crate::Metrics> {
+        self.inner.metrics.as_ref()
+    }
+
     /// The time on the fabric's clock.
     #[must_use]
     pub fn now(&self) -> Timestamp {

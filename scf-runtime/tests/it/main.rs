@@ -6,6 +6,8 @@ mod check;
 mod isolate;
 #[cfg(all(feature = "wasm-runtime-only", not(feature = "wasm")))]
 mod no_compiler;
+#[cfg(feature = "metrics")]
+mod metrics;
 #[cfg(all(feature = "process", target_os = "linux"))]
 mod process;
 #[cfg(feature = "wasi-http")]

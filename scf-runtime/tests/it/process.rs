@@ -258,7 +258,8 @@ async fn memory_is_bounded_without_a_control_group_too() {
 #[tokio::test]
 async fn the_peak_of_memory_is_on_the_bill() {
     let factory = factory();
-    let usage = run(&factory, &process("behave"), "use 20 MiB").await.unwrap().usage;
+    let Reply { usage, spans, .. } = run(&factory, &process("behave"), "use 20 MiB").await.unwrap();
+    assert_eq!(spans.iter().map(|span| &*span.name).collect::<Vec<_>>(), ["init"], "its start is a part of the call");
     assert!((20..40).contains(&(usage.memory.bytes() >> 20)), "{}", usage.memory);
 }
 
@@ -475,6 +476,26 @@ async fn poll_until_started<F: Future + Unpin>(call: &mut F) {
         assert!(!is_ready);
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
+}
+
+#[tokio::test]
+async fn a_call_that_is_given_up_is_metered_all_the_same() {
+    let factory = factory();
+    let function = process("behave");
+    let prepared = factory.prepare(&function).await.unwrap();
+    let call = call(&function, Alone::new());
+    let mut isolate = prepared.instantiate().await.unwrap();
+    let spinning = isolate.invoke(&call, Payload::new("spin"));
+    let enough = async {
+        while call.meter.usage().cpu < Duration::from_millis(30) {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::select! {
+        ended = spinning => panic!("{ended:?}"),
+        () = enough => {}
+    }
+    assert!(call.meter.usage().memory > ByteSize::ZERO);
 }
 
 #[tokio::test]

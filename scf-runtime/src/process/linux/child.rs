@@ -30,6 +30,8 @@ pub(super) struct Child {
     pub(super) output: Output,
     pub(super) process: Process,
     pub(super) started: Instant,
+    /// When it said that it is ready, in the call that started it.
+    pub(super) ready_at: Option<Instant>,
     /// Calls that it was given.
     pub(super) calls: u32,
 }
@@ -90,6 +92,10 @@ impl Process {
 
     fn body(&self) -> &Body {
         self.0.as_ref().expect("taken only when dropped")
+    }
+
+    pub(super) fn pid(&self) -> i32 {
+        self.body().pid
     }
 
     /// CPU time that it has used since its birth.

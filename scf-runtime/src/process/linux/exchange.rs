@@ -1,6 +1,6 @@
 //! Frames to and from a process.
 
-use std::io;
+use std::{io, time::Instant};
 
 use bytes::Bytes;
 use scf_core::InvocationId;
@@ -52,10 +52,11 @@ pub(super) async fn ready(connection: &mut UnixStream) -> Result<(), Fault> {
     expect_ready(&mut connection.split().0).await
 }
 
-/// Gives a call to a guest and takes its answer; the output may have `limit` bytes.
+/// Gives a call to a guest and takes its answer; the output may have `limit` bytes. A guest that has not said yet that
+/// it is ready says so first, at `ready_at`.
 pub(super) async fn call(
     connection: &mut UnixStream,
-    is_new: bool,
+    ready_at: Option<&mut Option<Instant>>,
     id: InvocationId,
     input: &[u8],
     limit: u64,
@@ -71,8 +72,9 @@ pub(super) async fn call(
         writer.write_all(input).await
     };
     let read = async {
-        if is_new {
+        if let Some(ready_at) = ready_at {
             expect_ready(&mut reader).await?;
+            *ready_at = Some(Instant::now());
         }
         answer(&mut reader, limit).await
     };

@@ -3,14 +3,14 @@
 use std::{
     future::pending,
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use rustix::process::WaitIdStatus;
 use scf_core::{
-    ByteSize, Call, FunctionName, InvokeError, Isolate, LimitKind, Limits, MediaType, Payload, Prepared, Reply, Reuse,
+    Call, FunctionName, InvokeError, Isolate, LimitKind, Limits, MediaType, Payload, Prepared, Reply, Reuse, Span,
     Usage,
 };
 
@@ -98,7 +98,7 @@ impl Runner {
     /// A process that has said that it is ready, within the limits of a call.
     pub(super) async fn ready(&self) -> Result<Child, Ending> {
         let mut child = self.start().await?;
-        let mut watch = Watch::new(&child.process, &self.limits, Duration::ZERO);
+        let mut watch = Watch::first(&child.process, &self.limits, Arc::default());
         let Child { connection, output, process, .. } = &mut child;
         let started = tokio::select! {
             biased;
@@ -125,11 +125,12 @@ impl Runner {
         let is_new = child.calls == 0 && !watch.was_ready();
         child.calls += 1;
         child.output.begin();
-        let Child { connection, output, process, .. } = child;
+        let Child { connection, output, process, ready_at, .. } = child;
+        let ready_at = is_new.then_some(ready_at);
         let limit = self.limits.payload.bytes();
         let answer = tokio::select! {
             biased;
-            answer = exchange::call(connection, is_new, call.id, input, limit) => answer.map_err(Some),
+            answer = exchange::call(connection, ready_at, call.id, input, limit) => answer.map_err(Some),
             over = watch.run(process) => return Err(Ending::Limit(over)),
             () = forever(output.drain()) => Err(None),
         };
@@ -267,20 +268,24 @@ struct ProcessIsolate {
 impl Isolate for ProcessIsolate {
     async fn invoke(&mut self, call: &Call, input: Payload) -> Result<Reply, InvokeError> {
         let runner = &*self.runner;
-        let (mut child, mut watch, reused) = match self.child.take() {
-            Some(child) => {
-                let (before, reused) = (child.process.cpu(), child.calls > 0);
-                let watch = Watch::new(&child.process, &runner.limits, before).with_ready();
-                (child, watch, reused)
+        let begun = Instant::now();
+        let (taken, meter) = (self.child.take(), Arc::clone(&call.meter));
+        let reused = taken.as_ref().is_some_and(|child| child.calls > 0);
+        // Declared in this order, so that a call that is given up is metered before its process is ended.
+        let (mut child, mut watch);
+        match taken {
+            Some(waiting) => {
+                child = waiting;
+                watch = Watch::later(&child.process, &runner.limits, meter);
             }
             None => {
-                let child = runner.start().await.map_err(|ending| runner.error(ending, call))?;
-                let watch = Watch::new(&child.process, &runner.limits, Duration::ZERO);
-                (child, watch, false)
+                child = runner.start().await.map_err(|ending| runner.error(ending, call))?;
+                watch = Watch::first(&child.process, &runner.limits, meter);
             }
-        };
+        }
         let answer = runner.serve(&mut child, &mut watch, call, &input.bytes).await;
         let (cpu, memory) = watch.finish(&child.process);
+        let init = child.ready_at.take().map(|at| Span { name: "init".into(), took: at.duration_since(begun) });
         match &answer {
             Ok(answer) if answer.is_clean() => runner.give_back(child),
             // Ends the process; the slot is free for others while this call waits.
@@ -292,9 +297,9 @@ impl Isolate for ProcessIsolate {
             Answer::Refused { text, .. } => Err(Ending::Refused(text)),
         });
         let bytes = answer.map_err(|ending| runner.error(ending, call))?;
-        let usage = Usage { cpu, memory: ByteSize::from_bytes(memory), ..Usage::default() };
+        let usage = Usage { cpu, memory, ..Usage::default() };
         let payload = Payload::new(bytes).with_media(runner.output.clone());
-        Ok(Reply { reused, ..Reply::new(payload, usage) })
+        Ok(Reply { reused, spans: init.into_iter().collect(), ..Reply::new(payload, usage) })
     }
 }
 

@@ -96,7 +96,7 @@ impl Spawner {
         let group = group.zip(groups);
         let process = Process::new(started, group, slot, dying).map_err(failed("be watched"))?;
         let output = Output::new(printed, function);
-        Ok(Child { connection, output, process, started: Instant::now(), calls: 0 })
+        Ok(Child { connection, output, process, started: Instant::now(), ready_at: None, calls: 0 })
     }
 
     /// Tries a plan that has no program.
