@@ -170,11 +170,12 @@ impl Controller {
         let reply = match function.state {
             Statefulness::Stateless => {
                 let call = Call::new(invocation.id, name.clone(), tenant.clone(), deadline, Arc::clone(host));
-                let run = async { ready.prepared.instantiate().await?.invoke(&call, invocation.payload).await };
+                // Pinned here, so that what waits for it does not copy it.
+                let run = pin!(async { ready.prepared.instantiate().await?.invoke(&call, invocation.payload).await });
                 within(&*self.clock, left, run).await.ok_or_else(too_late)??
             }
             _ => {
-                let run = self.run_stateful(ready, invocation, tenant.clone(), deadline, host);
+                let run = Box::pin(self.run_stateful(ready, invocation, tenant.clone(), deadline, host));
                 within(&*self.clock, left, run).await.ok_or_else(too_late)??
             }
         };

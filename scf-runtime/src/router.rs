@@ -85,7 +85,8 @@ impl Inner {
         };
         match self.carry(&route, from, to, invocation.clone(), patience).await {
             Err(error) if error.is_retryable() => {
-                self.route_anew(&route, from, invocation, deadline, Failed { to, error }).await
+                // Boxed, so that the calls that need it not do not carry its place around.
+                Box::pin(self.route_anew(&route, from, invocation, deadline, Failed { to, error })).await
             }
             result => result,
         }
@@ -174,6 +175,19 @@ impl Inner {
         if from == to {
             return member.controller.run(invocation, patience, &member.host).await;
         }
+        Box::pin(self.send(route, from, to, invocation, patience)).await
+    }
+
+    /// Runs the call on another member.
+    async fn send(
+        &self,
+        route: &Route,
+        from: usize,
+        to: usize,
+        invocation: Invocation,
+        patience: Duration,
+    ) -> Result<Outcome, InvokeError> {
+        let member = &self.members[to];
         let function = &route.function.name;
         let origin = &self.members[from].node.id;
         let unreachable = |node: &NodeId| InvokeError::Unreachable { function: function.clone(), node: node.clone() };

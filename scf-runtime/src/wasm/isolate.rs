@@ -1,6 +1,11 @@
 //! A component at work on one call.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt, mem,
+    pin::pin,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use scf_core::{
@@ -50,7 +55,11 @@ impl fmt::Debug for Program {
 }
 
 #[derive(Debug)]
-pub(super) struct WasmPrepared {
+pub(super) struct WasmPrepared(Arc<Made>);
+
+/// What the isolates of a function share.
+#[derive(Debug)]
+struct Made {
     program: Arc<Program>,
     /// Instances that are kept, where the function asks for it. They hold the program, so it does not hold them.
     warm: Option<Arc<Warm>>,
@@ -62,25 +71,25 @@ impl WasmPrepared {
         if let Some(warm) = &warm {
             program.machine.idle.add(warm);
         }
-        Self { program: Arc::new(program), warm }
+        Self(Arc::new(Made { program: Arc::new(program), warm }))
     }
 }
 
 #[async_trait]
 impl Prepared for WasmPrepared {
     async fn instantiate(&self) -> Result<Box<dyn Isolate>, InvokeError> {
-        Ok(Box::new(WasmIsolate { program: Arc::clone(&self.program), warm: self.warm.clone() }))
+        Ok(Box::new(WasmIsolate(Arc::clone(&self.0))))
     }
 
     async fn keep(&self, isolates: u32) -> Result<u32, InvokeError> {
-        let Self { program, warm } = self;
+        let Made { program, warm } = &*self.0;
         let Some(warm) = warm else { return Ok(0) };
         let wanted = warm.max_idle().min(isolates as usize);
         warm.retire(wanted);
         // Calls may take what is made here meanwhile: no more are made than were missing.
         for _ in warm.idle()..wanted {
             let mut live = program.fresh(&program.account);
-            match live.start().await {
+            match live.start(program).await {
                 Ok(()) => warm.give(live),
                 Err(error) if error.is::<PoolConcurrencyLimitError>() => break,
                 Err(error) => return Err(program.explain(&error, &live)),
@@ -93,26 +102,25 @@ impl Prepared for WasmPrepared {
 /// Takes or makes its instance when it is called, so that what the component's start functions use is metered and
 /// limited with the call.
 #[derive(Debug)]
-struct WasmIsolate {
-    program: Arc<Program>,
-    warm: Option<Arc<Warm>>,
-}
+struct WasmIsolate(Arc<Made>);
 
 #[async_trait]
 impl Isolate for WasmIsolate {
     async fn invoke(&mut self, call: &Call, input: Payload) -> Result<Reply, InvokeError> {
-        let Self { program, warm } = self;
+        let Made { program, warm } = &*self.0;
+        let other = program.other_account(call);
+        let account = other.as_ref().unwrap_or(&program.account);
         let mut live = match warm {
-            Some(warm) => program.kept(warm, call)?,
-            None => program.fresh(&program.account_of(call)),
+            Some(warm) => program.kept(warm, call, account)?,
+            None => program.fresh(account),
         };
         let reused = live.calls > 0;
-        let mut output = live.call(&input.bytes).await;
+        let mut output = live.call(program, &input.bytes).await;
         while output.as_ref().is_err_and(|error| error.is::<PoolConcurrencyLimitError>())
             && program.machine.idle.evict()
         {
-            live = program.fresh(&program.account_of(call));
-            output = live.call(&input.bytes).await;
+            live = program.fresh(account);
+            output = live.call(program, &input.bytes).await;
         }
         let usage = live.usage();
         let refused = live.refused();
@@ -152,16 +160,15 @@ type Output = Result<Vec<u8>, String>;
 
 impl Program {
     /// An instance for `call`: one that was kept, if there is one, or a fresh one.
-    fn kept(self: &Arc<Self>, warm: &Warm, call: &Call) -> Result<Live, InvokeError> {
-        let account = self.account_of(call);
+    fn kept(self: &Arc<Self>, warm: &Warm, call: &Call, account: &Arc<Account>) -> Result<Live, InvokeError> {
         let now = call.host.now();
         let Some(mut live) = warm.take(now) else {
-            let mut live = self.fresh(&account);
+            let mut live = self.fresh(account);
             live.began = Some(now);
             return Ok(live);
         };
         live.began.get_or_insert(now);
-        if live.begin(&account) {
+        if live.begin(account) {
             return Ok(live);
         }
         // The instance itself has done nothing wrong.
@@ -169,12 +176,13 @@ impl Program {
         Err(self.limit(LimitKind::TenantMemory))
     }
 
-    fn account_of(&self, call: &Call) -> Arc<Account> {
-        if call.tenant == self.tenant { Arc::clone(&self.account) } else { self.machine.accounts.of(&call.tenant) }
+    /// The account of the call's tenant, where that is not the function's.
+    fn other_account(&self, call: &Call) -> Option<Arc<Account>> {
+        (call.tenant != self.tenant).then(|| self.machine.accounts.of(&call.tenant))
     }
 
     fn fresh(self: &Arc<Self>, account: &Arc<Account>) -> Live {
-        let run = Run::new(&self.machine, account);
+        let run = Arc::<Run>::default();
         let guest = Guest {
             ledger: Ledger::new(self.limits.memory, self.machine.memory, Arc::clone(account)),
             run: Arc::clone(&run),
@@ -199,7 +207,7 @@ impl Program {
     fn put_back(&self, warm: &Warm, mut live: Live) {
         // Between calls it is its owner's.
         if live.store.data_mut().ledger.charge_to(&self.account) {
-            live.run.turn.pause();
+            live.rest();
             warm.give(live);
         }
     }
@@ -261,16 +269,11 @@ fn of_host_tables(error: &wasmtime::Error) -> Option<LimitKind> {
 }
 
 /// What the executor and the guest of one call both know.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Run {
     meter: CpuMeter,
-    turn: Turn,
-}
-
-impl Run {
-    fn new(machine: &Machine, account: &Arc<Account>) -> Arc<Self> {
-        Arc::new(Self { meter: CpuMeter::default(), turn: Turn::new(&machine.share, account) })
-    }
+    /// There once the call runs long.
+    turn: OnceLock<Turn>,
 }
 
 /// An instance, or what will be one, with all that belongs to it.
@@ -292,7 +295,7 @@ impl Live {
         if !guest.ledger.charge_to(account) {
             return false;
         }
-        self.run = Run::new(&guest.program.machine, account);
+        self.run = Arc::default();
         guest.run = Arc::clone(&self.run);
         guest.booked = 0;
         if let Some(wasi) = &guest.wasi {
@@ -300,6 +303,14 @@ impl Live {
         }
         self.arm();
         true
+    }
+
+    /// Leaves the core to others until the next call.
+    fn rest(&mut self) {
+        if self.run.turn.get().is_some() {
+            self.run = Arc::default();
+            self.store.data_mut().run = Arc::clone(&self.run);
+        }
     }
 
     /// Starts to count what the call may use.
@@ -311,25 +322,26 @@ impl Live {
     }
 
     /// Instantiates the component, outside of any call.
-    async fn start(&mut self) -> wasmtime::Result<()> {
-        self.work(None).await.map(drop)
+    async fn start(&mut self, program: &Program) -> wasmtime::Result<()> {
+        self.work(program, None).await.map(drop)
     }
 
-    async fn call(&mut self, input: &[u8]) -> wasmtime::Result<Output> {
-        let output = self.work(Some(input)).await?;
+    async fn call(&mut self, program: &Program, input: &[u8]) -> wasmtime::Result<Output> {
+        let output = self.work(program, Some(input)).await?;
         self.calls += 1;
         Ok(output)
     }
 
     /// Instantiates the component if need be, calls the function if there is an input, and meters both.
-    async fn work(&mut self, input: Option<&[u8]>) -> wasmtime::Result<Output> {
+    async fn work(&mut self, program: &Program, input: Option<&[u8]>) -> wasmtime::Result<Output> {
         let Self { store, run, entry, .. } = self;
-        let program = Arc::clone(&store.data().program);
-        let work = async {
+        // Pinned here and by reference below, since it would be copied by each that takes it.
+        let work = pin!(async {
             let function = match entry {
                 Some(function) => *function,
                 None => {
-                    let instance = program.pre.instantiate_async(&mut *store).await?;
+                    // Boxed, since it is large and calls of a kept instance carry its place around.
+                    let instance = Box::pin(program.pre.instantiate_async(&mut *store)).await?;
                     let function = instance.get_func(&mut *store, program.export);
                     *entry.insert(function.expect("the export was looked up when the function was deployed"))
                 }
@@ -338,8 +350,14 @@ impl Live {
                 Some(input) => program.run(store, function, input).await,
                 None => Ok(Ok(Vec::new())),
             }
+        });
+        let paused = || {
+            if let Some(turn) = run.turn.get() {
+                turn.pause();
+            }
         };
-        run.meter.run(program.machine.ticker.during(work, || run.turn.pause())).await
+        let work = pin!(program.machine.ticker.during(work, paused));
+        run.meter.run(work).await
     }
 
     fn usage(&self) -> Usage {
@@ -384,8 +402,16 @@ fn interrupt(mut store: StoreContextMut<'_, Guest>) -> wasmtime::Result<UpdateDe
         guest.program.machine.ticker.runs_long();
         let used = u64::try_from(used.as_nanos()).unwrap_or(u64::MAX);
         let run = Arc::clone(&guest.run);
-        let cpu = used - std::mem::replace(&mut guest.booked, used);
-        UpdateDeadline::YieldCustom(1, Box::pin(async move { run.turn.next(cpu).await }))
+        let cpu = used - mem::replace(&mut guest.booked, used);
+        run.turn.get_or_init(|| Turn::new(&guest.program.machine.share, guest.ledger.account()));
+        UpdateDeadline::YieldCustom(
+            1,
+            Box::pin(async move {
+                if let Some(turn) = run.turn.get() {
+                    turn.next(cpu).await;
+                }
+            }),
+        )
     })
 }
 

@@ -45,6 +45,11 @@ impl Ledger {
         ByteSize::from_bytes(self.memory as u64)
     }
 
+    /// Who is charged.
+    pub(super) const fn account(&self) -> &Arc<Account> {
+        &self.account
+    }
+
     /// The limit at which more was refused, if any was.
     pub(super) const fn refused(&self) -> Option<LimitKind> {
         self.refused
