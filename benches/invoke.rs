@@ -94,7 +94,6 @@ impl Bare {
             .table_elements(10_000)
             .linear_memory_keep_resident(128 << 10)
             .table_keep_resident(4 << 10)
-            .async_stack_keep_resident(8 << 10)
             .pagemap_scan(Enabled::Auto);
         let mut config = Config::new();
         config
@@ -105,7 +104,7 @@ impl Bare {
             .signals_based_traps(false)
             .max_wasm_stack(256 << 10)
             .async_stack_size(512 << 10)
-            .async_stack_zeroing(true)
+            .async_stack_zeroing(false)
             .epoch_interruption(true)
             .concurrency_support(false);
         let engine = Engine::new(&config)?;

@@ -20,7 +20,11 @@ use scf_core::{
 };
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-use crate::{error::DeployError, ledger::Ledger};
+use crate::{
+    error::DeployError,
+    ledger::Ledger,
+    spread::{Apart, Spread},
+};
 
 /// How often the autoscaler of a function is asked at most.
 const SCALE_INTERVAL: Duration = Duration::from_millis(100);
@@ -38,6 +42,8 @@ pub(crate) struct Controller {
     state: Option<Arc<dyn StateStore>>,
     scaler_for: Option<ScalerFor>,
     functions: RwLock<HashMap<FunctionName, Arc<Ready>>>,
+    /// The same, for calls to read; changed while `functions` is locked.
+    near: Spread<FunctionName, Ready>,
 }
 
 /// A function that is ready to be called on this node.
@@ -45,8 +51,8 @@ pub(crate) struct Ready {
     function: Arc<Function>,
     prepared: Arc<dyn Prepared>,
     ledger: Arc<Ledger>,
-    slots: Semaphore,
-    running: AtomicU32,
+    slots: Apart<Semaphore>,
+    running: Apart<AtomicU32>,
     waiting: AtomicU32,
     scaler: Option<Mutex<Scaler>>,
 }
@@ -65,7 +71,7 @@ impl Controller {
         state: Option<Arc<dyn StateStore>>,
         scaler_for: Option<ScalerFor>,
     ) -> Self {
-        Self { node, clock, factories, state, scaler_for, functions: RwLock::default() }
+        Self { node, clock, factories, state, scaler_for, functions: RwLock::default(), near: Spread::default() }
     }
 
     /// The node's state store.
@@ -96,8 +102,8 @@ impl Controller {
             let current = function.limits.concurrency;
             Mutex::new(Scaler { policy: make(function), asked: Timestamp::default(), current })
         });
-        let slots = Semaphore::new(function.limits.concurrency as usize);
-        let (running, waiting) = (AtomicU32::new(0), AtomicU32::new(0));
+        let slots = Apart(Semaphore::new(function.limits.concurrency as usize));
+        let (running, waiting) = (Apart(AtomicU32::new(0)), AtomicU32::new(0));
         let (function, ledger) = (Arc::clone(function), Arc::clone(ledger));
         Ok(Arc::new(Ready { function, prepared, ledger, slots, running, waiting, scaler }))
     }
@@ -105,12 +111,16 @@ impl Controller {
     /// Lets calls at a function, in place of an earlier one of that name.
     pub(crate) fn install(&self, ready: Arc<Ready>) {
         let name = ready.function.name.clone();
-        self.functions.write().unwrap_or_else(PoisonError::into_inner).insert(name, ready);
+        let mut functions = self.functions.write().unwrap_or_else(PoisonError::into_inner);
+        self.near.insert(&name, &ready);
+        functions.insert(name, ready);
     }
 
     /// Takes `function` off; calls that run are finished.
     pub(crate) fn undeploy(&self, function: &FunctionName) {
-        self.functions.write().unwrap_or_else(PoisonError::into_inner).remove(function);
+        let mut functions = self.functions.write().unwrap_or_else(PoisonError::into_inner);
+        self.near.remove(function);
+        functions.remove(function);
     }
 
     /// Calls running or waiting on this node.
@@ -127,11 +137,9 @@ impl Controller {
         host: &Arc<dyn Host>,
     ) -> Result<Outcome, InvokeError> {
         let accepted = self.clock.now();
-        let ready = {
-            let functions = self.functions.read().unwrap_or_else(PoisonError::into_inner);
-            functions.get(&invocation.function).cloned()
+        let Some(ready) = self.near.get(&invocation.function) else {
+            return Err(InvokeError::NotFound { function: invocation.function });
         };
-        let Some(ready) = ready else { return Err(InvokeError::NotFound { function: invocation.function }) };
         let result = self.serve(&ready, invocation, accepted, patience, host).await;
         match &result {
             Ok(outcome) => ready.ledger.book(&outcome.receipt),

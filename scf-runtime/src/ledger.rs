@@ -7,6 +7,8 @@ use std::{
 
 use scf_core::{ByteSize, Receipt};
 
+use crate::spread::{Apart, PARTS, here};
+
 /// What the calls of one function came to, on all nodes of this process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -27,9 +29,12 @@ pub struct Bill {
     pub on_wire: ByteSize,
 }
 
-/// Adds up the receipts of one function without a lock.
+/// Adds up the receipts of one function without a lock, apart for each core.
 #[derive(Debug, Default)]
-pub(crate) struct Ledger {
+pub(crate) struct Ledger([Apart<Sums>; PARTS]);
+
+#[derive(Debug, Default)]
+struct Sums {
     calls: AtomicU64,
     failures: AtomicU64,
     cpu_ns: AtomicU64,
@@ -43,32 +48,34 @@ impl Ledger {
     /// Books a call on the node that ran it.
     pub(crate) fn book(&self, receipt: &Receipt) {
         let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
-        self.calls.fetch_add(1, Relaxed);
-        self.cpu_ns.fetch_add(nanos(receipt.usage.cpu), Relaxed);
-        self.wall_ns.fetch_add(nanos(receipt.wall), Relaxed);
-        self.bytes_in.fetch_add(receipt.bytes_in.bytes(), Relaxed);
-        self.bytes_out.fetch_add(receipt.bytes_out.bytes(), Relaxed);
+        let sums = &self.0[here()];
+        sums.calls.fetch_add(1, Relaxed);
+        sums.cpu_ns.fetch_add(nanos(receipt.usage.cpu), Relaxed);
+        sums.wall_ns.fetch_add(nanos(receipt.wall), Relaxed);
+        sums.bytes_in.fetch_add(receipt.bytes_in.bytes(), Relaxed);
+        sums.bytes_out.fetch_add(receipt.bytes_out.bytes(), Relaxed);
     }
 
     /// Books a call that gave no outcome.
     pub(crate) fn book_failure(&self) {
-        self.failures.fetch_add(1, Relaxed);
+        self.0[here()].failures.fetch_add(1, Relaxed);
     }
 
     /// Books messages, on the node that sent the request.
     pub(crate) fn book_wire(&self, size: ByteSize) {
-        self.on_wire.fetch_add(size.bytes(), Relaxed);
+        self.0[here()].on_wire.fetch_add(size.bytes(), Relaxed);
     }
 
     pub(crate) fn bill(&self) -> Bill {
+        let sum = |of: fn(&Sums) -> &AtomicU64| self.0.iter().map(|sums| of(sums).load(Relaxed)).sum();
         Bill {
-            calls: self.calls.load(Relaxed),
-            failures: self.failures.load(Relaxed),
-            cpu: Duration::from_nanos(self.cpu_ns.load(Relaxed)),
-            wall: Duration::from_nanos(self.wall_ns.load(Relaxed)),
-            bytes_in: ByteSize::from_bytes(self.bytes_in.load(Relaxed)),
-            bytes_out: ByteSize::from_bytes(self.bytes_out.load(Relaxed)),
-            on_wire: ByteSize::from_bytes(self.on_wire.load(Relaxed)),
+            calls: sum(|sums| &sums.calls),
+            failures: sum(|sums| &sums.failures),
+            cpu: Duration::from_nanos(sum(|sums| &sums.cpu_ns)),
+            wall: Duration::from_nanos(sum(|sums| &sums.wall_ns)),
+            bytes_in: ByteSize::from_bytes(sum(|sums| &sums.bytes_in)),
+            bytes_out: ByteSize::from_bytes(sum(|sums| &sums.bytes_out)),
+            on_wire: ByteSize::from_bytes(sum(|sums| &sums.on_wire)),
         }
     }
 }

@@ -8,6 +8,7 @@
 //! | `fabric/` | assembly, the public handle, what is done by time |
 //! | `router`, `member`, `wire` | where a call goes, what a node has promised, calls as messages |
 //! | `controller`, `host`, `ledger` | admission and running, what isolates may ask, bills |
+//! | `spread` | what every call reads, apart for each core |
 //! | `workflow` | functions joined to one |
 //! | `wasm/`, `native` | isolates: [`WasmFactory`], [`NativeFactory`] |
 //! | [`transport`] | nodes in one process over shaped links |
@@ -31,6 +32,7 @@ mod ledger;
 mod member;
 mod native;
 mod router;
+mod spread;
 pub mod transport;
 #[cfg(feature = "wasm")]
 mod wasm;

@@ -23,6 +23,7 @@ use crate::{
     error::BuildError,
     host::MemberHost,
     router::InvokeServer,
+    spread::{Apart, Spread},
 };
 
 /// Collects the parts of a [`Fabric`] and checks them once, in [`FabricBuilder::build`].
@@ -138,10 +139,11 @@ impl FabricBuilder {
                 epoch: AtomicU32::new(1),
                 probed: watch::Sender::new(0),
                 routes: RwLock::default(),
+                near: Spread::default(),
                 workflows: RwLock::default(),
                 seed: AtomicU64::new(self.seed.unwrap_or_else(random)),
                 ids: InvocationId::new((u128::from(random()) << 64) | u128::from(random())),
-                next_id: AtomicU64::new(0),
+                next_id: Apart(AtomicU64::new(0)),
             }
         });
         if let Some(transport) = &inner.transport {

@@ -26,6 +26,7 @@ use crate::{
     error::DeployError,
     ledger::Bill,
     router::Route,
+    spread::{Apart, Shared, Spread},
     workflow::{WorkflowFailure, WorkflowOutcome},
 };
 
@@ -51,10 +52,12 @@ pub(crate) struct Inner {
     /// Members that have probed the ways to the others at least once.
     probed: watch::Sender<usize>,
     routes: RwLock<HashMap<FunctionName, Arc<Route>>>,
+    /// The same, for calls to read; changed while `routes` is locked.
+    near: Spread<FunctionName, Route>,
     workflows: RwLock<HashMap<Name, Arc<Workflow>>>,
     seed: AtomicU64,
     ids: InvocationId,
-    next_id: AtomicU64,
+    next_id: Apart<AtomicU64>,
 }
 
 impl Fabric {
@@ -93,6 +96,7 @@ impl Fabric {
             member.controller.install(ready);
         }
         let mut routes = inner.routes.write().unwrap_or_else(PoisonError::into_inner);
+        inner.near.insert(&function.name, &route);
         let before = routes.insert(function.name.clone(), route);
         drop(routes);
         if let Some(before) = before {
@@ -104,7 +108,11 @@ impl Fabric {
 
     /// Takes a function off; calls that run are finished. Answers whether there was one.
     pub fn undeploy(&self, function: &FunctionName) -> bool {
-        let gone = self.inner.routes.write().unwrap_or_else(PoisonError::into_inner).remove(function);
+        let gone = {
+            let mut routes = self.inner.routes.write().unwrap_or_else(PoisonError::into_inner);
+            self.inner.near.remove(function);
+            routes.remove(function)
+        };
         let Some(route) = gone else { return false };
         for member in &self.inner.members {
             member.controller.undeploy(function);
@@ -226,8 +234,8 @@ impl Fabric {
 }
 
 impl Inner {
-    pub(crate) fn find(&self, function: &FunctionName) -> Option<Arc<Route>> {
-        self.routes.read().unwrap_or_else(PoisonError::into_inner).get(function).cloned()
+    pub(crate) fn find(&self, function: &FunctionName) -> Option<Shared<Route>> {
+        self.near.get(function)
     }
 
     pub(crate) fn next_seed(&self) -> u64 {
