@@ -38,7 +38,9 @@ impl<T> Deref for Apart<T> {
 
 /// A map of which each part of the cores has a copy.
 #[derive(Debug)]
-pub(crate) struct Spread<K, V>([Apart<RwLock<HashMap<K, Shared<V>>>>; PARTS]);
+pub(crate) struct Spread<K, V>([Apart<Part<K, V>>; PARTS]);
+
+type Part<K, V> = RwLock<HashMap<K, Shared<V>>>;
 
 /// A value, counted in a place that only some cores use.
 pub(crate) type Shared<V> = Arc<Apart<Arc<V>>>;
