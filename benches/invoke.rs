@@ -94,7 +94,6 @@ impl Bare {
             .table_elements(10_000)
             .linear_memory_keep_resident(128 << 10)
             .table_keep_resident(4 << 10)
-            .async_stack_keep_resident(8 << 10)
             .pagemap_scan(Enabled::Auto);
         let mut config = Config::new();
         config
@@ -105,7 +104,7 @@ impl Bare {
             .signals_based_traps(false)
             .max_wasm_stack(256 << 10)
             .async_stack_size(512 << 10)
-            .async_stack_zeroing(true)
+            .async_stack_zeroing(false)
             .epoch_interruption(true)
             .concurrency_support(false);
         let engine = Engine::new(&config)?;
@@ -217,6 +216,17 @@ where
     (callers * each) as f64 / start.elapsed().as_secs_f64()
 }
 
+/// Some microseconds of work that shares nothing.
+fn compute() {
+    let mut sums = [1_u64; 8];
+    for round in 0..2000 {
+        for (place, sum) in (0..).zip(&mut sums) {
+            *sum = sum.wrapping_mul(31).wrapping_add(round ^ place);
+        }
+    }
+    black_box(sums);
+}
+
 /// Throughput of eight callers over that of one.
 async fn scaling<C, F>(each: usize, call: C) -> f64
 where
@@ -310,7 +320,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let many = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let ratios = many.block_on(async {
         let (fabric, names) = self::fabric().await?;
-        let mut ratios: [Vec<f64>; 3] = Default::default();
+        let mut ratios: [Vec<f64>; 4] = Default::default();
         for _ in 0..5 {
             let bare = bare.clone();
             let bare_cold = move || {
@@ -322,11 +332,15 @@ fn main() -> Result<(), Box<dyn Error>> {
             ratios[0].push(scaling(rounds / 4, invokes(&fabric, &names.echo)).await);
             ratios[1].push(scaling(rounds / 4, invokes(&fabric, &names.kept)).await);
             ratios[2].push(scaling(rounds / 4, bare_cold).await);
+            ratios[3].push(scaling(rounds / 4, || async { compute() }).await);
         }
         Ok::<_, Box<dyn Error>>(ratios.map(median))
     })?;
     figure("invoke.parallel.scaling", ratios[0], "ratio", rounds);
     let cores = std::thread::available_parallelism()?;
-    println!("on {cores} cores: kept instances {:.2}, bare wasmtime with fresh ones {:.2}", ratios[1], ratios[2]);
+    let [_, kept, bare, work] = ratios;
+    println!(
+        "on {cores} cores: kept instances {kept:.2}, bare wasmtime with fresh ones {bare:.2}, work that shares nothing {work:.2}"
+    );
     Ok(())
 }

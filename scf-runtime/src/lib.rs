@@ -63,6 +63,7 @@ pub mod process;
 mod route;
 mod router;
 mod service;
+mod spread;
 mod tenant;
 pub mod transport;
 mod values;

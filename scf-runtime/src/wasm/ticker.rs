@@ -2,7 +2,6 @@
 
 use std::{
     future::{Future, poll_fn},
-    hash::{DefaultHasher, Hash, Hasher},
     io,
     pin::pin,
     sync::{
@@ -17,6 +16,8 @@ use std::{
 };
 
 use wasmtime::EngineWeak;
+
+use crate::spread::{Apart, PARTS, here};
 
 /// Time between two ticks while guests run long.
 pub(super) const TICK: Duration = Duration::from_millis(1);
@@ -41,27 +42,10 @@ pub(super) struct Ticker {
     thread: Option<JoinHandle<()>>,
 }
 
-/// Counts that threads are spread over.
-const COUNTS: usize = 16;
-
-/// On a cache line of its own (two, where they are fetched in pairs).
-#[derive(Debug, Default)]
-#[repr(align(128))]
-struct Count(AtomicUsize);
-
-thread_local! {
-    /// The count of this thread.
-    static COUNT: usize = {
-        let mut hasher = DefaultHasher::new();
-        thread::current().id().hash(&mut hasher);
-        hasher.finish() as usize % COUNTS
-    };
-}
-
 #[derive(Debug)]
 struct Shared {
-    /// Guests being polled, counted apart by thread, so that calls on several cores do not wait for each other.
-    running: [Count; COUNTS],
+    /// Guests being polled, counted apart for each core.
+    running: [Apart<AtomicUsize>; PARTS],
     /// A guest ran long since the last tick.
     is_long: AtomicBool,
     parked: AtomicBool,
@@ -112,7 +96,7 @@ impl Ticker {
     }
 
     fn enter(&self) -> Running<'_> {
-        let Count(running) = &self.shared.running[COUNT.with(|count| *count)];
+        let running = &self.shared.running[here()];
         running.fetch_add(1, SeqCst);
         // Either this sees that the thread is about to park, or the thread sees that a guest runs.
         if self.shared.parked.load(SeqCst) {
@@ -138,7 +122,7 @@ impl Drop for Running<'_> {
 
 impl Shared {
     fn is_running(&self) -> bool {
-        self.running.iter().any(|Count(running)| running.load(SeqCst) > 0)
+        self.running.iter().any(|running| running.load(SeqCst) > 0)
     }
 
     fn run(&self, engine: &EngineWeak) {
