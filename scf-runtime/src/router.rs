@@ -10,8 +10,8 @@ use std::{
 
 use async_trait::async_trait;
 use scf_core::{
-    ByteSize, Envelope, Function, Handler, Invocation, InvokeError, LimitKind, NodeId, Outcome, PlacementRequest, ScheduleError,
-    StateError, Subject, Timestamp, TransportError,
+    ByteSize, Envelope, Function, Handler, Invocation, InvokeError, LimitKind, NodeId, Outcome, PlacementRequest,
+    ScheduleError, StateError, Subject, Timestamp, TransportError,
 };
 
 use crate::{

@@ -68,7 +68,7 @@ async fn a_function_that_is_not_deployed_is_not_found() {
 async fn a_guest_that_fails_is_a_bad_gateway_that_is_named() {
     let ingress = ingress(probe()).await;
     for (path, says) in
-        [("/trap", "unreachable"), ("/nothing", "without a response"), ("/error", "out of \\\\u{1b}[31mpaint")]
+        [("/trap", "unreachable"), ("/nothing", "without a response"), ("/error", "out of \\u{1b}[31mpaint")]
     {
         let (status, _, problem) = problem(&ingress, request("GET", path, Body::empty())).await;
         let detail = problem["detail"].as_str().unwrap();
