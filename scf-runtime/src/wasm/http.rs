@@ -2,7 +2,7 @@
 
 use std::{
     collections::VecDeque,
-    fmt,
+    fmt, mem,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -169,6 +169,26 @@ impl Isolate for HttpIsolate {
     }
 }
 
+/// A response that is broken off when its call is given up.
+struct Unfinished<'a>(&'a Progress);
+
+impl Unfinished<'_> {
+    fn end(self, broken: Option<BodyError>) {
+        if let Some(relay) = self.0.relay() {
+            relay.end(broken);
+        }
+        mem::forget(self);
+    }
+}
+
+impl Drop for Unfinished<'_> {
+    fn drop(&mut self) {
+        if let Some(relay) = self.0.relay() {
+            relay.end(Some(BodyError::BrokenOff));
+        }
+    }
+}
+
 impl Ready {
     /// Runs one request in an instance: one that was kept, or a fresh one.
     async fn serve(&self, call: &Call, exchange: &Exchange) -> Result<Reply, InvokeError> {
@@ -184,6 +204,8 @@ impl Ready {
             }
             None => (program.store(Arc::clone(&meter)), None),
         };
+        // Declared after the store, and so dropped before it: what is cut off must not look complete.
+        let unfinished = Unfinished(exchange.progress());
         let work = async {
             let (proxy, served, since) = match kept {
                 Some(kept) => kept,
@@ -200,6 +222,7 @@ impl Ready {
             // A body that was too long is why a guest fails that does not expect one.
             (_, Err(error @ InvokeError::Limit { .. })) | (Err(error), _) | (Ok(_), Err(error)) => (Err(error), false),
         };
+        unfinished.end(result.is_err().then_some(BodyError::BrokenOff));
         let result = match result {
             Ok((proxy, served, since)) if is_settled && !refused_memory => {
                 self.put(Kept { store, proxy, served, since }, now);
@@ -210,9 +233,6 @@ impl Ready {
                 result.map(drop)
             }
         };
-        if let Some(relay) = exchange.progress().relay() {
-            relay.end(result.is_err().then_some(BodyError::BrokenOff));
-        }
         let cpu = meter.used();
         call.host.pace(cpu).await;
         result?;
