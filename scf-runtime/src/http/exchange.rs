@@ -10,7 +10,9 @@ use std::{
 
 use async_trait::async_trait;
 use http::{Request, Response};
-use http_body_util::{BodyExt, Empty, Full};
+#[cfg(feature = "wasi-http")]
+use http_body_util::Full;
+use http_body_util::{BodyExt, Empty};
 use scf_core::{Attached, BoxError, ByteSize, FunctionName, InvokeError, LimitKind, MediaType, Payload};
 use tokio::sync::{OnceCell, oneshot};
 

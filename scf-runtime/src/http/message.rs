@@ -42,7 +42,6 @@ pub(crate) fn read_request(message: &Bytes) -> Option<Request<Bytes>> {
 }
 
 /// A response as one message. Trailers are left out.
-#[cfg_attr(not(feature = "wasi-http"), expect(dead_code, reason = "only components make one"))]
 pub(crate) fn response(parts: &response::Parts, body: Collected<Bytes>) -> Bytes {
     write(&ResponseHead { status: parts.status.as_u16(), fields: list(&parts.headers) }, &body.to_bytes())
 }

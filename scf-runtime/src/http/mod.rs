@@ -12,8 +12,11 @@
 //!
 //! A caller that goes away ends its call.
 
+#[cfg_attr(not(feature = "wasi-http"), expect(dead_code, reason = "only components take requests as they are"))]
 mod body;
+#[cfg_attr(not(feature = "wasi-http"), expect(dead_code, reason = "only components take requests as they are"))]
 mod exchange;
+#[cfg_attr(not(feature = "wasi-http"), expect(dead_code, reason = "only components take requests as they are"))]
 mod message;
 
 #[cfg(feature = "http")]

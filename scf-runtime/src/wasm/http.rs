@@ -65,14 +65,16 @@ async fn exchange(made: &Made, call: &Call, attachment: Attachment) -> Result<Re
     let (usage, reused, calls) = (ended.usage, ended.reused, std::mem::take(&mut ended.calls));
     let written = end(program, &progress);
     let may_keep = ended.refused.is_none() && matches!(written, Ok(true));
+    // Before the instance goes: what is cut off must not look complete.
+    let is_broken = written.is_err() || ended.has_failed();
+    if let Some(relay) = progress.relay() {
+        relay.end(is_broken.then_some(BodyError::BrokenOff));
+    }
     let result = match (made.settle(ended, call, may_keep), written) {
         // A body that was too long is why a guest fails that does not expect one.
         (_, Err(error @ InvokeError::Limit { .. })) | (Err(error), _) | (Ok(_), Err(error)) => Err(error),
         (Ok(_), Ok(_)) => Ok(()),
     };
-    if let Some(relay) = progress.relay() {
-        relay.end(result.is_err().then_some(BodyError::BrokenOff));
-    }
     call.host.pace(usage.cpu).await;
     result?;
     Ok(Reply { reused, calls, ..Reply::new(Payload::default(), usage) })
@@ -106,6 +108,8 @@ pub(super) async fn handle(store: &mut Store<Guest>, proxy: &Proxy, request: &At
     let scheme = if request.uri().scheme_str() == Some("https") { Scheme::Https } else { Scheme::Http };
     let request = request.map(|body| body.map_err(|error| explain_input(&error)));
     let (limit, progress) = (exchange.limit(), Arc::clone(exchange.progress()));
+    // Inside of what has the instance, and so dropped before it where the call is given up.
+    let mut unfinished = Unfinished(Some(Arc::clone(&progress)));
     let mut http = store.data_mut().http();
     let request = http.new_incoming_request(scheme, request)?;
     let out = http.new_response_outparam_from_callback(move |response| {
@@ -117,7 +121,20 @@ pub(super) async fn handle(store: &mut Store<Guest>, proxy: &Proxy, request: &At
             Err(code) => Err(format!("{code:?}")),
         });
     })?;
-    proxy.wasi_http_incoming_handler().call_handle(store, request, out).await
+    let handled = proxy.wasi_http_incoming_handler().call_handle(store, request, out).await;
+    unfinished.0 = None;
+    handled
+}
+
+/// A response that is broken off when its call is given up.
+struct Unfinished(Option<Arc<Progress>>);
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        if let Some(relay) = self.0.as_ref().and_then(|progress| progress.relay()) {
+            relay.end(Some(BodyError::BrokenOff));
+        }
+    }
 }
 
 /// What a guest is told about a request's body that breaks off.

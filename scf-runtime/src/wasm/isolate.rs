@@ -110,6 +110,14 @@ pub(super) struct Ended {
     pub(super) calls: Vec<Receipt>,
 }
 
+impl Ended {
+    /// Whether the call ended early.
+    #[cfg(feature = "wasi-http")]
+    pub(super) const fn has_failed(&self) -> bool {
+        self.output.is_err()
+    }
+}
+
 impl Made {
     /// Does `task` for `call` in an instance that was kept, if there is one, or a fresh one.
     pub(super) async fn run(&self, call: &Call, task: Task) -> Result<Ended, InvokeError> {
