@@ -2,10 +2,10 @@
 
 /// What is let in, what waits and what is ended.
 mod admission;
-/// Guests that ask for models resident in the host.
-mod inference;
 /// Buckets of the key-value store, and who shares them.
 mod buckets;
+/// Guests that ask for models resident in the host.
+mod inference;
 /// Nodes that are cut off while a frame is on its way.
 mod partition;
 /// A photo from JPEG to label, split at every place.

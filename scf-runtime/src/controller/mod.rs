@@ -14,7 +14,9 @@ use std::{
     time::Duration,
 };
 
-use scf_core::{Bucket, Clock, Function, FunctionName, IsolateFactory, Node, PrepareError, Prepared, StateStore, Statefulness};
+use scf_core::{
+    Bucket, Clock, Function, FunctionName, IsolateFactory, Node, PrepareError, Prepared, StateStore, Statefulness,
+};
 
 pub use self::lifecycle::Lifecycle;
 pub(crate) use self::{admission::Applicant, ready::Ready, scaler::ScalerFor, within::within};

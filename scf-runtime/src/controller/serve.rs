@@ -3,8 +3,8 @@
 use std::{sync::Arc, time::Duration};
 
 use scf_core::{
-    Attached, Call, Commit, Function, Host, Invocation, InvokeError, LimitKind, MediaType, Opened, Outcome, Payload, Receipt, Reply, Scope,
-    StateError, Statefulness, Usage,
+    Attached, Call, Commit, Function, Host, Invocation, InvokeError, LimitKind, MediaType, Opened, Outcome, Payload,
+    Receipt, Reply, Scope, StateError, Statefulness, Usage,
 };
 
 use tracing::Instrument;

@@ -64,7 +64,6 @@ impl WasmBuilder {
         }
     }
 
-
     /// What components are compiled for; default [`Profile::Gateway`].
     pub const fn profile(mut self, profile: Profile) -> Self {
         self.profile = profile;
@@ -211,4 +210,3 @@ impl WasmBuilder {
         Ok(WasmFactory { shared: Arc::new(Shared { machine, sources, shelf, services, size: self.size }) })
     }
 }
-

@@ -60,11 +60,11 @@ mod typed;
 mod warm;
 mod world;
 
+pub use builder::WasmBuilder;
 #[cfg(feature = "wasm")]
 pub use compile::{CompileError, Compiler, CompilerCommand};
 #[cfg(feature = "wasm")]
 pub use compile_child::compiler_main;
-pub use builder::WasmBuilder;
 pub use error::WasmError;
 pub use factory::{WasmCounters, WasmFactory};
 pub use profile::Profile;

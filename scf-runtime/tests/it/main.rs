@@ -1,17 +1,17 @@
 //! Isolates and transports as those who embed them use them.
 
-mod control;
 #[cfg(feature = "wasm")]
 mod check;
+mod control;
 mod isolate;
-#[cfg(all(feature = "wasm-runtime-only", not(feature = "wasm")))]
-mod no_compiler;
 #[cfg(feature = "metrics")]
 mod metrics;
-#[cfg(all(feature = "process", target_os = "linux"))]
-mod process;
+#[cfg(all(feature = "wasm-runtime-only", not(feature = "wasm")))]
+mod no_compiler;
 #[cfg(feature = "wasi-http")]
 mod outbound;
+#[cfg(all(feature = "process", target_os = "linux"))]
+mod process;
 #[cfg(feature = "wasm")]
 mod services;
 mod support;

@@ -35,7 +35,9 @@ impl Interface {
         let is_stable = version.strip_prefix("0.2.").is_some_and(|patch| patch.bytes().all(|b| b.is_ascii_digit()));
         Some(match (name, version) {
             _ if is_stable && WASI.iter().any(|package| name.starts_with(package)) => Self::Wasi,
-            ("wasi:http/types" | "wasi:http/outgoing-handler" | "wasi:http/incoming-handler", _) if is_stable => Self::Http,
+            ("wasi:http/types" | "wasi:http/outgoing-handler" | "wasi:http/incoming-handler", _) if is_stable => {
+                Self::Http
+            }
             ("wasi:keyvalue/store" | "wasi:keyvalue/atomics" | "wasi:keyvalue/batch", "0.2.0-draft") => {
                 Self::KeyValueDraft
             }

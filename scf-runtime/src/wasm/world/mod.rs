@@ -27,8 +27,8 @@ use wasmtime::component::{HasData, ResourceTable};
 use wasmtime_wasi::{WasiCtx, WasiCtxView};
 
 pub(super) use self::plan::{Plan, Services};
-use super::live::Run;
 use self::{clock::GrantedClock, output::Output, random::Sequence};
+use super::live::Run;
 
 /// Bytes that a guest may ask for of random numbers at once.
 const RANDOM: u64 = 64 << 10;
