@@ -124,7 +124,6 @@ impl Ingress {
     }
 
     /// An axum router that brings every request here, to be merged with or nested in others.
-    #[must_use]
     pub fn into_router(self) -> Router {
         Router::new().fallback_service(self)
     }

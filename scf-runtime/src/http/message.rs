@@ -86,14 +86,14 @@ fn read<H: DeserializeOwned>(message: &Bytes) -> Option<(H, Bytes)> {
 
 #[cfg(test)]
 mod tests {
-    use futures::executor::block_on;
+    use futures::FutureExt;
     use http_body_util::{BodyExt, Full};
     use proptest::prelude::*;
 
     use super::*;
 
     fn collected(bytes: &[u8]) -> Collected<Bytes> {
-        block_on(Full::new(Bytes::copy_from_slice(bytes)).collect()).unwrap()
+        Full::new(Bytes::copy_from_slice(bytes)).collect().now_or_never().unwrap().unwrap()
     }
 
     #[test]
