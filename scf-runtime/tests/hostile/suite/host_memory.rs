@@ -146,7 +146,7 @@ pub(super) fn cases() -> Vec<Case> {
                     function = scf_core::Function::component(hostile(), bytes, "x".repeat(1 << 20));
                     match site.fabric.deploy(function).await {
                         Err(error) => super::refused_for(&error, &["is not there"]),
-                        Ok(()) => Err("it was deployed".into()),
+                        Ok(_) => Err("it was deployed".into()),
                     }
                 }
                 .boxed()

@@ -57,7 +57,7 @@ impl Numbers {
 async fn try_code(site: &Site, code: Vec<u8>) -> Result<(), String> {
     match site.fabric.deploy(bytes(code)).await {
         Err(error) => refused_for(&error, &[""]),
-        Ok(()) => site.call(b"").await.map(drop).or_else(|error| super::clean(&error.to_string())),
+        Ok(_) => site.call(b"").await.map(drop).or_else(|error| super::clean(&error.to_string())),
     }
 }
 
