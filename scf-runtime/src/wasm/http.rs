@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use http_body_util::BodyExt;
 use scf_core::{Attachment, BoxError, Call, InvokeError, LimitKind, MediaType, Payload, Reply};
+use tokio::task;
 use wasmtime::{
     Engine, Store,
     component::{Component, types::ComponentItem},
@@ -22,6 +23,9 @@ use crate::{
     escape::escape,
     http::{BodyError, Exchange, HANDLER, Progress, Relay, pack_response},
 };
+
+/// How often the executor is let go on to the tasks that bring the end of a response.
+const SETTLING: u32 = 64;
 
 /// The full name of the handler that a component exports, when `export` asks for it.
 pub(super) fn handler(component: &Component, engine: &Engine, export: &str) -> Option<String> {
@@ -63,6 +67,7 @@ async fn exchange(made: &Made, call: &Call, attachment: Attachment) -> Result<Re
     };
     let mut ended = made.run(call, Task::Request(attachment)).await?;
     let (usage, reused, calls) = (ended.usage, ended.reused, std::mem::take(&mut ended.calls));
+    settled(&progress).await;
     let written = end(program, &progress);
     let may_keep = ended.refused.is_none() && matches!(written, Ok(true));
     // Before the instance goes: what is cut off must not look complete.
@@ -78,6 +83,16 @@ async fn exchange(made: &Made, call: &Call, attachment: Attachment) -> Result<Re
     call.host.pace(usage.cpu).await;
     result?;
     Ok(Reply { reused, calls, ..Reply::new(Payload::default(), usage) })
+}
+
+/// Waits a little for the tasks that bring what the guest has written: it has returned, so that is all there will be.
+async fn settled(progress: &Progress) {
+    for _ in 0..SETTLING {
+        match progress.relay() {
+            Some(relay) if !relay.settle() => task::yield_now().await,
+            _ => return,
+        }
+    }
 }
 
 /// Takes over what the guest has written. `true` when it had finished its response; an error where there is none, or

@@ -128,13 +128,18 @@ impl Made {
             Some(warm) => self.kept(warm, call, account)?,
             None => Live::fresh(program, account, call),
         };
-        let reused = live.calls > 0;
+        let mut reused = live.calls > 0;
         let task = Arc::new(task);
         let (mut live, mut output) = self.work(live, &task).await;
-        while output.as_ref().is_err_and(|error| error.is::<PoolConcurrencyLimitError>())
-            && program.machine.idle.evict()
-        {
-            (live, output) = self.work(Live::fresh(program, account, call), &task).await;
+        while output.as_ref().is_err_and(|error| error.is::<PoolConcurrencyLimitError>()) {
+            let next = match warm {
+                // One of its own may have become idle meanwhile.
+                Some(warm) if warm.idle() > 0 => self.kept(warm, call, account)?,
+                _ if program.machine.idle.evict() => Live::fresh(program, account, call),
+                _ => break,
+            };
+            reused = next.calls > 0;
+            (live, output) = self.work(next, &task).await;
         }
         let (usage, refused, calls) = (live.usage(), live.refused(), live.take_receipts());
         call.meter.saw_memory(usage.memory);
