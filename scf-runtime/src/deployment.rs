@@ -101,6 +101,16 @@ impl Deployment {
         }
     }
 
+    /// Where among the revisions that are kept a call goes to.
+    pub(crate) fn position(&self, qualifier: &Qualifier, id: InvocationId) -> Option<usize> {
+        self.choose(qualifier, id).and_then(|route| self.position_of(route.revision))
+    }
+
+    /// Where a revision is among those that are kept.
+    pub(crate) fn position_of(&self, revision: Revision) -> Option<usize> {
+        self.kept.binary_search_by_key(&revision, |route| route.revision).ok()
+    }
+
     /// One revision, if it is kept.
     pub(crate) fn revision(&self, revision: Revision) -> Option<&Arc<Route>> {
         self.kept.iter().find(|route| route.is(revision))

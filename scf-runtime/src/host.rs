@@ -15,6 +15,7 @@ use scf_core::{
 use crate::{depth::within_stack, fabric::Inner};
 
 /// The host of one member of a fabric.
+#[repr(align(128))]
 pub(crate) struct MemberHost {
     pub(crate) node: Arc<Node>,
     pub(crate) position: usize,

@@ -10,6 +10,8 @@ use std::{
 
 use scf_core::{ByteSize, Clock, InvokeError, Meter, Receipt, Timestamp, Usage};
 
+use crate::spread::{Each, here};
+
 /// What calls came to, on all nodes of this process: those of a function, or those of a tenant.
 ///
 /// What a call used is on the bill whether it gave an outcome or not.
@@ -58,9 +60,24 @@ pub struct Failures {
     pub host: u64,
 }
 
-/// Adds up what calls came to.
+impl Failures {
+    const fn add(&mut self, more: &Self) {
+        self.refused += more.refused;
+        self.trapped += more.trapped;
+        self.limit += more.limit;
+        self.overloaded += more.overloaded;
+        self.given_up += more.given_up;
+        self.host += more.host;
+    }
+}
+
+/// Adds up what calls came to, apart for each core.
 #[derive(Debug, Default)]
-pub(crate) struct Ledger {
+pub(crate) struct Ledger(Each<Page>);
+
+/// What calls on some of the cores came to.
+#[derive(Debug, Default)]
+struct Page {
     sums: Mutex<Sums>,
     /// CPU time of the host in nanoseconds, which is known last and of every call.
     host: AtomicU64,
@@ -76,37 +93,60 @@ struct Sums {
 impl Ledger {
     /// Books messages, on the node that sent the request.
     pub(crate) fn book_wire(&self, size: ByteSize) {
-        self.change(|sums| sums.bill.on_wire += size);
+        self.page(here()).change(|sums| sums.bill.on_wire += size);
     }
 
-    /// Books CPU time of the host.
-    pub(crate) fn book_host(&self, cpu: Duration) {
-        self.host.fetch_add(u64::try_from(cpu.as_nanos()).unwrap_or(u64::MAX), Relaxed);
+    /// Books CPU time of the host, by the cores that the call was made on.
+    pub(crate) fn book_host(&self, part: usize, cpu: Duration) {
+        self.page(part).host.fetch_add(u64::try_from(cpu.as_nanos()).unwrap_or(u64::MAX), Relaxed);
     }
 
     /// Books a call that came to no node.
     pub(crate) fn book_unplaced(&self) {
-        self.change(|sums| {
+        self.page(here()).change(|sums| {
             sums.bill.failures += 1;
             sums.bill.failed.host += 1;
         });
     }
 
     pub(crate) fn bill(&self) -> Bill {
-        let sums = self.sums.lock().unwrap_or_else(PoisonError::into_inner);
+        let (mut sums, mut host) = (Sums::default(), 0_u64);
+        for page in self.0.iter() {
+            sums.add(&page.sums.lock().unwrap_or_else(PoisonError::into_inner));
+            host = host.saturating_add(page.host.load(Relaxed));
+        }
         // 1 KiB for 1 µs is 1024 bytes for a millionth of a second.
         let memory_seconds =
             ByteSize::from_bytes(u64::try_from(u128::from(sums.memory) * 1024 / 1_000_000).unwrap_or(u64::MAX));
-        let host = Duration::from_nanos(self.host.load(Relaxed));
-        Bill { memory_seconds, host, ..sums.bill }
+        Bill { memory_seconds, host: Duration::from_nanos(host), ..sums.bill }
     }
 
+    fn page(&self, part: usize) -> &Page {
+        self.0.at(part, Page::default)
+    }
+}
+
+impl Page {
     fn change(&self, change: impl FnOnce(&mut Sums)) {
         change(&mut self.sums.lock().unwrap_or_else(PoisonError::into_inner));
     }
 }
 
 impl Sums {
+    fn add(&mut self, other: &Self) {
+        let (bill, more) = (&mut self.bill, &other.bill);
+        bill.calls += more.calls;
+        bill.failures += more.failures;
+        bill.failed.add(&more.failed);
+        bill.cpu += more.cpu;
+        bill.wall += more.wall;
+        bill.accelerator += more.accelerator;
+        bill.bytes_in += more.bytes_in;
+        bill.bytes_out += more.bytes_out;
+        bill.on_wire += more.on_wire;
+        self.memory = self.memory.saturating_add(other.memory);
+    }
+
     fn used(&mut self, usage: &Usage, ran: Duration) {
         self.bill.cpu += usage.cpu;
         self.bill.accelerator += usage.accelerator;
@@ -134,15 +174,16 @@ impl Sums {
 /// The account of one call while it runs: whatever becomes of it, what it used is booked, once, for its function
 /// and its tenant.
 pub(crate) struct Tab<'a> {
-    ledgers: [&'a Ledger; 2],
+    pages: [&'a Page; 2],
     clock: &'a dyn Clock,
     running: Option<(Timestamp, Arc<Meter>)>,
     is_closed: bool,
 }
 
 impl<'a> Tab<'a> {
-    pub(crate) fn open(function: &'a Ledger, tenant: &'a Ledger, clock: &'a dyn Clock) -> Self {
-        Self { ledgers: [function, tenant], clock, running: None, is_closed: false }
+    /// `part`: the cores that the call was made on.
+    pub(crate) fn open(part: usize, function: &'a Ledger, tenant: &'a Ledger, clock: &'a dyn Clock) -> Self {
+        Self { pages: [function.page(part), tenant.page(part)], clock, running: None, is_closed: false }
     }
 
     /// From now on the call has an isolate, which tells `meter` what it uses.
@@ -155,8 +196,8 @@ impl<'a> Tab<'a> {
         match result {
             Ok(receipt) => {
                 let ran = receipt.wall.saturating_sub(receipt.queued);
-                for ledger in self.ledgers {
-                    ledger.change(|sums| {
+                for page in self.pages {
+                    page.change(|sums| {
                         sums.bill.calls += 1;
                         sums.bill.wall += receipt.wall;
                         sums.bill.bytes_in += receipt.bytes_in;
@@ -171,8 +212,8 @@ impl<'a> Tab<'a> {
 
     fn fail(&self, error: Option<&InvokeError>) {
         let used = self.running.as_ref().map(|(since, meter)| (meter.usage(), self.clock.now().since(*since)));
-        for ledger in self.ledgers {
-            ledger.change(|sums| {
+        for page in self.pages {
+            page.change(|sums| {
                 sums.failed(error);
                 if let Some((usage, ran)) = &used {
                     sums.used(usage, *ran);
@@ -197,13 +238,25 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_is_booked_on_different_cores_is_on_one_bill() {
+        let (function, tenant, clock) = (Ledger::default(), Ledger::default(), ManualClock::new());
+        for part in 0..6 {
+            drop(Tab::open(part, &function, &tenant, &clock));
+            function.book_host(part, Duration::from_nanos(1));
+        }
+        let bill = function.bill();
+        assert_eq!((bill.failures, bill.failed.given_up, bill.host), (6, 6, Duration::from_nanos(6)));
+        assert_eq!(bill, Bill { host: bill.host, ..tenant.bill() });
+    }
+
+    #[test]
     fn what_a_call_used_is_booked_for_function_and_tenant_however_it_ends() {
         let (function, tenant, clock) = (Ledger::default(), Ledger::default(), ManualClock::new());
         let meter = Arc::new(Meter::default());
         meter.add_cpu(Duration::from_millis(5));
         meter.saw_memory(ByteSize::from_mib(1));
         let running = || {
-            let mut tab = Tab::open(&function, &tenant, &clock);
+            let mut tab = Tab::open(here(), &function, &tenant, &clock);
             tab.runs(clock.now(), &meter);
             clock.advance(Duration::from_millis(500));
             tab
@@ -211,7 +264,7 @@ mod tests {
         let name = FunctionName::new("f").unwrap();
         running().close(Err(&InvokeError::Trapped { function: name.clone(), message: String::new() }));
         drop(running());
-        Tab::open(&function, &tenant, &clock).close(Err(&InvokeError::NoKey { function: name.clone() }));
+        Tab::open(here(), &function, &tenant, &clock).close(Err(&InvokeError::NoKey { function: name.clone() }));
         let mut receipt = Receipt::new(name, TenantName::default(), NodeId::new("here").unwrap());
         receipt.usage = meter.usage();
         (receipt.queued, receipt.wall) = (Duration::from_secs(1), Duration::from_secs(2));

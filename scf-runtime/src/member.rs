@@ -1,20 +1,22 @@
 //! A node of the fabric that this process runs.
 
 use std::{
+    array,
     collections::HashSet,
     sync::{Arc, Mutex, PoisonError},
 };
 
 use scf_core::{Function, FunctionName, Host, Node, Resources, Revision};
 
-use crate::controller::Controller;
+use crate::{controller::Controller, spread::PARTS};
 
 /// One node: its controller, what it offers to isolates, and what functions have claimed of it.
 #[derive(Debug)]
 pub(crate) struct Member {
     pub(crate) node: Arc<Node>,
     pub(crate) controller: Controller,
-    pub(crate) host: Arc<dyn Host>,
+    /// The same, counted apart for each core.
+    hosts: [Arc<dyn Host>; PARTS],
     claims: Mutex<Claims>,
 }
 
@@ -26,9 +28,16 @@ struct Claims {
 }
 
 impl Member {
-    pub(crate) fn new(node: Arc<Node>, controller: Controller, host: Arc<dyn Host>) -> Self {
+    pub(crate) fn new(node: Arc<Node>, controller: Controller, host: impl FnMut() -> Arc<dyn Host>) -> Self {
         let claims = Claims { free: node.resources, version: 0, holders: HashSet::new() };
-        Self { node, controller, host, claims: Mutex::new(claims) }
+        let mut host = host;
+        let hosts = array::from_fn(|_| host());
+        Self { node, controller, hosts, claims: Mutex::new(claims) }
+    }
+
+    /// What it offers to isolates that run on `part` of the cores.
+    pub(crate) fn host(&self, part: usize) -> &Arc<dyn Host> {
+        &self.hosts[part % PARTS]
     }
 
     /// What nobody has claimed for anything but this revision of `function`, and the version of that.

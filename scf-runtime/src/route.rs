@@ -10,7 +10,40 @@ use std::sync::{
 
 use scf_core::{Function, Revision};
 
-use crate::{controller::Ready, ledger::Ledger, tenant::Account};
+use crate::{controller::Ready, deployment::Deployment, ledger::Ledger, spread::Shared, tenant::Account};
+
+/// Where a call goes and who pays for it: a picture of when it was made.
+#[derive(Debug)]
+pub(crate) struct Found {
+    /// The cores that it was made on.
+    pub(crate) part: usize,
+    deployment: Shared<Deployment>,
+    /// Which of its revisions.
+    at: usize,
+    /// Where it is not the function's own tenant.
+    payer: Option<Shared<Account>>,
+}
+
+impl Found {
+    /// The revision `at` of `deployment`, paid for by `payer`, or else by the function's own tenant.
+    pub(crate) const fn new(
+        part: usize,
+        deployment: Shared<Deployment>,
+        at: usize,
+        payer: Option<Shared<Account>>,
+    ) -> Self {
+        Self { part, deployment, at, payer }
+    }
+
+    pub(crate) fn route(&self) -> &Arc<Route> {
+        &self.deployment.revisions()[self.at]
+    }
+
+    /// The account of who pays.
+    pub(crate) fn account(&self) -> &Arc<Account> {
+        self.payer.as_deref().map_or_else(|| &self.route().account, |account| account)
+    }
+}
 
 /// One revision of a function as the router knows it.
 #[derive(Debug)]

@@ -4,6 +4,7 @@ use std::{
     future::{Future, poll_fn},
     pin::pin,
     sync::{Arc, atomic::Ordering::Relaxed},
+    task::Poll,
     time::Duration,
 };
 
@@ -16,9 +17,10 @@ use scf_core::{
 use crate::{
     controller::{Applicant, within},
     deployment::nowhere,
-    fabric::{Inner, Member},
+    fabric::Inner,
     overhead::Overhead,
-    route::Route,
+    route::{Found, Route},
+    spread::{Shared, here},
     tenant::Account,
     wire,
 };
@@ -33,6 +35,8 @@ const TRAVEL: Duration = Duration::from_secs(5);
 struct Trip<'a> {
     route: &'a Arc<Route>,
     account: &'a Arc<Account>,
+    /// The cores that it was made on.
+    part: usize,
     from: usize,
     /// Made by a call that runs on the node that it is made from.
     is_nested: bool,
@@ -58,33 +62,38 @@ impl Inner {
     ) -> Result<Outcome, InvokeError> {
         let overhead = Overhead::default();
         let mut brought = pin!(async {
-            let route = self.find(&invocation)?;
-            let account = self.payer(&route, &invocation)?;
-            overhead.is_paid_by(&route.ledger, &account);
-            let trip = Trip { route: &route, account: &account, from, is_nested };
-            let mut result = self.bring(trip, invocation).await;
-            match &mut result {
-                Ok(outcome) => outcome.receipt.host += overhead.meter.running(),
-                Err(InvokeError::Unplaceable { function, .. }) if *function == route.function.name => {
-                    route.ledger.book_unplaced();
-                    account.ledger.book_unplaced();
-                }
-                Err(_) => {}
+            let found = overhead.is_paid_by(self.find(&invocation, None)?);
+            let (route, account) = (found.route(), found.account());
+            let trip = Trip { route, account, part: found.part, from, is_nested };
+            // Pinned where it is made, here and below: what is awaited itself is moved, and so copied.
+            let result = pin!(self.bring(trip, invocation)).await;
+            if let Err(InvokeError::Unplaceable { function, .. }) = &result
+                && *function == route.function.name
+            {
+                route.ledger.book_unplaced();
+                account.ledger.book_unplaced();
             }
             result
         });
-        poll_fn(|cx| overhead.meter.count(|| brought.as_mut().poll(cx))).await
+        poll_fn(|cx| {
+            let mut polled = overhead.meter.count(|| brought.as_mut().poll(cx));
+            if let Poll::Ready(Ok(outcome)) = &mut polled {
+                outcome.receipt.host += overhead.meter.used();
+            }
+            polled
+        })
+        .await
     }
 
-    /// The account of who pays for `invocation`: the tenant that it names, or that of the function.
-    fn payer(&self, route: &Route, invocation: &Invocation) -> Result<Arc<Account>, InvokeError> {
-        match &invocation.tenant {
-            Some(tenant) => self.accounts.of(tenant).map_err(|too_many| InvokeError::Host {
+    /// The account that `invocation` names to pay for it, if it does.
+    fn payer(&self, part: usize, invocation: &Invocation) -> Result<Option<Shared<Account>>, InvokeError> {
+        let account = |tenant| {
+            self.accounts.near(part, tenant).map_err(|too_many| InvokeError::Host {
                 function: invocation.function.clone(),
                 message: format!("tenant {tenant} is not known, and there are {} others", too_many.tenants),
-            }),
-            None => Ok(Arc::clone(&route.account)),
-        }
+            })
+        };
+        invocation.tenant.as_ref().map(account).transpose()
     }
 
     async fn bring(self: &Arc<Self>, trip: Trip<'_>, invocation: Invocation) -> Result<Outcome, InvokeError> {
@@ -101,7 +110,10 @@ impl Inner {
             Some(to) => to,
             None => self.decide(trip, &invocation, &[])?,
         };
-        match self.carry(trip, to, invocation.clone(), now, patience).await {
+        if self.members.len() == 1 {
+            return pin!(self.carry(trip, to, invocation, now, patience)).await;
+        }
+        match pin!(self.carry(trip, to, invocation.clone(), now, patience)).await {
             Err(error) if error.is_retryable() => {
                 // Boxed, like what else is rare here: the future of every call has room for all that it may do.
                 Box::pin(self.bring_anew(trip, invocation, now + patience, Failed { to, error })).await
@@ -194,14 +206,14 @@ impl Inner {
         now: Timestamp,
         patience: Duration,
     ) -> Result<Outcome, InvokeError> {
-        let Trip { route, account, from, is_nested } = trip;
+        let Trip { route, account, part, from, is_nested } = trip;
         let member = &self.members[to];
         if from == to {
             let Some(ready) = &route.ready[to] else {
                 return Err(InvokeError::NotFound { function: invocation.function });
             };
-            let applicant = Applicant { ready, account, accepted: now, patience, is_nested };
-            return member.controller.run(applicant, invocation, &member.host).await;
+            let applicant = Applicant { ready, account, part, accepted: now, patience, is_nested };
+            return pin!(member.controller.run(applicant, invocation, member.host(part))).await;
         }
         Box::pin(self.send(trip, to, invocation, patience)).await
     }
@@ -284,33 +296,26 @@ impl Inner {
         overhead: &Overhead,
     ) -> Result<Outcome, InvokeError> {
         // Where the revision went while the call was on its way, the call goes where it would go now.
-        let route = match self.find_revision(&invocation.function, revision) {
-            Some(route) => route,
-            None => self.find(&invocation)?,
-        };
-        let account = self.payer(&route, &invocation)?;
-        overhead.is_paid_by(&route.ledger, &account);
+        let found = overhead.is_paid_by(self.find(&invocation, Some(revision))?);
+        let (route, account, part) = (found.route(), found.account(), found.part);
         let Some(ready) = &route.ready[member] else {
             return Err(InvokeError::NotFound { function: invocation.function });
         };
         let accepted = self.clock.now();
-        let applicant = Applicant { ready, account: &account, accepted, patience, is_nested: false };
-        let Member { controller, host, .. } = &self.members[member];
-        controller.run(applicant, invocation, host).await
+        let applicant = Applicant { ready, account, part, accepted, patience, is_nested: false };
+        let member = &self.members[member];
+        member.controller.run(applicant, invocation, member.host(part)).await
     }
 
-    /// The revision that `invocation` goes to.
-    fn find(&self, invocation: &Invocation) -> Result<Arc<Route>, InvokeError> {
-        let function = &invocation.function;
-        let missing = || InvokeError::NotFound { function: function.clone() };
-        self.deployed(function, |deployment| {
-            if deployment.revisions().is_empty() {
-                return Err(missing());
-            }
-            let route = deployment.choose(&invocation.qualifier, invocation.id);
-            route.cloned().ok_or_else(|| nowhere(function, invocation.qualifier.clone()))
-        })
-        .ok_or_else(missing)?
+    /// Where `invocation` goes and who pays: to `decided`, as long as that is kept.
+    fn find(&self, invocation: &Invocation, decided: Option<Revision>) -> Result<Found, InvokeError> {
+        let (part, function) = (here(), &invocation.function);
+        let deployment = self.near(part, function).filter(|deployment| !deployment.revisions().is_empty());
+        let deployment = deployment.ok_or_else(|| InvokeError::NotFound { function: function.clone() })?;
+        let decided = decided.and_then(|revision| deployment.position_of(revision));
+        let chosen = decided.or_else(|| deployment.position(&invocation.qualifier, invocation.id));
+        let at = chosen.ok_or_else(|| nowhere(function, invocation.qualifier.clone()))?;
+        Ok(Found::new(part, deployment, at, self.payer(part, invocation)?))
     }
 
     /// One revision of a function, if it is kept.

@@ -8,7 +8,7 @@ use std::{
     collections::HashMap,
     hash::Hash,
     ops::Deref,
-    sync::{Arc, PoisonError, RwLock},
+    sync::{Arc, OnceLock, PoisonError, RwLock},
 };
 
 /// Into how many parts something is spread: one for each of a small device's cores.
@@ -36,7 +36,31 @@ impl<T> Deref for Apart<T> {
     }
 }
 
-/// A map of which each part of the cores has a copy.
+/// One of something for each part of the cores, made by whoever uses it there first.
+#[derive(Debug)]
+pub(crate) struct Each<T>([OnceLock<Box<Apart<T>>>; PARTS]);
+
+impl<T> Each<T> {
+    /// That of `part`, which is what [`here`] gave.
+    pub(crate) fn at(&self, part: usize, make: impl FnOnce() -> T) -> &T {
+        self.0[part % PARTS].get_or_init(|| Box::new(Apart(make())))
+    }
+
+    /// All that are there.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
+        self.0.iter().filter_map(|part| part.get().map(|part| &***part))
+    }
+}
+
+impl<T> Default for Each<T> {
+    fn default() -> Self {
+        Self(array::from_fn(|_| OnceLock::new()))
+    }
+}
+
+/// What each part of the cores knows of a map, which is asked where a part does not know a key.
+///
+/// The map is locked, for reading, while a part is filled from it, and for writing while parts forget what changes.
 #[derive(Debug)]
 pub(crate) struct Spread<K, V>([Apart<Part<K, V>>; PARTS]);
 
@@ -46,18 +70,21 @@ type Part<K, V> = RwLock<HashMap<K, Shared<V>>>;
 pub(crate) type Shared<V> = Arc<Apart<Arc<V>>>;
 
 impl<K: Eq + Hash + Clone, V> Spread<K, V> {
-    pub(crate) fn get(&self, key: &K) -> Option<Shared<V>> {
-        self.0[here()].read().unwrap_or_else(PoisonError::into_inner).get(key).cloned()
+    /// What `part` knows under `key`.
+    pub(crate) fn get(&self, part: usize, key: &K) -> Option<Shared<V>> {
+        self.0[part % PARTS].read().unwrap_or_else(PoisonError::into_inner).get(key).cloned()
     }
 
-    pub(crate) fn insert(&self, key: &K, value: &Arc<V>) {
-        for part in &self.0 {
-            let value = Arc::new(Apart(Arc::clone(value)));
-            part.write().unwrap_or_else(PoisonError::into_inner).insert(key.clone(), value);
-        }
+    /// Has `part` know `value`.
+    pub(crate) fn fill(&self, part: usize, key: &K, value: &Arc<V>) -> Shared<V> {
+        let value = Arc::new(Apart(Arc::clone(value)));
+        let mut known = self.0[part % PARTS].write().unwrap_or_else(PoisonError::into_inner);
+        known.insert(key.clone(), Arc::clone(&value));
+        value
     }
 
-    pub(crate) fn remove(&self, key: &K) {
+    /// Has no part know anything under `key`.
+    pub(crate) fn forget(&self, key: &K) {
         for part in &self.0 {
             part.write().unwrap_or_else(PoisonError::into_inner).remove(key);
         }
@@ -75,18 +102,28 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_part_has_what_was_put_in_and_nothing_that_was_taken_out() {
+    fn a_part_knows_what_it_was_filled_with_until_all_forget_it() {
         let spread = Spread::default();
         let value = Arc::new(7);
-        spread.insert(&"a", &value);
-        spread.insert(&"b", &value);
-        spread.remove(&"b");
-        assert_eq!(spread.get(&"a").map(|found| ***found), Some(7));
-        assert!(spread.get(&"b").is_none());
-        for part in &spread.0 {
-            assert_eq!(part.read().unwrap().keys().collect::<Vec<_>>(), [&"a"]);
+        for part in 0..PARTS {
+            assert!(spread.get(part, &"a").is_none());
+            assert_eq!(***spread.fill(part, &"a", &value), 7);
+            spread.fill(part, &"b", &value);
+        }
+        spread.forget(&"b");
+        for part in 0..PARTS {
+            assert_eq!(spread.get(part, &"a").map(|found| ***found), Some(7));
+            assert!(spread.get(part, &"b").is_none());
         }
         drop(spread);
         assert_eq!(Arc::strong_count(&value), 1);
+    }
+
+    #[test]
+    fn each_part_has_its_own_once_it_is_used() {
+        let each = Each::default();
+        assert_eq!(each.iter().count(), 0);
+        assert_eq!((*each.at(1, || 5), *each.at(1, || 6), *each.at(2, || 7)), (5, 5, 7));
+        assert_eq!(each.iter().copied().collect::<Vec<_>>(), [5, 7]);
     }
 }

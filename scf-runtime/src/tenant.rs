@@ -7,7 +7,10 @@ use std::{
 
 use scf_core::{Tenant, TenantName};
 
-use crate::ledger::{Bill, Ledger};
+use crate::{
+    ledger::{Bill, Ledger},
+    spread::{Apart, Each, Shared, Spread},
+};
 
 /// Tenants that were not added to the builder and are known all the same.
 const STRANGERS: usize = 10_000;
@@ -19,6 +22,8 @@ pub(crate) struct Account {
     /// Its number, which the queues know it by.
     pub(crate) number: u32,
     pub(crate) ledger: Ledger,
+    /// Its name, counted apart for each core.
+    names: Each<TenantName>,
     /// By position of the node.
     pub(crate) seats: Box<[Seat]>,
 }
@@ -26,7 +31,7 @@ pub(crate) struct Account {
 /// What a tenant has on one node.
 #[derive(Debug, Default)]
 pub(crate) struct Seat {
-    pub(crate) running: AtomicU32,
+    pub(crate) running: Apart<AtomicU32>,
     pub(crate) waiting: AtomicU32,
 }
 
@@ -36,6 +41,8 @@ pub(crate) struct Seat {
 pub(crate) struct Accounts {
     nodes: usize,
     known: RwLock<HashMap<TenantName, Arc<Account>>>,
+    /// The same, for calls to read.
+    near: Spread<TenantName, Account>,
     /// How many there can be.
     bound: usize,
 }
@@ -49,7 +56,7 @@ pub(crate) struct TooMany {
 impl Accounts {
     pub(crate) fn new(tenants: Vec<Tenant>, nodes: usize) -> Self {
         let bound = tenants.len() + STRANGERS;
-        let accounts = Self { nodes, known: RwLock::default(), bound };
+        let accounts = Self { nodes, known: RwLock::default(), near: Spread::default(), bound };
         for tenant in tenants {
             accounts.open(tenant);
         }
@@ -62,6 +69,15 @@ impl Accounts {
         match known {
             Some(account) => Ok(account),
             None => self.open(Tenant::new(name.clone())).ok_or(TooMany { tenants: self.bound }),
+        }
+    }
+
+    /// The same, counted for `part` of the cores.
+    pub(crate) fn near(&self, part: usize, name: &TenantName) -> Result<Shared<Account>, TooMany> {
+        match self.near.get(part, name) {
+            Some(account) => Ok(account),
+            // An account stays what it is.
+            None => Ok(self.near.fill(part, name, &self.of(name)?)),
         }
     }
 
@@ -84,9 +100,17 @@ impl Accounts {
         let number = u32::try_from(known.len()).ok()?;
         let name = tenant.name.clone();
         let seats = (0..self.nodes).map(|_| Seat::default()).collect();
-        let account = Arc::new(Account { tenant, number, ledger: Ledger::default(), seats });
+        let account = Arc::new(Account { tenant, number, ledger: Ledger::default(), names: Each::default(), seats });
         known.insert(name, Arc::clone(&account));
         Some(account)
+    }
+}
+
+impl Account {
+    /// The tenant's name, to be kept by a call on `part` of the cores.
+    pub(crate) fn name(&self, part: usize) -> TenantName {
+        let copy = || TenantName::new(self.tenant.name.as_str()).unwrap_or_else(|_| self.tenant.name.clone());
+        self.names.at(part, copy).clone()
     }
 }
 

@@ -54,8 +54,7 @@ pub(super) struct Life {
     is_draining: AtomicBool,
     /// Whether it is among those that are looked after by time.
     is_listed: AtomicBool,
-    /// When it was last called, and when its autoscaler was last asked, in nanoseconds of the clock.
-    used: AtomicU64,
+    /// When its autoscaler was last asked, in nanoseconds of the clock.
     asked: AtomicU64,
 }
 
@@ -73,14 +72,9 @@ impl Life {
         self.phase.load(Relaxed) == READY
     }
 
-    pub(super) fn touch(&self, now: Timestamp) {
-        self.used.store(now.nanos(), Relaxed);
-    }
-
-    /// Whether it was called since this was asked last.
-    pub(super) fn was_used_since_asked(&self, now: Timestamp) -> bool {
+    /// Whether it was called since this was asked last; `used` is when it was last called.
+    pub(super) fn was_used_since_asked(&self, now: Timestamp, used: u64) -> bool {
         let asked = self.asked.swap(now.nanos(), Relaxed);
-        let used = self.used.load(Relaxed);
         used > 0 && used >= asked
     }
 
@@ -128,7 +122,7 @@ impl Controller {
     /// Calls that `ready` has, and what it does.
     pub(crate) fn lifecycle(ready: &Ready) -> (Lifecycle, u32, u32, u32) {
         let read = |counter: &std::sync::atomic::AtomicU32| counter.load(SeqCst);
-        (ready.life.now(), read(&ready.slots.running), read(&ready.slots.waiting), read(&ready.slots.limit))
+        (ready.life.now(), read(&ready.slots.held.running), read(&ready.slots.waiting), read(&ready.slots.limit))
     }
 
     /// The revisions of all functions that still have calls and get no new ones.
@@ -141,7 +135,7 @@ impl Controller {
     pub(super) fn wake(&self, ready: &Arc<Ready>, now: Timestamp) {
         if ready.life.turn(DORMANT, STARTING) {
             ready.scale(now);
-            ready.life.touch(now);
+            ready.touch(now);
             self.awake.add(ready);
         }
     }
@@ -185,7 +179,7 @@ impl Controller {
             let desired = ready.scale(now);
             let rests = match desired {
                 Some(slots) => slots == 0,
-                None => now.since(Timestamp::from_nanos(ready.life.used.load(Relaxed))) >= self.awake.idle,
+                None => now.since(Timestamp::from_nanos(ready.slots.held.used.load(Relaxed))) >= self.awake.idle,
             };
             if is_idle && rests {
                 self.rest(&ready).await;

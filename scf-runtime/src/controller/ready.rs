@@ -10,12 +10,7 @@ use std::sync::{
 
 use scf_core::{Function, Prepared, Reuse, Revision, Timestamp};
 
-use super::{
-    Controller, Fitted,
-    admission::{ServiceTime, Slots},
-    lifecycle::Life,
-    scaler::Scaler,
-};
+use super::{Controller, Fitted, admission::Slots, lifecycle::Life, scaler::Scaler};
 use crate::{device::Claim, ledger::Ledger};
 
 /// A revision of a function that is ready to be called on this node.
@@ -32,7 +27,6 @@ pub(crate) struct Ready {
     pub(crate) seen: Option<crate::observe::Seen>,
     pub(super) devices: Claim,
     pub(super) slots: Slots,
-    pub(super) service: ServiceTime,
     pub(super) life: Life,
     pub(super) scaler: Option<Mutex<Scaler>>,
     /// Isolates that it was last told to keep.
@@ -43,7 +37,12 @@ impl Ready {
     /// Calls that run, that wait and that may run.
     #[cfg(feature = "metrics")]
     pub(crate) fn slots_now(&self) -> [u32; 3] {
-        [&self.slots.running, &self.slots.waiting, &self.slots.limit].map(|count| count.load(Relaxed))
+        [&self.slots.held.running, &self.slots.waiting, &self.slots.limit].map(|count| count.load(Relaxed))
+    }
+
+    /// It was called.
+    pub(super) fn touch(&self, now: Timestamp) {
+        self.slots.held.used.store(now.nanos(), Relaxed);
     }
 
     /// Isolates that are kept while it has `slots`: those of a function that reuses them.
@@ -75,9 +74,9 @@ impl Ready {
     /// Asks the autoscaler and makes the number of slots what it says, at least one; gives what it says.
     pub(super) fn scale(&self, now: Timestamp) -> Option<u32> {
         let mut scaler = self.scaler.as_ref()?.lock().unwrap_or_else(PoisonError::into_inner);
-        let (running, waiting) = (self.slots.running.load(SeqCst), self.slots.waiting.load(SeqCst));
+        let (running, waiting) = (self.slots.held.running.load(SeqCst), self.slots.waiting.load(SeqCst));
         // Short calls are mostly over when the autoscaler is asked, and it must not take that for idleness.
-        let running = running.max(u32::from(self.life.was_used_since_asked(now)));
+        let running = running.max(u32::from(self.life.was_used_since_asked(now, self.slots.held.used.load(Relaxed))));
         let desired = scaler.desired(now, running, waiting, self.function.limits.concurrency);
         // The call that wakes a dormant function needs a slot itself.
         self.slots.limit.store(desired.max(1), SeqCst);
@@ -107,7 +106,6 @@ impl Controller {
             seen: self.observer.metrics.as_ref().map(|metrics| metrics.seen(function, revision, &self.node.id)),
             devices,
             slots: Slots::new(slots),
-            service: ServiceTime::default(),
             life: Life::default(),
             scaler,
             kept: AtomicU32::new(0),

@@ -1,6 +1,6 @@
 //! One call, from its admission to its receipt.
 
-use std::{sync::Arc, time::Duration};
+use std::{pin::pin, sync::Arc, time::Duration};
 
 use scf_core::{
     Attached, Call, Commit, Function, Host, Invocation, InvokeError, LimitKind, MediaType, Opened, Outcome, Payload,
@@ -23,11 +23,15 @@ impl Controller {
         invocation: Invocation,
         host: &Arc<dyn Host>,
     ) -> Result<Outcome, InvokeError> {
-        let mut tab = Tab::open(&applicant.ready.ledger, &applicant.account.ledger, &*self.clock);
+        let mut tab = Tab::open(applicant.part, &applicant.ready.ledger, &applicant.account.ledger, &*self.clock);
         let tenant = &applicant.account.tenant.name;
         let span = observe::span(&invocation, applicant.ready.revision, tenant, &self.node.id);
         let observed = self.observer.begin(span.clone(), applicant.ready, tenant);
-        let result = self.serve(applicant, invocation, host, &mut tab).instrument(span).await;
+        let result = {
+            // Pinned here, like what it waits for itself, so that nothing that waits for it copies it.
+            let served = pin!(self.serve(applicant, invocation, host, &mut tab));
+            served.instrument(span).await
+        };
         let receipt = result.as_ref().map(|outcome| &outcome.receipt);
         tab.close(receipt);
         observed.finish(receipt);
@@ -41,7 +45,7 @@ impl Controller {
         host: &Arc<dyn Host>,
         tab: &mut Tab<'_>,
     ) -> Result<Outcome, InvokeError> {
-        let Applicant { ready, account, accepted, .. } = applicant;
+        let Applicant { ready, account, part, accepted, .. } = applicant;
         let function = &*ready.function;
         let name = &function.name;
         check_input(function, &invocation)?;
@@ -52,9 +56,10 @@ impl Controller {
             self.wake(ready, accepted);
         }
         let permit = self.gate.admit(Applicant { patience, ..applicant }).await?;
-        let admitted = self.clock.now();
-        let tenant = account.tenant.name.clone();
-        let mut call = Call::new(invocation.id, name.clone(), tenant, deadline, Arc::clone(host));
+        // Who did not wait was admitted when it was accepted.
+        let admitted = if permit.has_waited() { self.clock.now() } else { accepted };
+        let (called, tenant) = (invocation.function, account.name(part));
+        let mut call = Call::new(invocation.id, called, tenant, deadline, Arc::clone(host));
         call.revision = ready.revision;
         call.key = invocation.key;
         call.attachment = invocation.attachment;
@@ -71,7 +76,10 @@ impl Controller {
         }
         let left = deadline.since(started);
         let result = match function.state {
-            Statefulness::Stateless => within(&*self.clock, left, self.attempt(ready, &call, invocation.payload)).await,
+            Statefulness::Stateless => {
+                let run = pin!(self.attempt(ready, &call, invocation.payload));
+                within(&*self.clock, left, run).await
+            }
             _ => {
                 let run = Box::pin(self.run_stateful(ready, &mut call, &invocation.payload));
                 within(&*self.clock, left, run).await
@@ -79,11 +87,11 @@ impl Controller {
         };
         drop(held);
         let finished = self.clock.now();
-        ready.service.observe(finished.since(admitted));
-        ready.life.touch(finished);
+        ready.slots.held.service.observe(finished.since(admitted));
+        ready.touch(finished);
         drop(permit);
         let reply = result.ok_or_else(too_late)??;
-        let mut receipt = Receipt::new(name.clone(), call.tenant, self.node.id.clone());
+        let mut receipt = Receipt::new(call.function, call.tenant, self.name(part));
         receipt.revision = ready.revision;
         receipt.queued = started.since(accepted);
         receipt.wall = finished.since(accepted);

@@ -12,7 +12,7 @@ use std::{
 };
 
 use scf_core::{
-    Autoscaler, Clock, Function, InvocationId, IsolateFactory, MilliCpu, Node, NodeId, Resources, Scheduler,
+    Autoscaler, Clock, Function, Host, InvocationId, IsolateFactory, MilliCpu, Node, NodeId, Resources, Scheduler,
     StateStore, Subject, Tenant, Tier, Transport,
 };
 use tokio::sync::watch;
@@ -25,6 +25,7 @@ use crate::{
     host::MemberHost,
     observe::Observer,
     router::InvokeServer,
+    spread::{Apart, Spread},
     tenant::Accounts,
 };
 
@@ -183,8 +184,11 @@ impl FabricBuilder {
             let member = |(position, (node, store)): (usize, (Node, Option<Arc<dyn StateStore>>))| {
                 let (node, clock, fabric) = (Arc::new(node), Arc::clone(&clock), fabric.clone());
                 let controller = Controller::new(Arc::clone(&node), position, store, terms.clone());
-                let host = MemberHost { node: Arc::clone(&node), position, clock, fabric };
-                Member::new(node, controller, Arc::new(host))
+                let host = || -> Arc<dyn Host> {
+                    let (node, clock, fabric) = (Arc::clone(&node), Arc::clone(&clock), fabric.clone());
+                    Arc::new(MemberHost { node, position, clock, fabric })
+                };
+                Member::new(Arc::clone(&node), controller, host)
             };
             Inner {
                 clock: Arc::clone(&clock),
@@ -199,10 +203,11 @@ impl FabricBuilder {
                 metrics: self.observer.metrics.clone(),
                 revisions: self.revisions.unwrap_or(REVISIONS).max(2),
                 functions: RwLock::default(),
+                near: Spread::default(),
                 workflows: RwLock::default(),
                 seed: AtomicU64::new(self.seed.unwrap_or_else(random)),
                 ids: InvocationId::new((u128::from(random()) << 64) | u128::from(random())),
-                next_id: AtomicU64::new(0),
+                next_id: Apart(AtomicU64::new(0)),
             }
         });
         if let Some(transport) = &inner.transport {

@@ -43,6 +43,7 @@ impl Fabric {
     pub fn undeploy(&self, function: &FunctionName) -> bool {
         let mut functions = self.inner.functions.write().unwrap_or_else(PoisonError::into_inner);
         let Some(deployment) = functions.remove(function) else { return false };
+        self.inner.near.forget(function);
         self.inner.settle(&Deployment::default(), &deployment);
         !deployment.revisions().is_empty()
     }
@@ -92,6 +93,7 @@ impl Inner {
         let (revision, ledger) = {
             let mut functions = self.functions.write().unwrap_or_else(PoisonError::into_inner);
             let deployment = Arc::make_mut(functions.entry(name.clone()).or_default());
+            self.near.forget(&name);
             (deployment.reserve(), Arc::clone(&deployment.ledger))
         };
         let mut ready: Vec<Option<Arc<Ready>>> = Vec::new();
@@ -129,6 +131,7 @@ impl Inner {
         }
         self.settle(&deployment, &before);
         functions.insert(name.clone(), Arc::new(deployment));
+        self.near.forget(name);
         Ok(())
     }
 
@@ -162,6 +165,7 @@ impl Inner {
         let result = change(&mut deployment);
         self.settle(&deployment, &before);
         functions.insert(function.clone(), Arc::new(deployment));
+        self.near.forget(function);
         Some(result)
     }
 

@@ -15,7 +15,13 @@ use scf_core::{
 };
 use tokio::sync::watch;
 
-use crate::{deployment::Deployment, member::Member, route::Route, tenant::Accounts};
+use crate::{
+    deployment::Deployment,
+    member::Member,
+    route::Route,
+    spread::{Apart, Shared, Spread, here},
+    tenant::Accounts,
+};
 
 /// What the members of a fabric share.
 pub(crate) struct Inner {
@@ -34,16 +40,26 @@ pub(crate) struct Inner {
     /// Revisions that are kept of a function.
     pub(super) revisions: usize,
     pub(super) functions: RwLock<HashMap<FunctionName, Arc<Deployment>>>,
+    /// The same, for calls to read.
+    pub(super) near: Spread<FunctionName, Deployment>,
     pub(super) workflows: RwLock<HashMap<Name, Arc<Workflow>>>,
     pub(super) seed: AtomicU64,
     pub(super) ids: InvocationId,
-    pub(super) next_id: AtomicU64,
+    pub(super) next_id: Apart<AtomicU64>,
 }
 
 impl Inner {
     /// What `ask` finds out about a deployed function; must not take long.
     pub(crate) fn deployed<T>(&self, function: &FunctionName, ask: impl FnOnce(&Deployment) -> T) -> Option<T> {
-        self.functions.read().unwrap_or_else(PoisonError::into_inner).get(function).map(|deployment| ask(deployment))
+        self.near(here(), function).map(|deployment| ask(&deployment))
+    }
+
+    /// A deployed function, counted for `part` of the cores.
+    pub(crate) fn near(&self, part: usize, function: &FunctionName) -> Option<Shared<Deployment>> {
+        self.near.get(part, function).or_else(|| {
+            let functions = self.functions.read().unwrap_or_else(PoisonError::into_inner);
+            functions.get(function).map(|deployment| self.near.fill(part, function, deployment))
+        })
     }
 
     pub(crate) fn next_seed(&self) -> u64 {

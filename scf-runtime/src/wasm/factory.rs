@@ -11,6 +11,7 @@ use wasmtime::component::{Component, InstancePre, Linker};
 use super::{
     artefact::{Hashed, is_artefact},
     builder::WasmBuilder,
+    checked::Checked,
     engine::Machine,
     error::WasmError,
     isolate::WasmPrepared,
@@ -229,6 +230,8 @@ impl Shared {
             pre,
             world,
             loaded,
+            plain: Checked::default(),
+            fallible: Checked::default(),
             was_long: AtomicBool::new(false),
         })
     }

@@ -43,9 +43,9 @@ pub(super) fn handler(component: &Component, engine: &Engine, export: &str) -> O
 }
 
 /// Serves a call with the request that goes with it, or that it has as its input where it came from another node.
-pub(super) async fn serve(made: &Made, call: &Call, input: &Payload) -> Result<Reply, InvokeError> {
+pub(super) async fn serve(made: &Made, part: usize, call: &Call, input: &Payload) -> Result<Reply, InvokeError> {
     if call.attachment.get::<Exchange>().is_some() {
-        return exchange(made, call, call.attachment.clone()).await;
+        return exchange(made, part, call, call.attachment.clone()).await;
     }
     let program = &made.program;
     let (unpacked, response) = Exchange::unpack(&program.function, program.limits.payload, input)?;
@@ -54,18 +54,18 @@ pub(super) async fn serve(made: &Made, call: &Call, input: &Payload) -> Result<R
         // Why a body breaks off, the call itself says.
         Some(pack_response(&parts, body.collect().await.ok()?))
     };
-    let (reply, response) = futures::join!(exchange(made, call, Attachment::new(unpacked)), response);
+    let (reply, response) = futures::join!(exchange(made, part, call, Attachment::new(unpacked)), response);
     let (reply, response) = (reply?, response.ok_or_else(|| trapped(program, "its response broke off"))?);
     Ok(Reply { payload: Payload::new(response).with_media(MediaType::HTTP), ..reply })
 }
 
-async fn exchange(made: &Made, call: &Call, attachment: Attachment) -> Result<Reply, InvokeError> {
+async fn exchange(made: &Made, part: usize, call: &Call, attachment: Attachment) -> Result<Reply, InvokeError> {
     let program = &made.program;
     let progress = match attachment.get::<Exchange>() {
         Some(exchange) => Arc::clone(exchange.progress()),
         None => return Err(trapped(program, "it was called without a request")),
     };
-    let mut ended = made.run(call, Task::Request(attachment)).await?;
+    let mut ended = made.run(part, call, Task::Request(attachment)).await?;
     let (usage, reused, calls) = (ended.usage, ended.reused, std::mem::take(&mut ended.calls));
     settled(&progress).await;
     let written = end(program, &progress);

@@ -6,27 +6,34 @@ use std::{
 };
 
 use async_trait::async_trait;
-use scf_core::{Call, InvokeError, Isolate, LimitKind, Payload, Prepared, Receipt, Reply, Reuse, Usage};
+use scf_core::{Call, InvokeError, Isolate, LimitKind, Payload, Prepared, Receipt, Reply, Reuse, Timestamp, Usage};
 use wasmtime::PoolConcurrencyLimitError;
 
 use super::{
     account::Account,
     live::{Live, Task},
-    program::{Output, Program},
+    program::{NearProgram, Output, Program},
     ticker::{SLOW, TICK},
     warm::Warm,
 };
+use crate::spread::{Apart, Each, Shared, here};
 
 /// When the pool may have room again: about the time of a call.
 const RETRY: Duration = Duration::from_millis(10);
 
 #[derive(Debug)]
-pub(super) struct WasmPrepared(Arc<Made>);
+pub(super) struct WasmPrepared {
+    made: Arc<Made>,
+    /// The same, counted apart for each core.
+    near: Each<Shared<Made>>,
+}
 
 /// What the isolates of a function share.
 #[derive(Debug)]
 pub(super) struct Made {
     pub(super) program: Arc<Program>,
+    /// The same, counted apart for each core.
+    near: Each<NearProgram>,
     /// Instances that are kept, where the function asks for it. They hold the program, so it does not hold them.
     warm: Option<Arc<Warm>>,
 }
@@ -37,24 +44,27 @@ impl WasmPrepared {
         if let Some(warm) = &warm {
             program.machine.idle.add(warm);
         }
-        Self(Arc::new(Made { program: Arc::new(program), warm }))
+        let made = Arc::new(Made { program: Arc::new(program), near: Each::default(), warm });
+        Self { made, near: Each::default() }
     }
 }
 
 #[async_trait]
 impl Prepared for WasmPrepared {
     async fn instantiate(&self) -> Result<Box<dyn Isolate>, InvokeError> {
-        Ok(Box::new(WasmIsolate(Arc::clone(&self.0))))
+        let part = here();
+        let made = self.near.at(part, || Arc::new(Apart(Arc::clone(&self.made))));
+        Ok(Box::new(WasmIsolate { made: Arc::clone(made), part }))
     }
 
     async fn keep(&self, isolates: u32) -> Result<u32, InvokeError> {
-        let Made { program, warm } = &*self.0;
+        let Made { program, warm, .. } = &*self.made;
         let Some(warm) = warm else { return Ok(0) };
         let wanted = warm.max_idle().min(isolates as usize);
         warm.retire(wanted);
         // Calls may take what is made here meanwhile: no more are made than were missing.
         for _ in warm.idle()..wanted {
-            let mut live = Live::unused(program);
+            let mut live = Live::unused(self.made.near(here()));
             match live.work(program, &Task::Start).await {
                 Ok(_) => warm.give(live),
                 Err(error) if error.is::<PoolConcurrencyLimitError>() => break,
@@ -68,19 +78,23 @@ impl Prepared for WasmPrepared {
 /// Takes or makes its instance when it is called, so that what the component's start functions use is metered and
 /// limited with the call.
 #[derive(Debug)]
-struct WasmIsolate(Arc<Made>);
+struct WasmIsolate {
+    made: Shared<Made>,
+    /// The cores that it was made on.
+    part: usize,
+}
 
 #[async_trait]
 impl Isolate for WasmIsolate {
     async fn invoke(&mut self, call: &Call, input: Payload) -> Result<Reply, InvokeError> {
-        let made = &*self.0;
+        let (made, part) = (&**self.made, self.part);
         let program = &made.program;
         #[cfg(feature = "wasi-http")]
         if let super::program::Export::Handler(_) = program.export {
-            return super::http::serve(made, call, &input).await;
+            return super::http::serve(made, part, call, &input).await;
         }
         let media = input.media.clone();
-        let mut ended = made.run(call, Task::Call(input)).await?;
+        let mut ended = made.run(part, call, Task::Call(input)).await?;
         let Ended { usage, refused, reused, .. } = ended;
         let calls = std::mem::take(&mut ended.calls);
         let output = made.settle(ended, call, refused.is_none());
@@ -119,27 +133,32 @@ impl Ended {
 }
 
 impl Made {
+    /// The program, for `part` of the cores.
+    fn near(&self, part: usize) -> &NearProgram {
+        self.near.at(part, || Arc::new(Apart(Arc::clone(&self.program))))
+    }
+
     /// Does `task` for `call` in an instance that was kept, if there is one, or a fresh one.
-    pub(super) async fn run(&self, call: &Call, task: Task) -> Result<Ended, InvokeError> {
-        let Self { program, warm } = self;
+    pub(super) async fn run(&self, part: usize, call: &Call, task: Task) -> Result<Ended, InvokeError> {
+        let Self { program, warm, .. } = self;
+        let near = self.near(part);
         let other = program.other_account(call);
         let account = other.as_ref().unwrap_or(&program.account);
         let live = match warm {
-            Some(warm) => self.kept(warm, call, account)?,
-            None => Live::fresh(program, account, call),
+            Some(warm) => self.kept(warm, near, call, account)?,
+            None => Live::fresh(near, account, call),
         };
         let mut reused = live.calls > 0;
-        let task = Arc::new(task);
-        let (mut live, mut output) = self.work(live, &task).await;
+        let (mut live, mut task, mut output) = self.work(near, live, task).await;
         while output.as_ref().is_err_and(|error| error.is::<PoolConcurrencyLimitError>()) {
             let next = match warm {
                 // One of its own may have become idle meanwhile.
-                Some(warm) if warm.idle() > 0 => self.kept(warm, call, account)?,
-                _ if program.machine.idle.evict() => Live::fresh(program, account, call),
+                Some(warm) if warm.idle() > 0 => self.kept(warm, near, call, account)?,
+                _ if program.machine.idle.evict() => Live::fresh(near, account, call),
                 _ => break,
             };
             reused = next.calls > 0;
-            (live, output) = self.work(next, &task).await;
+            (live, task, output) = self.work(near, next, task).await;
         }
         let (usage, refused, calls) = (live.usage(), live.refused(), live.take_receipts());
         call.meter.saw_memory(usage.memory);
@@ -147,14 +166,14 @@ impl Made {
     }
 
     /// Works on the executor, and beside it once the call runs long.
-    async fn work(&self, mut live: Live, task: &Arc<Task>) -> (Live, wasmtime::Result<Output>) {
+    async fn work(&self, near: &NearProgram, mut live: Live, task: Task) -> (Live, Task, wasmtime::Result<Output>) {
         let program = &self.program;
         let run = Arc::clone(&live.run);
         let work = Box::pin({
-            let (program, task) = (Arc::clone(program), Arc::clone(task));
+            let program = Arc::clone(near);
             async move {
                 let output = live.work(&program, &task).await;
-                (live, output)
+                (live, task, output)
             }
         });
         if program.was_long.load(Relaxed) || program.limits.cpu < 2 * SLOW {
@@ -196,10 +215,10 @@ impl Made {
     }
 
     /// An instance that was kept, or a fresh one.
-    fn kept(&self, warm: &Warm, call: &Call, account: &Arc<Account>) -> Result<Live, InvokeError> {
-        let now = call.host.now();
+    fn kept(&self, warm: &Warm, near: &NearProgram, call: &Call, account: &Arc<Account>) -> Result<Live, InvokeError> {
+        let now = if warm.ages() { call.host.now() } else { Timestamp::default() };
         let Some(mut live) = warm.take(now) else {
-            let mut live = Live::fresh(&self.program, account, call);
+            let mut live = Live::fresh(near, account, call);
             live.began = Some(now);
             return Ok(live);
         };

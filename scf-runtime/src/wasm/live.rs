@@ -14,7 +14,7 @@ use wasmtime_wasi::{WasiCtxView, WasiView};
 use super::{
     account::Account,
     limits::{HANDLES, HOST_MEMORY, Ledger},
-    program::{Export, Output, Program},
+    program::{Export, NearProgram, Output, Program},
     share::Turn,
     ticker::TICK,
     world::World,
@@ -67,20 +67,20 @@ pub(super) struct Live {
 
 impl Live {
     /// A fresh instance for `call`, on behalf of `account`.
-    pub(super) fn fresh(program: &Arc<Program>, account: &Arc<Account>, call: &Call) -> Self {
+    pub(super) fn fresh(program: &NearProgram, account: &Arc<Account>, call: &Call) -> Self {
         let run = Run::of(call);
         let world = program.world.imports_anything().then(|| Box::new(World::new(&program.world, Some(call), &run)));
         Self::new(program, account, run, world)
     }
 
     /// An instance that no call is there for yet.
-    pub(super) fn unused(program: &Arc<Program>) -> Self {
+    pub(super) fn unused(program: &NearProgram) -> Self {
         let run = Arc::default();
         let world = program.world.imports_anything().then(|| Box::new(World::new(&program.world, None, &run)));
         Self::new(program, &program.account, run, world)
     }
 
-    fn new(program: &Arc<Program>, account: &Arc<Account>, run: Arc<Run>, world: Option<Box<World>>) -> Self {
+    fn new(program: &NearProgram, account: &Arc<Account>, run: Arc<Run>, world: Option<Box<World>>) -> Self {
         let limits = &program.limits;
         let guest = Guest {
             ledger: Ledger::new(limits.memory, program.machine.memory, Arc::clone(account)),
@@ -214,7 +214,7 @@ async fn perform(
                 *entry = Some(Entry::Handler(Box::new(proxy)));
             }
             if let (Task::Request(request), Some(Entry::Handler(proxy))) = (task, entry) {
-                super::http::handle(store, proxy, request).await?;
+                Box::pin(super::http::handle(store, proxy, request)).await?;
             }
             Ok(Ok(Payload::default()))
         }
@@ -233,7 +233,7 @@ pub(super) struct Guest {
     run: Arc<Run>,
     /// CPU time of the call that was booked on the tenant's account, in nanoseconds.
     booked: u64,
-    program: Arc<Program>,
+    program: NearProgram,
     pub(super) is_over_cpu: bool,
     /// There if the component imports anything.
     world: Option<Box<World>>,

@@ -25,6 +25,7 @@ mod artefact;
 mod builder;
 #[cfg(feature = "wasm")]
 mod cache;
+mod checked;
 #[cfg(feature = "wasm")]
 mod compile;
 #[cfg(feature = "wasm")]

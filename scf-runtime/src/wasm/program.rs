@@ -13,6 +13,7 @@ use wasmtime::{
 
 use super::{
     account::Account,
+    checked::Checked,
     engine::Machine,
     live::{Guest, Live},
     shelf::Loaded,
@@ -20,7 +21,7 @@ use super::{
     typed::Refusal,
     world::Plan,
 };
-use crate::escape::escape;
+use crate::{escape::escape, spread::Shared};
 
 /// What all isolates of a function have in common.
 pub(super) struct Program {
@@ -38,9 +39,15 @@ pub(super) struct Program {
     /// The machine code, which functions with the same code share.
     #[expect(dead_code, reason = "kept so that the next function with this code finds it")]
     pub(super) loaded: Arc<Loaded>,
+    /// Whether the function was found to be what its signature says.
+    pub(super) plain: Checked<(Vec<u8>,)>,
+    pub(super) fallible: Checked<(Result<Vec<u8>, String>,)>,
     /// Whether the last call that is known of ran long: then the next one probably does.
     pub(super) was_long: AtomicBool,
 }
+
+/// A program, counted for some of the cores.
+pub(super) type NearProgram = Shared<Program>;
 
 /// What of the component is called.
 pub(super) enum Export {
@@ -93,15 +100,16 @@ impl Program {
         match (params, callable.signature) {
             (Params::Values(values), _) => {
                 let (store, limit) = (store.as_context_mut(), self.payload_limit());
-                callable.typed.call(function, store, values, &input.media, limit).await
+                // Boxed, since it is large and calls with bytes carry its place around.
+                Box::pin(callable.typed.call(function, store, values, &input.media, limit)).await
             }
             (Params::Bytes, Signature::Plain) => {
-                let function = function.typed::<(&[u8],), (Vec<u8>,)>(&store)?;
+                let function = self.plain.typed(function, &*store)?;
                 let (output,) = function.call_async(store, (&input.bytes,)).await?;
                 Ok(Ok(self.octets(output)))
             }
             (Params::Bytes, _) => {
-                let function = function.typed::<(&[u8],), (Result<Vec<u8>, String>,)>(&store)?;
+                let function = self.fallible.typed(function, &*store)?;
                 let (output,) = function.call_async(store, (&input.bytes,)).await?;
                 Ok(output.map(|bytes| self.octets(bytes)).map_err(Refusal::Said))
             }

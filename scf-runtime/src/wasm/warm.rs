@@ -35,6 +35,11 @@ impl Warm {
         self.count.load(Relaxed)
     }
 
+    /// Whether instances grow too old.
+    pub(super) fn ages(&self) -> bool {
+        self.max_age < Duration::MAX
+    }
+
     /// Instances that it keeps at most.
     pub(super) const fn max_idle(&self) -> usize {
         self.max_idle

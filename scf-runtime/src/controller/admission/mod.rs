@@ -6,7 +6,7 @@ mod queue;
 use std::{
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU32, Ordering::SeqCst},
+        atomic::{AtomicU32, AtomicU64, Ordering::SeqCst},
     },
     time::Duration,
 };
@@ -21,7 +21,10 @@ use self::{
     queue::{FairQueue, Line, Place, Turn},
 };
 use super::{Ready, within::within};
-use crate::tenant::{Account, Seat};
+use crate::{
+    spread::Apart,
+    tenant::{Account, Seat},
+};
 
 /// What a call runs under: the node, the function's revision and the tenant each have room for it.
 ///
@@ -35,7 +38,7 @@ pub(crate) struct Gate {
     clock: Arc<dyn Clock>,
     /// Calls that run at the same time on this node.
     capacity: u32,
-    running: AtomicU32,
+    running: Apart<AtomicU32>,
     waiting: AtomicU32,
     queue: Mutex<FairQueue<Ticket>>,
 }
@@ -45,18 +48,28 @@ pub(crate) struct Gate {
 pub(crate) struct Slots {
     /// How many there are now.
     pub(crate) limit: AtomicU32,
-    pub(crate) running: AtomicU32,
     pub(crate) waiting: AtomicU32,
+    pub(crate) held: Apart<Held>,
+}
+
+/// What every call changes.
+#[derive(Debug, Default)]
+pub(crate) struct Held {
+    /// Slots.
+    pub(crate) running: AtomicU32,
+    pub(crate) service: ServiceTime,
+    /// When the last call ended, in nanoseconds of the clock.
+    pub(crate) used: AtomicU64,
 }
 
 impl Slots {
     pub(crate) fn new(limit: u32) -> Self {
-        Self { limit: AtomicU32::new(limit), running: AtomicU32::new(0), waiting: AtomicU32::new(0) }
+        Self { limit: AtomicU32::new(limit), waiting: AtomicU32::new(0), held: Apart::default() }
     }
 
     /// Calls that run or wait.
     pub(crate) fn in_flight(&self) -> u32 {
-        self.running.load(SeqCst) + self.waiting.load(SeqCst)
+        self.held.running.load(SeqCst) + self.waiting.load(SeqCst)
     }
 }
 
@@ -65,6 +78,8 @@ impl Slots {
 pub(crate) struct Applicant<'a> {
     pub(crate) ready: &'a Arc<Ready>,
     pub(crate) account: &'a Arc<Account>,
+    /// The cores that the call was made on.
+    pub(crate) part: usize,
     /// When it was accepted, and how long it can wait.
     pub(crate) accepted: Timestamp,
     pub(crate) patience: Duration,
@@ -90,7 +105,7 @@ enum Go {
 
 impl Gate {
     pub(crate) fn new(node: NodeId, position: usize, clock: Arc<dyn Clock>, capacity: u32) -> Self {
-        let (running, waiting) = (AtomicU32::new(0), AtomicU32::new(0));
+        let (running, waiting) = (Apart(AtomicU32::new(0)), AtomicU32::new(0));
         Self { node, position, clock, capacity: capacity.max(1), running, waiting, queue: Mutex::default() }
     }
 
@@ -109,7 +124,7 @@ impl Gate {
             && seat.waiting.load(SeqCst) == 0
             && (self.capacity == u32::MAX || self.waiting.load(SeqCst) == 0);
         if nobody_waits && self.enter(ready, account, is_nested) {
-            return Ok(Permit { gate: self, ready, account, is_nested });
+            return Ok(Permit { gate: self, ready, account, is_nested, has_waited: false });
         }
         let waiter = self.line_up(applicant)?;
         // Boxed: the future of a call that need not wait has no room for it.
@@ -126,7 +141,7 @@ impl Gate {
         match within(&*self.clock, patience, &mut waiter.go).await {
             Some(Ok(Go::Run)) => {
                 waiter.is_over = true;
-                Ok(Permit { gate: self, ready, account, is_nested: waiter.is_nested })
+                Ok(Permit { gate: self, ready, account, is_nested: waiter.is_nested, has_waited: true })
             }
             _ => Err(InvokeError::Limit { function: ready.function.name.clone(), limit: LimitKind::Wall }),
         }
@@ -137,7 +152,7 @@ impl Gate {
         let take = |counter: &AtomicU32, limit: u32| {
             counter.fetch_update(SeqCst, SeqCst, |running| (running < limit).then(|| running + 1)).is_ok()
         };
-        if !take(&ready.slots.running, ready.slots.limit.load(SeqCst)) {
+        if !take(&ready.slots.held.running, ready.slots.limit.load(SeqCst)) {
             return false;
         }
         if is_nested {
@@ -145,12 +160,12 @@ impl Gate {
         }
         let seat = &account.seats[self.position];
         if !take(&seat.running, account.tenant.concurrency) {
-            ready.slots.running.fetch_sub(1, SeqCst);
+            ready.slots.held.running.fetch_sub(1, SeqCst);
             return false;
         }
         if !take(&self.running, self.capacity) {
             seat.running.fetch_sub(1, SeqCst);
-            ready.slots.running.fetch_sub(1, SeqCst);
+            ready.slots.held.running.fetch_sub(1, SeqCst);
             return false;
         }
         true
@@ -161,20 +176,20 @@ impl Gate {
             self.running.fetch_sub(1, SeqCst);
             account.seats[self.position].running.fetch_sub(1, SeqCst);
         }
-        ready.slots.running.fetch_sub(1, SeqCst);
+        ready.slots.held.running.fetch_sub(1, SeqCst);
     }
 
     /// Queues a call and calls whoever is next, which may be this one.
     fn line_up<'a>(&'a self, applicant: Applicant<'a>) -> Result<Waiter<'a>, InvokeError> {
-        let Applicant { ready, account, accepted, patience, is_nested } = applicant;
+        let Applicant { ready, account, accepted, patience, is_nested, .. } = applicant;
         let line = Line { tenant: account.number, weight: account.tenant.weight, function: ready.key };
         let seat = &account.seats[self.position];
         let mut queue = self.lock();
         let waiting = ready.slots.waiting.load(SeqCst);
         let is_full = waiting >= ready.function.limits.queue || seat.waiting.load(SeqCst) >= account.tenant.queue;
-        let has_room = ready.slots.running.load(SeqCst) < ready.slots.limit.load(SeqCst);
+        let has_room = ready.slots.held.running.load(SeqCst) < ready.slots.limit.load(SeqCst);
         let ahead = Ahead {
-            service: ready.service.mean(),
+            service: ready.slots.held.service.mean(),
             waiting: if has_room { 0 } else { waiting },
             slots: ready.slots.limit.load(SeqCst),
             share: (self.capacity < u32::MAX && !is_nested).then(|| {
@@ -197,7 +212,7 @@ impl Gate {
         }
         let (go, called) = oneshot::channel();
         let ticket = Ticket { ready: Arc::clone(ready), account: Arc::clone(account), is_nested, go };
-        let cost = ready.service.mean().unwrap_or_default();
+        let cost = ready.slots.held.service.mean().unwrap_or_default();
         let place = queue.push(line, cost, accepted + patience, ticket);
         for counter in [&self.waiting, &ready.slots.waiting, &seat.waiting] {
             counter.fetch_add(1, SeqCst);
@@ -259,6 +274,14 @@ pub(crate) struct Permit<'a> {
     ready: &'a Ready,
     account: &'a Account,
     is_nested: bool,
+    has_waited: bool,
+}
+
+impl Permit<'_> {
+    /// Whether the call had to wait for it.
+    pub(crate) const fn has_waited(&self) -> bool {
+        self.has_waited
+    }
 }
 
 impl Drop for Permit<'_> {
