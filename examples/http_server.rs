@@ -1,5 +1,5 @@
 //! Serves a component that handles HTTP requests, and drains when it is told to stop:
-//! `cargo run --release --features http,wasi-http --example http_server -- 127.0.0.1:8080`
+//! `cargo run --release --example http_server -- 127.0.0.1:8080`
 //!
 //! Further arguments: a component, default one that greets; `warm`, to have an instance serve 128 requests.
 

@@ -1,4 +1,4 @@
-//! A native function with a bug, contained: `cargo run --release --features process --example process_isolate`
+//! A native function with a bug, contained: `cargo run --release --example process_isolate`
 //!
 //! The function runs in a jailed process of its own. What kills it, and what it tries outside its limits, is one
 //! failed call; the fabric goes on.

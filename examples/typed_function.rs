@@ -1,7 +1,7 @@
 //! Functions of WIT types, called with JSON and with values: `cargo run --release --example typed_function`
 //!
 //! Two components that know nothing of each other: one in Rust chooses the largest of some frames, one in C writes a
-//! caption. With `--features check` the fabric also says beforehand whether one takes what the other gives.
+//! caption. The fabric also says beforehand whether one takes what the other gives (feature `check`).
 
 use std::{error::Error, sync::Arc};
 

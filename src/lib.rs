@@ -37,6 +37,12 @@
 //!
 //! | feature | makes available |
 //! |---|---|
+//! | `check` | [`Fabric::check`](runtime::Fabric::check); workflows whose steps do not fit are refused |
+//! | `http` | `runtime::http::Ingress`: functions behind an axum router |
+//! | `metrics` | `runtime::Metrics`: counters and histograms of calls for Prometheus |
+//! | `process` | `runtime::process`: programs as jailed processes, on Linux |
+//! | `wasi-http` | components that handle HTTP requests, and that send them to the origins that they are granted |
+//! | `wasi-nn` | components that ask models which are resident in the host: `wasi:nn` |
 //! | `cuda` | candle's CUDA backend; needs nvcc when built |
 //! | `metal` | candle's Metal backend; macOS only |
 //!

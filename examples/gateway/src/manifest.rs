@@ -5,8 +5,11 @@ use std::{collections::HashMap, error::Error, fs, path::Path};
 use bytes::Bytes;
 use scf_core::FunctionName;
 
-/// Reads the manifest of a folder and the artefacts that it names, each once: name, export, artefact.
-pub(crate) fn read(folder: &Path) -> Result<Vec<(FunctionName, String, Bytes)>, Box<dyn Error>> {
+/// A function, the export that it calls, and its artefact.
+pub(crate) type Entry = (FunctionName, String, Bytes);
+
+/// Reads the manifest of a folder and the artefacts that it names, each once.
+pub(crate) fn read(folder: &Path) -> Result<Vec<Entry>, Box<dyn Error>> {
     let mut artefacts: HashMap<&str, Bytes> = HashMap::new();
     let manifest = fs::read_to_string(folder.join("manifest"))?;
     let mut functions = Vec::new();

@@ -1,6 +1,6 @@
 //! Errors as responses.
 
-use std::{fmt::Display, time::Duration};
+use std::{borrow::Cow, fmt::Display, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
@@ -16,7 +16,7 @@ pub(super) struct Problem {
     detail: String,
     function: Option<FunctionName>,
     /// What of the request is wrong.
-    field: Option<&'static str>,
+    field: Option<Cow<'static, str>>,
     retry_after: Option<Duration>,
 }
 
@@ -28,7 +28,7 @@ struct Body<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     function: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    field: Option<&'static str>,
+    field: Option<&'a str>,
 }
 
 impl Problem {
@@ -36,8 +36,8 @@ impl Problem {
         Self { status, detail: escape(&detail.to_string()), function: None, field: None, retry_after: None }
     }
 
-    pub(super) const fn field(mut self, field: &'static str) -> Self {
-        self.field = Some(field);
+    pub(super) fn field(mut self, field: &'static str) -> Self {
+        self.field = Some(field.into());
         self
     }
 
@@ -57,9 +57,10 @@ impl Problem {
         let (status, field) = match error {
             E::NotFound { .. } | E::NoRevision { .. } => (StatusCode::NOT_FOUND, None),
             E::Refused { .. } => (StatusCode::BAD_REQUEST, None),
-            E::NoKey { .. } => (StatusCode::BAD_REQUEST, Some("key")),
-            E::Media { .. } => (StatusCode::UNSUPPORTED_MEDIA_TYPE, Some("content-type")),
-            E::Limit { limit: LimitKind::Input, .. } => (StatusCode::PAYLOAD_TOO_LARGE, Some("body")),
+            E::Input { path, .. } => (StatusCode::BAD_REQUEST, Some(Cow::Owned(path.clone()))),
+            E::NoKey { .. } => (StatusCode::BAD_REQUEST, Some("key".into())),
+            E::Media { .. } => (StatusCode::UNSUPPORTED_MEDIA_TYPE, Some("content-type".into())),
+            E::Limit { limit: LimitKind::Input, .. } => (StatusCode::PAYLOAD_TOO_LARGE, Some("body".into())),
             E::Limit { limit: LimitKind::Wall, .. } => (StatusCode::GATEWAY_TIMEOUT, None),
             E::Trapped { .. } | E::Limit { .. } => (StatusCode::BAD_GATEWAY, None),
             E::Overloaded { .. } => (StatusCode::TOO_MANY_REQUESTS, None),
@@ -80,7 +81,7 @@ impl Problem {
             status: self.status.as_u16(),
             detail: &self.detail,
             function: self.function.as_ref().map(FunctionName::as_str),
-            field: self.field,
+            field: self.field.as_deref(),
         };
         let body = serde_json::to_vec(&body).expect("texts and numbers are always JSON");
         let mut response = Response::new(Bytes::from(body));
@@ -117,6 +118,15 @@ mod tests {
         assert_eq!(status, 415);
         assert_eq!((&body["function"], &body["field"]), (&"resize".into(), &"content-type".into()));
         assert_eq!(body["detail"], "function resize takes application/json, not text/plain");
+    }
+
+    #[test]
+    fn a_value_that_does_not_fit_is_the_clients_error_and_its_path_the_field() {
+        let function = FunctionName::new("f").unwrap();
+        let (path, problem) = ("frames[3].width".to_owned(), "expected u32, found \"abc\"".to_owned());
+        let error = InvokeError::Input { function: function.clone(), path, problem };
+        let (status, _, body) = read(Problem::failed(&function, &error));
+        assert_eq!((status, &body["field"]), (400, &"frames[3].width".into()));
     }
 
     #[test]

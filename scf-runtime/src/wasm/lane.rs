@@ -19,6 +19,7 @@ use std::{
 
 use futures::FutureExt;
 use tokio::{runtime::Handle, sync::oneshot};
+use tracing::{Dispatch, Span, dispatcher};
 
 /// How much less than the others' the priority of these threads is. A thread that wakes takes the core from them at
 /// once; while others want all of every core, a tenth of it is left for them.
@@ -53,6 +54,9 @@ struct Job {
     shared: Arc<Shared>,
     /// The executor that its call came from: the host's timers are there.
     executor: Option<Handle>,
+    /// Where the call's records go, and the span that they are in.
+    records: Dispatch,
+    span: Span,
     state: Mutex<State>,
     /// A turn ended.
     turned: Condvar,
@@ -198,6 +202,8 @@ impl Job {
         let job = Arc::new(Self {
             shared: Arc::clone(shared),
             executor: Handle::try_current().ok(),
+            records: dispatcher::get_default(Dispatch::clone),
+            span: Span::current(),
             state: Mutex::new(State { work: Some(work), turn: Turn::Queued, is_given_up: false }),
             turned: Condvar::new(),
         });
@@ -218,6 +224,8 @@ impl Job {
         let waker = Waker::from(Arc::clone(&self));
         let polled = {
             let _executor = self.executor.as_ref().map(Handle::enter);
+            let _records = dispatcher::set_default(&self.records);
+            let _span = self.span.enter();
             work.as_mut().poll(&mut Context::from_waker(&waker))
         };
         let mut state = self.lock();
@@ -391,6 +399,19 @@ mod tests {
         while shared.strong_count() > 0 {
             thread::yield_now();
         }
+    }
+
+    #[tokio::test]
+    async fn records_of_what_goes_on_elsewhere_go_where_those_of_here_go() {
+        let (lane, _) = lane();
+        let here = Dispatch::new(tracing::subscriber::NoSubscriber::new());
+        let guard = dispatcher::set_default(&here);
+        let work = Box::pin(async {
+            yield_now().await;
+            dispatcher::get_default(|there| there.is::<tracing::subscriber::NoSubscriber>() && name() == "scf-lane")
+        });
+        assert!(lane.run(work, || true).await);
+        drop(guard);
     }
 
     #[tokio::test]

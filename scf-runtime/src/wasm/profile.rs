@@ -203,13 +203,14 @@ mod tests {
     fn what_machine_code_depends_on_is_frozen_per_profile() {
         let same = "may_move=false cow=true lazy=true before=true epoch=true concurrency=false stack=0x40000 \
                     features=WasmFeatures(MUTABLE_GLOBAL | SATURATING_FLOAT_TO_INT | SIGN_EXTENSION | \
-                    REFERENCE_TYPES | MULTI_VALUE | BULK_MEMORY | SIMD | FLOATS | EXTENDED_CONST | COMPONENT_MODEL)";
+                    REFERENCE_TYPES | MULTI_VALUE | BULK_MEMORY | SIMD | FLOATS | MULTI_MEMORY | EXTENDED_CONST | \
+                    COMPONENT_MODEL)";
         let gateway = "reservation=0x4100000 guard=0x0 signals=false";
         let frozen = [
-            (Profile::Gateway, false, "cf295a9968001224", gateway),
-            (Profile::Server, false, "cd822357069837bb", "reservation=0x100000000 guard=0x2000000 signals=true"),
-            (Profile::Tiny, false, "6095d174d9dd6474", "reservation=0x1100000 guard=0x0 signals=false"),
-            (Profile::Gateway, true, "711f7bffe521d23d", gateway),
+            (Profile::Gateway, false, "ec60b2eda937946f", gateway),
+            (Profile::Server, false, "2e56e357336ffb4f", "reservation=0x100000000 guard=0x2000000 signals=true"),
+            (Profile::Tiny, false, "6d2f067d79b42cd4", "reservation=0x1100000 guard=0x0 signals=false"),
+            (Profile::Gateway, true, "7a8477ec30f6f72f", gateway),
         ];
         for (profile, fuel, hash, text) in frozen {
             let text = format!("{text} fuel={fuel} {same}");

@@ -124,14 +124,6 @@ pub(super) fn cases() -> Vec<Case> {
         Case::new(THREAT, "200 times random bytes", Attack::Story(|site| random_bytes(site).boxed())),
         deploy("nothing to call", component("(component)"), &["is not there"]),
         deploy(
-            "a function of another type",
-            component(
-                r#"(component (core module $m (func (export "run"))) (core instance $i (instantiate $m))
-                   (func (export "f") (canon lift (core func $i "run"))))"#,
-            ),
-            &["where a function is"],
-        ),
-        deploy(
             "an import of an interface of its own",
             importing("(import \"acme:door/lock@1.0.0\" (instance))"),
             &["acme:door/lock@1.0.0"],
