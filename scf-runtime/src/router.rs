@@ -65,8 +65,7 @@ impl Inner {
             let found = overhead.is_paid_by(self.find(&invocation, None)?);
             let (route, account) = (found.route(), found.account());
             let trip = Trip { route, account, part: found.part, from, is_nested };
-            // Pinned where it is made, here and below: what is awaited itself is moved, and so copied.
-            let result = pin!(self.bring(trip, invocation)).await;
+            let result = self.bring(trip, invocation).await;
             if let Err(InvokeError::Unplaceable { function, .. }) = &result
                 && *function == route.function.name
             {
@@ -111,9 +110,9 @@ impl Inner {
             None => self.decide(trip, &invocation, &[])?,
         };
         if self.members.len() == 1 {
-            return pin!(self.carry(trip, to, invocation, now, patience)).await;
+            return self.carry(trip, to, invocation, now, patience).await;
         }
-        match pin!(self.carry(trip, to, invocation.clone(), now, patience)).await {
+        match self.carry(trip, to, invocation.clone(), now, patience).await {
             Err(error) if error.is_retryable() => {
                 // Boxed, like what else is rare here: the future of every call has room for all that it may do.
                 Box::pin(self.bring_anew(trip, invocation, now + patience, Failed { to, error })).await
@@ -213,7 +212,7 @@ impl Inner {
                 return Err(InvokeError::NotFound { function: invocation.function });
             };
             let applicant = Applicant { ready, account, part, accepted: now, patience, is_nested };
-            return pin!(member.controller.run(applicant, invocation, member.host(part))).await;
+            return member.controller.run(applicant, invocation, member.host(part)).await;
         }
         Box::pin(self.send(trip, to, invocation, patience)).await
     }
