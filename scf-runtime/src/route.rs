@@ -41,7 +41,7 @@ impl Found {
 
     /// The account of who pays.
     pub(crate) fn account(&self) -> &Arc<Account> {
-        self.payer.as_deref().map_or_else(|| &self.route().account, |account| account)
+        self.payer.as_deref().unwrap_or_else(|| &self.route().account)
     }
 }
 
