@@ -41,7 +41,10 @@ impl Found {
 
     /// The account of who pays.
     pub(crate) fn account(&self) -> &Arc<Account> {
-        self.payer.as_deref().unwrap_or_else(|| &self.route().account)
+        match self.payer.as_deref() {
+            Some(payer) => payer,
+            None => &self.route().account,
+        }
     }
 }
 

@@ -299,7 +299,7 @@ async fn nothing_outside_is_reached() {
         "unix".to_owned(),
     ];
     // Either layer that confines files does so alone.
-    let program = std::env::current_exe().unwrap();
+    let program = env::current_exe().unwrap();
     // Without a root of its own a process finds its program by its path, which may lead through folders that only the
     // host may enter.
     let rootless = Jail::default().without(Layer::Namespaces).user(rustix::process::getuid().as_raw());
