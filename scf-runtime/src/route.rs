@@ -41,7 +41,10 @@ impl Found {
 
     /// The account of who pays.
     pub(crate) fn account(&self) -> &Arc<Account> {
-        self.payer.as_deref().map_or_else(|| &self.route().account, |account| account)
+        match &self.payer {
+            Some(account) => account,
+            None => &self.route().account,
+        }
     }
 }
 
