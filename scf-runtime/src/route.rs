@@ -41,8 +41,8 @@ impl Found {
 
     /// The account of who pays.
     pub(crate) fn account(&self) -> &Arc<Account> {
-        match self.payer.as_deref() {
-            Some(payer) => payer,
+        match &self.payer {
+            Some(account) => account,
             None => &self.route().account,
         }
     }

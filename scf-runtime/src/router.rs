@@ -15,7 +15,7 @@ use scf_core::{
 };
 
 use crate::{
-    controller::{Applicant, within},
+    controller::{Applicant, Ready, within},
     deployment::nowhere,
     fabric::Inner,
     overhead::Overhead,
@@ -65,7 +65,16 @@ impl Inner {
             let found = overhead.is_paid_by(self.find(&invocation, None)?);
             let (route, account) = (found.route(), found.account());
             let trip = Trip { route, account, part: found.part, from, is_nested };
-            let result = self.bring(trip, invocation).await;
+            let result = match self.only_here(trip, &invocation) {
+                Some((ready, patience)) => {
+                    let accepted = self.clock.now();
+                    let applicant = Applicant { ready, account, part: found.part, accepted, patience, is_nested };
+                    let member = &self.members[from];
+                    member.controller.run(applicant, invocation, member.host(found.part)).await
+                }
+                // Boxed, like what else is rare here: the future of every call has room for all that it may do.
+                None => Box::pin(self.bring(trip, invocation)).await,
+            };
             if let Err(InvokeError::Unplaceable { function, .. }) = &result
                 && *function == route.function.name
             {
@@ -95,10 +104,20 @@ impl Inner {
         invocation.tenant.as_ref().map(account).transpose()
     }
 
+    /// Of a call that can go nowhere else than to the node that it is made from, where it went before: what runs it
+    /// and how long its caller waits.
+    fn only_here<'a>(&self, trip: Trip<'a>, invocation: &Invocation) -> Option<(&'a Arc<Ready>, Duration)> {
+        let Trip { route, from, .. } = trip;
+        let is_only = self.members.len() == 1 && invocation.target.is_none();
+        let is_placed = is_only && route.placed(from, self.epoch.load(Relaxed)) == Some(from);
+        let ready = route.ready[from].as_ref().filter(|_| is_placed)?;
+        Some((ready, patience(invocation, route)))
+    }
+
     async fn bring(self: &Arc<Self>, trip: Trip<'_>, invocation: Invocation) -> Result<Outcome, InvokeError> {
         let Trip { route, from, .. } = trip;
         let now = self.clock.now();
-        let patience = invocation.patience.unwrap_or(route.function.limits.wall).min(route.function.limits.wall);
+        let patience = patience(&invocation, route);
         if let Some(target) = &invocation.target {
             let Some(&to) = self.positions.get(target) else {
                 return Err(InvokeError::Unreachable { function: invocation.function, node: target.clone() });
@@ -109,12 +128,8 @@ impl Inner {
             Some(to) => to,
             None => self.decide(trip, &invocation, &[])?,
         };
-        if self.members.len() == 1 {
-            return self.carry(trip, to, invocation, now, patience).await;
-        }
         match self.carry(trip, to, invocation.clone(), now, patience).await {
             Err(error) if error.is_retryable() => {
-                // Boxed, like what else is rare here: the future of every call has room for all that it may do.
                 Box::pin(self.bring_anew(trip, invocation, now + patience, Failed { to, error })).await
             }
             result => result,
@@ -255,6 +270,12 @@ impl Inner {
         outcome.receipt.on_wire += on_wire;
         Ok(outcome)
     }
+}
+
+/// How long the caller of `invocation` waits.
+fn patience(invocation: &Invocation, route: &Route) -> Duration {
+    let wall = route.function.limits.wall;
+    invocation.patience.unwrap_or(wall).min(wall)
 }
 
 /// Answers invocations that other nodes send to a member.
