@@ -61,7 +61,7 @@ pub use activation::{
 pub use attachment::{Attached, Attachment};
 pub use autoscaler::{Autoscaler, Load};
 pub use bytes::Bytes;
-pub use clock::{Clock, ManualClock, Timestamp};
+pub use clock::{Clock, ManualClock, Timestamp, WallTime};
 pub use disk::Disk;
 pub use error::BoxError;
 pub use function::{Code, Function, Limits, Needs, Reuse, Statefulness};
@@ -83,8 +83,8 @@ pub use secret::{Secret, Secrets, SecretsError};
 pub use slo::{Slo, SloReport};
 pub use split::{EdgeCost, FormCost, PlanError, Segment, SplitPlan, SplitPlanner, SplitProblem};
 pub use state::{
-    Batch, Caps, Commit, Durability, Entry, Fence, Head, Op, Opened, Ownership, Scope, Snapshot, StateBackend,
-    StateError, StateSession, StateStore, Version,
+    Batch, Caps, Commit, Delta, Durability, Entry, Fence, Guard, Head, Op, Opened, Ownership, Page, Scope, Snapshot,
+    StateBackend, StateError, StateSession, StateStore, Version, Watch, Watched,
 };
 pub use tenant::Tenant;
 pub use topology::{Link, Path};
