@@ -29,6 +29,7 @@ mod autoscaler;
 mod clock;
 #[cfg(feature = "conformance")]
 pub mod conformance;
+mod context;
 mod disk;
 mod error;
 mod function;
@@ -62,6 +63,7 @@ pub use attachment::{Attached, Attachment};
 pub use autoscaler::{Autoscaler, Load};
 pub use bytes::Bytes;
 pub use clock::{Clock, ManualClock, Timestamp, WallTime};
+pub use context::{Area, Battery, BatteryNeed, Context, GeoPoint, LinkNeed, Strength, Wanted};
 pub use disk::Disk;
 pub use error::BoxError;
 pub use function::{Code, Function, Limits, Needs, Reuse, Statefulness};
@@ -72,7 +74,7 @@ pub use isolate::{Call, Callee, Host, InvokeError, Isolate, IsolateFactory, Limi
 pub use keyvalue::{Bucket, KeyValue, KeyValueError, KeyValueLimits};
 pub use meter::Meter;
 pub use model::{BlockCost, BlockGraph, Inference, Inferred, ModelBlock, ModelError, ModelInfo, WireForm};
-pub use node::{Accelerator, Device, Node, Resources, Tier};
+pub use node::{Accelerator, AcceleratorUnits, Device, Node, Rates, Resources, Tier};
 pub use payload::{MediaType, Payload};
 pub use phase::{Phase, PhasePolicy, PhaseStats};
 pub use revision::{Qualifier, Revision};
@@ -87,7 +89,7 @@ pub use state::{
     StateBackend, StateError, StateSession, StateStore, Version, Watch, Watched,
 };
 pub use tenant::Tenant;
-pub use topology::{Link, Path};
+pub use topology::{Link, LinkQuality, Path};
 pub use transport::{Envelope, Handler, Subject, Transport, TransportError};
 pub use units::{Bandwidth, ByteSize, MilliCpu, Slowdown};
 pub use value::{Value, ValueKind};

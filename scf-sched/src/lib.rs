@@ -14,14 +14,24 @@
 #![warn(clippy::print_stdout, clippy::print_stderr, clippy::unwrap_used)]
 
 mod autoscale;
+mod demand;
+mod estimate;
 mod filter;
+pub mod fleet;
 mod pipeline;
+pub mod policy;
 mod random;
+mod request;
 mod round_robin;
 mod score;
 
 pub use autoscale::{ConcurrencyTarget, FixedConcurrency};
+pub use demand::{Bound, Demand, LinkBound};
+pub use estimate::{Estimate, Estimator, ProfileKey, Unknown};
 pub use filter::{AllowedNode, Candidate, Filter, FreeResources, HasAccelerator, InZone, Reach, needs};
+pub use fleet::{Fleet, NodeIx};
 pub use pipeline::Pipeline;
+pub use policy::Policy;
+pub use request::{Binding, Choice, Decision, Input, MOST_CHOICES, Neighbour, Reason, Request, Source};
 pub use round_robin::RoundRobin;
 pub use score::{Latency, Score};
