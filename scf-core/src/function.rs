@@ -6,8 +6,8 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Accelerator, ByteSize, FunctionName, Grants, MediaType, MilliCpu, ModelName, Name, Node, NodeId, Resources,
-    TenantName, Tier, Zone,
+    Accelerator, ByteSize, FunctionName, Grants, MediaType, MilliCpu, ModelName, Name, Node, NodeId, Objectives,
+    Resources, TenantName, Tier, Zone,
 };
 
 /// What runs when a function is called. An [`IsolateFactory`](crate::IsolateFactory) accepts a kind of it.
@@ -169,6 +169,9 @@ pub struct Function {
     pub grants: Grants,
     /// Whether its isolates serve one call or several.
     pub reuse: Reuse,
+    /// What is promised about its calls.
+    #[serde(default)]
+    pub objectives: Objectives,
 }
 
 impl Function {
@@ -186,6 +189,7 @@ impl Function {
             tenant: TenantName::default(),
             grants: Grants::default(),
             reuse: Reuse::default(),
+            objectives: Objectives::default(),
         }
     }
 
@@ -273,6 +277,13 @@ impl Function {
     #[must_use]
     pub const fn reuse(mut self, reuse: Reuse) -> Self {
         self.reuse = reuse;
+        self
+    }
+
+    /// What is promised about its calls; default nothing.
+    #[must_use]
+    pub fn objectives(mut self, objectives: Objectives) -> Self {
+        self.objectives = objectives;
         self
     }
 
