@@ -6,7 +6,7 @@
 //! | `filter/` | one [`Filter`] per need that a function can state |
 //! | `score/` | what a placement costs, as one [`Score`] per question |
 //! | `round_robin` | [`RoundRobin`], the yardstick |
-//! | `autoscale/` | [`ConcurrencyTarget`] and [`FixedConcurrency`] |
+//! | `autoscale/` | one [`Autoscaler`](scf_core::Autoscaler) a file: [`Kpa`], [`Queueing`], [`KeepAlive`] and others |
 //!
 //! Every decision is synchronous and pure: same request, view and seed, same answer. Nothing here knows a
 //! runtime, an executor or a clock.
@@ -20,7 +20,10 @@ mod random;
 mod round_robin;
 mod score;
 
-pub use autoscale::{ConcurrencyTarget, FixedConcurrency};
+pub use autoscale::{
+    Averaging, Change, Demand, FixedConcurrency, IdleTimes, KeepAlive, Kpa, KpaDecision, KpaSettings, MOST_SERVERS,
+    Population, Queueing, Start, WarmPool, WarmWindow, erlang_c,
+};
 pub use filter::{AllowedNode, Candidate, Filter, FreeResources, HasAccelerator, InZone, Reach, needs};
 pub use pipeline::Pipeline;
 pub use round_robin::RoundRobin;
