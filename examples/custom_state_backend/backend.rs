@@ -7,8 +7,8 @@ use std::{
 
 use async_trait::async_trait;
 use scf::core::{
-    Batch, Bytes, Caps, Commit, Durability, Entry, Fence, Guard, Head, InvocationId, NodeId, Op, Ownership, Scope, Snapshot,
-    StateBackend, StateError, Timestamp,
+    Batch, Bytes, Caps, Commit, Durability, Entry, Fence, Guard, Head, InvocationId, NodeId, Op, Ownership, Scope,
+    Snapshot, StateBackend, StateError, Timestamp,
 };
 
 use crate::log::{Image, LogState};

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Accelerator, ByteSize, Context, FunctionName, Grants, MediaType, MilliCpu, ModelName, Name, Node, NodeId,
-    Resources, TenantName, Tier, Zone,
+    Objectives, Resources, TenantName, Tier, Zone,
 };
 
 /// What runs when a function is called. An [`IsolateFactory`](crate::IsolateFactory) accepts a kind of it.
@@ -181,6 +181,9 @@ pub struct Function {
     pub grants: Grants,
     /// Whether its isolates serve one call or several.
     pub reuse: Reuse,
+    /// What is promised about its calls.
+    #[serde(default)]
+    pub objectives: Objectives,
 }
 
 impl Function {
@@ -198,6 +201,7 @@ impl Function {
             tenant: TenantName::default(),
             grants: Grants::default(),
             reuse: Reuse::default(),
+            objectives: Objectives::default(),
         }
     }
 
@@ -285,6 +289,13 @@ impl Function {
     #[must_use]
     pub const fn reuse(mut self, reuse: Reuse) -> Self {
         self.reuse = reuse;
+        self
+    }
+
+    /// What is promised about its calls; default nothing.
+    #[must_use]
+    pub fn objectives(mut self, objectives: Objectives) -> Self {
+        self.objectives = objectives;
         self
     }
 

@@ -7,6 +7,7 @@
 //! |---|---|---|
 //! | [`Scheduler`] | scf-sched, you | the router, once per placement |
 //! | [`Autoscaler`] | scf-sched, you | the functions controller |
+//! | [`SloPolicy`] | scf-sched, you | the router, and the fabric by time |
 //! | [`IsolateFactory`], [`Prepared`], [`Isolate`] | scf-runtime, scf-ai, you | the functions controller |
 //! | [`Host`] | scf-runtime | isolates |
 //! | [`StateBackend`] | scf-state, you | [`StateStore`]s and state servers |
@@ -30,6 +31,7 @@ mod clock;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 mod context;
+mod cost;
 mod disk;
 mod error;
 mod function;
@@ -47,6 +49,7 @@ mod revision;
 mod scheduler;
 mod secret;
 mod slo;
+mod slo_policy;
 mod split;
 mod state;
 mod tenant;
@@ -64,6 +67,7 @@ pub use autoscaler::{Autoscaler, Load};
 pub use bytes::Bytes;
 pub use clock::{Clock, ManualClock, Timestamp, WallTime};
 pub use context::{Area, Battery, BatteryNeed, Context, GeoPoint, LinkNeed, Strength, Wanted};
+pub use cost::{Carbon, Energy, Money, Share};
 pub use disk::Disk;
 pub use error::BoxError;
 pub use function::{Code, Function, Limits, Needs, Reuse, Statefulness};
@@ -82,7 +86,8 @@ pub use scheduler::{
     ClusterView, DataInput, Health, NodeStatus, Placement, PlacementRequest, Refusal, ScheduleError, Scheduler,
 };
 pub use secret::{Secret, Secrets, SecretsError};
-pub use slo::{Slo, SloReport};
+pub use slo::{Objectives, Slo, SloReport};
+pub use slo_policy::{Expectation, ObservedCall, Progress, Reaction, Site, SloPolicy};
 pub use split::{EdgeCost, FormCost, PlanError, Segment, SplitPlan, SplitPlanner, SplitProblem};
 pub use state::{
     Batch, Caps, Commit, Delta, Durability, Entry, Fence, Guard, Head, Op, Opened, Ownership, Page, Scope, Snapshot,

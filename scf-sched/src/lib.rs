@@ -6,7 +6,7 @@
 //! | `filter/` | one [`Filter`] per need that a function can state |
 //! | `score/` | what a placement costs, as one [`Score`] per question |
 //! | `round_robin` | [`RoundRobin`], the yardstick |
-//! | `autoscale/` | [`ConcurrencyTarget`] and [`FixedConcurrency`] |
+//! | `autoscale/` | one [`Autoscaler`](scf_core::Autoscaler) a file: [`Kpa`], [`Queueing`], [`KeepAlive`] and others |
 //!
 //! Every decision is synchronous and pure: same request, view and seed, same answer. Nothing here knows a
 //! runtime, an executor or a clock.
@@ -25,7 +25,10 @@ mod request;
 mod round_robin;
 mod score;
 
-pub use autoscale::{ConcurrencyTarget, FixedConcurrency};
+pub use autoscale::{
+    Averaging, Change, FixedConcurrency, IdleTimes, KeepAlive, Kpa, KpaDecision, KpaSettings, MOST_SERVERS,
+    OfferedLoad, Population, Queueing, Start, WarmPool, WarmWindow, erlang_c,
+};
 pub use demand::{Bound, Demand, LinkBound};
 pub use estimate::{Estimate, Estimator, ProfileKey, Unknown};
 pub use filter::{AllowedNode, Candidate, Filter, FreeResources, HasAccelerator, InZone, Reach, needs};
