@@ -19,6 +19,8 @@ mod nn;
 mod output;
 mod plan;
 mod random;
+mod sockets;
+mod wasi;
 
 use std::{fmt, sync::Arc};
 

@@ -11,7 +11,7 @@ use wasmtime::{
 };
 use wasmtime_wasi::{FsPerms, WasiCtx, filesystem::WasiFilesystemCtx};
 
-use super::{GrantedClock, HasWorld, Output, RANDOM, Sequence, bindings, interface::Interface};
+use super::{GrantedClock, HasWorld, Output, RANDOM, Sequence, bindings, interface::Interface, sockets, wasi};
 use crate::{escape::escape, wasm::live::Guest};
 
 /// What the host offers to the guests of all functions.
@@ -154,8 +154,8 @@ impl Plan {
         !self.interfaces.is_empty()
     }
 
-    /// Links what is imported.
-    pub(in crate::wasm) fn link(&self, linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
+    /// Links what `component`, which this plan is of, imports.
+    pub(in crate::wasm) fn link(&self, component: &Component, linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
         use bindings::{
             scf::function::{context, functions},
             wasi::{
@@ -164,7 +164,8 @@ impl Plan {
         };
         for interface in &self.interfaces {
             match interface {
-                Interface::Wasi => wasmtime_wasi::p2::add_to_linker_async(linker)?,
+                Interface::Wasi(name) => wasi::link(name, linker)?,
+                Interface::Sockets(name) => sockets::link(name, component, linker)?,
                 #[cfg(feature = "wasi-http")]
                 Interface::Http => wasmtime_wasi_http::p2::add_only_http_to_linker_async(linker)?,
                 #[cfg(not(feature = "wasi-http"))]
