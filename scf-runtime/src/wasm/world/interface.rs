@@ -61,6 +61,19 @@ impl Interface {
             _ => return None,
         })
     }
+
+    /// The feature that it comes with, where this build lacks that.
+    pub(super) const fn missing_feature(self) -> Option<&'static str> {
+        match self {
+            Self::Wasi(_) | Self::Sockets(_) => None,
+            Self::Http if cfg!(feature = "wasi-http") => None,
+            Self::Http => Some("wasi-http"),
+            Self::Nn if cfg!(feature = "wasi-nn") => None,
+            Self::Nn => Some("wasi-nn"),
+            _ if cfg!(feature = "services") => None,
+            _ => Some("services"),
+        }
+    }
 }
 
 #[cfg(test)]
