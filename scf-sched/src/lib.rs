@@ -19,6 +19,8 @@ mod pipeline;
 mod random;
 mod round_robin;
 mod score;
+#[cfg(feature = "sim")]
+pub mod sim;
 
 pub use autoscale::{ConcurrencyTarget, FixedConcurrency};
 pub use filter::{AllowedNode, Candidate, Filter, FreeResources, HasAccelerator, InZone, Reach, needs};

@@ -1,0 +1,21 @@
+//! A simulator of fabrics: discrete events in virtual time, driving the policies that production runs.
+//!
+//! | part | what it is |
+//! |---|---|
+//! | [`Engine`], [`Event`], [`EventLog`] | events by (time, order of scheduling), and the hash of all that happened |
+//! | [`Rng`], [`Distribution`] | a stream of random numbers per entity |
+//! | [`Topology`], [`Flows`] | hosts, links and ways; flows that share links max-min fairly |
+//! | [`Summary`] | what was measured |
+mod distribution;
+mod engine;
+mod log;
+mod metric;
+mod network;
+mod rng;
+
+pub use distribution::Distribution;
+pub use engine::{Engine, Event};
+pub use log::EventLog;
+pub use metric::Summary;
+pub use network::{FlowDue, FlowId, Flows, Host, Link, LinkKind, Locality, Topology, Vertex};
+pub use rng::Rng;
