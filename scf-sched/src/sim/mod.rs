@@ -7,15 +7,23 @@
 //! | [`Topology`], [`Flows`] | hosts, links and ways; flows that share links max-min fairly |
 //! | [`Summary`] | what was measured |
 mod distribution;
+mod disturbance;
 mod engine;
 mod log;
 mod metric;
 mod network;
+mod platform;
+mod profile;
 mod rng;
+pub mod topology;
+pub mod workload;
 
 pub use distribution::Distribution;
+pub use disturbance::{Disturbance, churn, mobility};
 pub use engine::{Engine, Event};
 pub use log::EventLog;
 pub use metric::Summary;
 pub use network::{FlowDue, FlowId, Flows, Host, Link, LinkKind, Locality, Topology, Vertex};
+pub use platform::{Arrivals, Ask, Cluster, Config, Data, FunctionSpec, NodeState, Placer, Platform, Report, Timeline};
+pub use profile::Profiles;
 pub use rng::Rng;

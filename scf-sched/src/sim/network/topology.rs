@@ -35,7 +35,7 @@ pub struct Host {
     /// Unique in the topology.
     pub name: String,
     /// Which device it is: the key into the profiles of execution times.
-    pub device: &'static str,
+    pub device: String,
     /// Which images run on it.
     pub arch: &'static str,
     /// Processor in thousandths of a core.
@@ -99,6 +99,16 @@ pub struct Topology {
     next: Vec<SmallVec<[u32; 4]>>,
     reach: Vec<Option<Reach>>,
     registry: Option<usize>,
+    /// Per host its own link and the switch that it is on.
+    ports: Vec<Option<(Vertex, Vertex)>>,
+    /// Per zone the switch that hosts are attached to, and the links that lead out and in, with their bandwidth.
+    zones: Vec<Zone>,
+}
+
+#[derive(Default)]
+struct Zone {
+    switch: Option<Vertex>,
+    ways: Vec<(usize, f64)>,
 }
 
 impl fmt::Debug for Topology {
@@ -126,7 +136,53 @@ impl Topology {
         self.hosts.push(host);
         self.host_vertex.push(vertex.0);
         self.reach.push(None);
+        self.ports.push(None);
         vertex
+    }
+
+    fn zone(&mut self, zone: u16) -> &mut Zone {
+        let at = usize::from(zone);
+        if self.zones.len() <= at {
+            self.zones.resize_with(at + 1, Zone::default);
+        }
+        &mut self.zones[at]
+    }
+
+    /// Adds a host on a link of its own to a switch, which becomes the switch of the host's zone if that has none.
+    pub fn attach(&mut self, host: Host, bandwidth: f64, switch: Vertex) -> Vertex {
+        let (zone, position) = (host.zone, self.hosts.len());
+        let port = self.link(Link { name: host.name.clone(), bandwidth, kind: LinkKind::Host, latency: 0.0 });
+        let host = self.host(host);
+        self.join(host, port);
+        self.join(port, switch);
+        self.ports[position] = Some((port, switch));
+        self.zone(zone).switch.get_or_insert(switch);
+        host
+    }
+
+    /// Says that a link leads out of a zone or into it: when the zone is cut off, it carries nothing.
+    pub fn leads_out(&mut self, zone: u16, link: Vertex) {
+        if let Kind::Link(link) = self.vertices[link.0 as usize] {
+            let full = self.links[link as usize].bandwidth;
+            self.zone(zone).ways.push((link as usize, full));
+        }
+    }
+
+    /// The links out of a zone and into it, with the bandwidth that they were made with.
+    #[must_use]
+    pub fn zone_links(&self, zone: u16) -> Vec<(usize, f64)> {
+        self.zones.get(usize::from(zone)).map(|zone| zone.ways.clone()).unwrap_or_default()
+    }
+
+    /// Takes an attached host from its switch and attaches it to that of another zone. Nothing happens to a host that is not
+    /// attached by [`attach`](Self::attach), or when the zone has no switch.
+    pub fn move_host(&mut self, host: usize, zone: u16) {
+        let to = self.zones.get(usize::from(zone)).and_then(|zone| zone.switch);
+        let (Some((port, switch)), Some(to)) = (self.ports[host], to) else { return };
+        self.part(port, switch);
+        self.join(port, to);
+        self.ports[host] = Some((port, to));
+        self.hosts[host].zone = zone;
     }
 
     /// Adds a link; its position is the number of links before it.
@@ -280,7 +336,7 @@ mod tests {
     pub(crate) fn host(name: &str) -> Host {
         Host {
             name: name.into(),
-            device: "nuc",
+            device: "nuc".into(),
             arch: "amd64",
             cpu_milli: 4000,
             memory: 1 << 30,
