@@ -24,6 +24,8 @@ mod random;
 mod request;
 mod round_robin;
 mod score;
+#[cfg(feature = "sim")]
+pub mod sim;
 
 pub use autoscale::{
     Averaging, Change, FixedConcurrency, IdleTimes, KeepAlive, Kpa, KpaDecision, KpaSettings, MOST_SERVERS,
