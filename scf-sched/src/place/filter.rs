@@ -81,20 +81,17 @@ fn visit(scene: &Scene<'_>, candidate: &Candidate, each: &mut impl FnMut(Reason)
     let hot = &candidate.hot;
     let demand = scene.request.demand;
     let (free, need) = (hot.free(), demand.need);
-    let checks = [
-        (hot.is_ready(), UNAVAILABLE),
-        (hot.caps().meets(demand.tiers), TIER),
-        (hot.caps().has(demand.caps), CAPABILITY),
-        (hot.units().fits(need.units), ACCELERATOR),
-        (demand.zone.is_none() || hot.zone() == demand.zone, ZONE),
-        (free.milli() >= need.amount.milli(), CPU),
-        (free.mib() >= need.amount.mib(), MEMORY),
-        (free.slots() >= need.amount.slots(), SLOTS),
-    ];
-    for (is_met, reason) in checks {
-        if !is_met && !each(reason) {
-            return;
-        }
+    let mut check = |is_met: bool, reason| is_met || each(reason);
+    let goes_on = check(hot.is_ready(), UNAVAILABLE)
+        && check(hot.caps().meets(demand.tiers), TIER)
+        && check(hot.caps().has(demand.caps), CAPABILITY)
+        && check(hot.units().fits(need.units), ACCELERATOR)
+        && check(demand.zone.is_none() || hot.zone() == demand.zone, ZONE)
+        && check(free.milli() >= need.amount.milli(), CPU)
+        && check(free.mib() >= need.amount.mib(), MEMORY)
+        && check(free.slots() >= need.amount.slots(), SLOTS);
+    if !goes_on {
+        return;
     }
     let in_region = demand.regions.is_empty() || hot.region().is_some_and(|region| demand.regions.contains(&region));
     if !in_region && !each(REGION) {
@@ -103,12 +100,10 @@ fn visit(scene: &Scene<'_>, candidate: &Candidate, each: &mut impl FnMut(Reason)
     if !(demand.nodes.is_empty() || demand.nodes.contains(&candidate.node)) && !each(NODE) {
         return;
     }
-    if let Some(from) = &scene.from {
-        match scene.ways(from, candidate) {
-            None if !each(UNREACHABLE) => return,
-            Some((there, _)) if there.delay > demand.within && !each(WITHIN) => return,
-            _ => {}
-        }
+    match candidate.ways {
+        None if !each(UNREACHABLE) => return,
+        Some((there, _)) if there.delay > demand.within && !each(WITHIN) => return,
+        _ => {}
     }
     if !context::is_plain(scene) {
         let joules = super::score::joules(scene, candidate, super::score::work(scene, candidate));
