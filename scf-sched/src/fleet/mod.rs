@@ -5,6 +5,7 @@ mod bitmap;
 mod bucket;
 mod claim;
 mod error;
+mod find;
 mod geo;
 mod hold;
 mod hot;
@@ -23,17 +24,18 @@ use std::sync::{
 
 use scf_core::{FunctionName, Name, NodeId, Rates, Zone};
 
-pub(crate) use self::index::Row;
 pub use self::{
     amount::{Amount, Need, Units},
     claim::Conflict,
     error::FleetError,
+    find::Pool,
     hold::{Claim, Hold, HoldError},
     hot::{Caps, HotView},
     names::{ClassIx, DataIx, FunctionIx, NodeIx, SiteIx, ZoneIx},
-    network::Way,
+    network::{Evenness, Spot, Way},
 };
-use self::{hold::Holds, hot::Hot, index::Index, member::Cold, names::Numbers, network::Network, segments::Segments};
+use self::{hold::Holds, hot::Hot, index::Index, member::Cold, names::Numbers, network::Network};
+pub(crate) use self::{index::Row, segments::Segments};
 
 /// Holds that are open at the same time; more are refused.
 const HOLDS: usize = 1 << 16;
@@ -155,13 +157,17 @@ impl Fleet {
     /// The way from one node to another; `None` when none is known.
     #[must_use]
     pub fn way(&self, from: NodeIx, to: NodeIx) -> Option<Way> {
-        self.network.way((from, &self.look(from)?), (to, &self.look(to)?))
+        self.network.way(&self.spot(from)?, &self.spot(to)?)
     }
 
-    /// The way between two nodes that were looked at.
-    #[inline]
-    pub(crate) fn way_between(&self, from: (NodeIx, &HotView), to: (NodeIx, &HotView)) -> Option<Way> {
-        self.network.way(from, to)
+    /// Where a node is in the network.
+    #[must_use]
+    pub fn spot(&self, node: NodeIx) -> Option<Spot> {
+        Some(Spot::of(node, &self.look(node)?))
+    }
+
+    pub(crate) const fn network(&self) -> &Network {
+        &self.network
     }
 
     pub(crate) const fn index(&self) -> &Index {
