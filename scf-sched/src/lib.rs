@@ -21,8 +21,10 @@ mod round_robin;
 mod score;
 
 pub use autoscale::{
-    Averaging, Change, Demand, FixedConcurrency, IdleTimes, KeepAlive, Kpa, KpaDecision, KpaSettings, MOST_SERVERS,
-    Population, Queueing, Start, WarmPool, WarmWindow, erlang_c,
+    Allotment, Ask, Averaging, Bounds, Change, Demand, FixedConcurrency, Forecast, Grant, IdleTimes, KeepAlive, Kpa,
+    KpaDecision, KpaSettings, MOST_AT_ONCE, MOST_SERVERS, Merits, MultiDimensional, Population, Proactive, Queueing,
+    SlotPrice, Start, StepDemand, Variant, WarmPool, WarmWindow, Weights, WithinBudget, WorkflowScaling, auction,
+    choose, erlang_c, greenest, provide,
 };
 pub use filter::{AllowedNode, Candidate, Filter, FreeResources, HasAccelerator, InZone, Reach, needs};
 pub use pipeline::Pipeline;
