@@ -1,6 +1,9 @@
 //! The contracts, over the schedulers of this crate.
 
 mod azure;
+mod budget;
+mod chunkfunc;
+mod coverage;
 mod erlang;
 mod keep_alive;
 mod random;
