@@ -9,6 +9,7 @@
 //! | [`Autoscaler`] | scf-sched, you | the functions controller |
 //! | [`IsolateFactory`], [`Prepared`], [`Isolate`] | scf-runtime, scf-ai, you | the functions controller |
 //! | [`Host`] | scf-runtime | isolates |
+//! | [`InvocationQueue`] | scf-state, you | the fabric, which accepts into it and drains it |
 //! | [`StateBackend`] | scf-state, you | [`StateStore`]s and state servers |
 //! | [`StateStore`], [`StateSession`], [`PhasePolicy`] | scf-state, you | the functions controller, functions |
 //! | [`KeyValue`], [`Secrets`] | scf-runtime, you | the services that guests are given |
@@ -42,6 +43,7 @@ mod model;
 mod node;
 mod payload;
 mod phase;
+mod queue;
 mod revision;
 mod scheduler;
 mod secret;
@@ -61,7 +63,7 @@ pub use activation::{
 pub use attachment::{Attached, Attachment};
 pub use autoscaler::{Autoscaler, Load};
 pub use bytes::Bytes;
-pub use clock::{Clock, ManualClock, Timestamp};
+pub use clock::{Clock, ManualClock, Timestamp, WallTime};
 pub use disk::Disk;
 pub use error::BoxError;
 pub use function::{Code, Function, Limits, Needs, Reuse, Statefulness};
@@ -75,6 +77,10 @@ pub use model::{BlockCost, BlockGraph, Inference, Inferred, ModelBlock, ModelErr
 pub use node::{Accelerator, Device, Node, Resources, Tier};
 pub use payload::{MediaType, Payload};
 pub use phase::{Phase, PhasePolicy, PhaseStats};
+pub use queue::{
+    Acceptance, CallState, CallStatus, Cause, DeadLetter, Delivery, Due, Hold, InvocationQueue, Lease, LeaseAsk,
+    QueueError, QueueLoad, QueuedCall, RetryPolicy, Room, Settle, TimerName,
+};
 pub use revision::{Qualifier, Revision};
 pub use scheduler::{
     ClusterView, DataInput, Health, NodeStatus, Placement, PlacementRequest, Refusal, ScheduleError, Scheduler,
