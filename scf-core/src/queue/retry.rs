@@ -54,7 +54,8 @@ mod tests {
         let policy = RetryPolicy::default();
         for seed in 0..200 {
             let id = InvocationId::new(u128::from(seed) << 40);
-            for (failures, whole) in [(1, 100), (2, 200), (3, 400), (9, 25_600), (10, 30_000), (4_000_000_000, 30_000)] {
+            for (failures, whole) in [(1, 100), (2, 200), (3, 400), (9, 25_600), (10, 30_000), (4_000_000_000, 30_000)]
+            {
                 let (delay, whole) = (policy.delay(id, failures, seed), Duration::from_millis(whole));
                 assert!(delay >= whole / 2 && delay <= whole, "{failures} failures, seed {seed}: {delay:?}");
                 assert_eq!(delay, policy.delay(id, failures, seed), "a seed decides");

@@ -4,14 +4,14 @@
 //! records: a transaction that fails is the end of its store, so nothing is ever delivered that was not kept.
 
 use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use futures::{FutureExt as _, pin_mut, select_biased};
 use scf_core::{
-    Acceptance, CallState, CallStatus, Cause, Clock, DeadLetter, Delivery, Durability, Hold, InvocationId, Lease,
-    LeaseAsk, Payload, QueueError, QueueLoad, QueuedCall, Room, Scope, Settle,
+    Acceptance, CallState, CallStatus, Cause, DeadLetter, Delivery, Durability, Hold, InvocationId, Lease, LeaseAsk,
+    Payload, QueueError, QueueLoad, QueuedCall, Room, Scope, Settle,
 };
 use tokio::sync::Notify;
 
@@ -69,15 +69,15 @@ pub(crate) enum Answer {
 }
 
 impl Answer {
-    pub(super) fn accepted(self) -> Result<Acceptance, QueueError> {
+    pub(crate) fn accepted(self) -> Result<Acceptance, QueueError> {
         if let Self::Accepted(acceptance) = self { Ok(acceptance) } else { Err(self.unexpected()) }
     }
 
-    pub(super) fn leased(self) -> Result<Vec<Delivery>, QueueError> {
+    pub(crate) fn leased(self) -> Result<Vec<Delivery>, QueueError> {
         if let Self::Leased(deliveries) = self { Ok(deliveries) } else { Err(self.unexpected()) }
     }
 
-    pub(super) fn released(self) -> Result<Option<InvocationId>, QueueError> {
+    pub(crate) fn released(self) -> Result<Option<InvocationId>, QueueError> {
         if let Self::Released(call) = self { Ok(call) } else { Err(self.unexpected()) }
     }
 
@@ -109,15 +109,8 @@ pub(super) struct State {
 }
 
 impl Book {
-    /// A queue with what was found in its store, the last of it from `last`.
-    pub(super) fn new(
-        state: State,
-        last: Moment,
-        clock: Arc<dyn Clock>,
-        config: QueueConfig,
-        durability: Durability,
-    ) -> Self {
-        let passing = Passing::from(clock, last);
+    /// A queue with what was found in its store.
+    pub(super) fn new(state: State, passing: Passing, config: QueueConfig, durability: Durability) -> Self {
         Self { state: Mutex::new(state), passing, config, durability, changed: Notify::new() }
     }
 
@@ -150,11 +143,7 @@ impl Book {
     }
 
     /// Does what `ask` says; the outer error ends the transaction, the inner one is the answer.
-    pub(crate) fn apply<R: Records>(
-        &self,
-        records: &mut R,
-        ask: &Ask,
-    ) -> Result<Result<Answer, QueueError>, R::Error> {
+    pub(crate) fn apply<R: Records>(&self, records: &mut R, ask: &Ask) -> Result<Result<Answer, QueueError>, R::Error> {
         if let Ask::Accept(call) = ask
             && let Some(refused) = self.refuses(call)
         {
@@ -182,19 +171,19 @@ impl Book {
         answer
     }
 
-    pub(super) fn progress(&self, lease: Lease) -> Result<(), QueueError> {
+    pub(crate) fn progress(&self, lease: Lease) -> Result<(), QueueError> {
         let now = self.passing.now().passed;
         if self.state().board.extend(lease, now) { Ok(()) } else { Err(QueueError::NotLeased { id: lease.id }) }
     }
 
-    pub(super) fn load(&self) -> QueueLoad {
+    pub(crate) fn load(&self) -> QueueLoad {
         let state = self.state();
         let (pending, running) = (state.board.len(), state.board.running());
         QueueLoad { pending, running, dead: state.settled.dead(), bytes: state.bytes, ready: state.board.ready() }
     }
 
     /// See `InvocationQueue::changed`.
-    pub(super) async fn changed(&self) {
+    pub(crate) async fn changed(&self) {
         loop {
             let (passed, wall) = self.state().board.next();
             let now = self.passing.now();
@@ -220,7 +209,7 @@ impl Book {
     }
 
     /// How `id` stands by what `records` hold.
-    pub(super) fn status<R: Records>(
+    pub(crate) fn status<R: Records>(
         &self,
         records: &R,
         id: InvocationId,
@@ -250,7 +239,7 @@ impl Book {
     }
 
     /// The dead letters behind `after`.
-    pub(super) fn dead_letters<R: Records>(
+    pub(crate) fn dead_letters<R: Records>(
         &self,
         records: &R,
         after: Option<InvocationId>,

@@ -12,10 +12,10 @@ use scf_core::{
 };
 
 use super::{
-    book::{Answer, Ask, Book, State},
+    book::{Answer, Ask, Book},
     config::QueueConfig,
     record::Records,
-    time::Moment,
+    restore::Found,
 };
 
 /// An [`InvocationQueue`] in memory: for tests, and for calls that may be lost with the process.
@@ -31,7 +31,7 @@ impl MemoryQueue {
     /// An empty queue that tells the time by `clock`.
     #[must_use]
     pub fn new(clock: Arc<dyn Clock>, config: QueueConfig) -> Self {
-        let book = Book::new(State::default(), Moment::default(), clock, config, Durability::Memory);
+        let book = Found::default().open(clock, config, Durability::Memory);
         Self { book, records: Mutex::default() }
     }
 

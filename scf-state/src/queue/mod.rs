@@ -9,10 +9,13 @@ mod memory;
 mod record;
 mod restore;
 mod settled;
+#[cfg(test)]
+mod tests;
 mod time;
 
 pub(crate) use self::{
     book::{Answer, Ask, Book},
     record::{REGION, Records},
+    restore::Found,
 };
 pub use self::{config::QueueConfig, memory::MemoryQueue};

@@ -1,30 +1,30 @@
 //! What is found in a store when its queue is opened.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
-use scf_core::InvocationId;
+use scf_core::{Clock, Durability, InvocationId, Scope};
 
 use super::{
-    book::{State, pending},
+    book::{Book, State, pending},
     config::QueueConfig,
     record::{CALL, DEAD, DONE, Dead, Done, Key, Stored, TRY, Tries, read_key},
-    time::{DueAt, Moment},
+    time::{DueAt, Moment, Passing},
 };
 
 /// Collects a store's records, in any order, and makes a queue's memory of them.
 #[derive(Debug, Default)]
-pub(super) struct Found {
+pub(crate) struct Found {
     calls: Vec<Stored>,
     tries: HashMap<InvocationId, Tries>,
     done: Vec<(InvocationId, Moment, u64)>,
     dead: HashMap<InvocationId, u64>,
-    held: Vec<scf_core::Scope>,
+    held: Vec<Scope>,
     last: Moment,
 }
 
 impl Found {
     /// Takes a record in; one that cannot be decoded is an error.
-    pub(super) fn take(&mut self, key: &[u8], value: &[u8]) -> Result<(), postcard::Error> {
+    pub(crate) fn take(&mut self, key: &[u8], value: &[u8]) -> Result<(), postcard::Error> {
         let at = match read_key(key) {
             Some(Key::Held(scope)) => {
                 self.held.push(scope);
@@ -60,13 +60,14 @@ impl Found {
         Ok(())
     }
 
-    /// The latest moment that a record is from.
-    pub(super) const fn last(&self) -> Moment {
-        self.last
+    /// The queue that was found.
+    pub(crate) fn open(self, clock: Arc<dyn Clock>, config: QueueConfig, durability: Durability) -> Book {
+        let passing = Passing::from(clock, self.last);
+        let state = self.into_state(&config, passing.now());
+        Book::new(state, passing, config, durability)
     }
 
-    /// The queue as it was at `now`.
-    pub(super) fn into_state(mut self, config: &QueueConfig, now: Moment) -> State {
+    fn into_state(mut self, config: &QueueConfig, now: Moment) -> State {
         let mut state = State::default();
         self.held.into_iter().for_each(|scope| state.board.pause(scope));
         self.done.sort_by_key(|(_, at, _)| at.passed);

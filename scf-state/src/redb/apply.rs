@@ -1,15 +1,23 @@
 //! Changes as they are applied to redb's tables.
 
+use std::sync::Arc;
+
 use redb::{ReadableTable as _, WriteTransaction};
-use scf_core::{Batch, Commit, Durability, Fence, InvocationId, NodeId, Scope, Snapshot, StateError, Timestamp};
+use scf_core::{
+    Batch, Commit, Durability, Fence, InvocationId, NodeId, QueueError, Scope, Snapshot, StateError, Timestamp,
+};
 
 use super::{
     error::EngineError,
     lease::Leases,
     log::Logged,
+    queue::Written,
     table::{ENTRY, HEAD, Keys, ORDER, RESULT, Stored, decode_invocation, encode_entry, result, stored},
 };
-use crate::change::changes;
+use crate::{
+    change::changes,
+    queue::{self, Ask, Book},
+};
 
 /// What the writer is asked to do.
 #[derive(Clone, Debug)]
@@ -18,14 +26,23 @@ pub(super) enum Request {
     Acquire { scope: Scope, node: NodeId, lease: std::time::Duration, now: Timestamp },
     Release { scope: Scope, fence: Fence },
     Import { scope: Scope, fence: Fence, snapshot: Snapshot },
+    Queue { book: Arc<Book>, ask: Ask, scope: Scope },
 }
 
 impl Request {
     pub(super) const fn scope(&self) -> &Scope {
         match self {
             Self::Commit(batch) => &batch.scope,
-            Self::Acquire { scope, .. } | Self::Release { scope, .. } | Self::Import { scope, .. } => scope,
+            Self::Acquire { scope, .. }
+            | Self::Release { scope, .. }
+            | Self::Import { scope, .. }
+            | Self::Queue { scope, .. } => scope,
         }
+    }
+
+    /// Whether it is on the disk before it is answered.
+    pub(super) fn needs_sync(&self) -> bool {
+        if let Self::Queue { ask, .. } = self { ask.durability() >= Durability::Durable } else { true }
     }
 }
 
@@ -36,6 +53,7 @@ pub(super) enum Done {
     Acquired(Fence),
     Released,
     Imported,
+    Queue(Result<queue::Answer, QueueError>),
 }
 
 /// A request's answer inside a transaction: the outer error ends the transaction, the inner one is the answer.
@@ -67,6 +85,12 @@ impl<'t> Changes<'t> {
 
     /// Applies `request` or finds why not. Everything is checked before anything is written.
     pub(super) fn apply(&mut self, request: &Request) -> Result<Answer, EngineError> {
+        if let Request::Queue { book, ask, .. } = request {
+            let mut records = Written { state: &mut self.state, changed: false };
+            let answer = book.apply(&mut records, ask)?;
+            self.changed |= records.changed;
+            return Ok(Ok(Done::Queue(answer)));
+        }
         let mut keys = Keys::of(request.scope());
         let mut stored = stored(&self.state.table, &mut keys)?;
         match request {
@@ -92,6 +116,7 @@ impl<'t> Changes<'t> {
                 Ok(()) => self.import(&mut keys, stored, snapshot).map(Ok),
                 Err(refused) => Ok(Err(refused)),
             },
+            Request::Queue { .. } => Err(EngineError::Malformed("a request of the queue")),
         }
     }
 

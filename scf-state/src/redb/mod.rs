@@ -6,6 +6,7 @@ mod error;
 mod journal;
 mod lease;
 mod log;
+mod queue;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -33,9 +34,9 @@ use self::{
     log::Logged,
     writer::Writer,
 };
-use crate::disk::FileDisk;
+use crate::{disk::FileDisk, queue::Book};
 
-pub use self::error::OpenError;
+pub use self::{error::OpenError, queue::RedbQueue};
 
 /// The largest value that is taken.
 const LARGEST_VALUE: usize = 256 << 20;
@@ -92,6 +93,8 @@ struct Shared {
     /// Where the database begins on the disk.
     start: u64,
     config: RedbConfig,
+    /// What commits accept calls into, once it is open.
+    queue: OnceLock<Arc<Book>>,
 }
 
 impl Shared {
@@ -146,7 +149,7 @@ impl RedbState {
         let (db, journal) = start(&disk, config).map_err(|error| OpenError::Store(Box::new(error)))?;
         let (db, start) = (RwLock::new(Arc::new(db)), journal.redb());
         let (leases, failure) = (Leases::default(), OnceLock::new());
-        let shared = Arc::new(Shared { db, disk, leases, failure, start, config });
+        let shared = Arc::new(Shared { db, disk, leases, failure, start, config, queue: OnceLock::new() });
         let writer = Writer::start(Arc::clone(&shared), journal, config.queue.max(1), config.group.max(1));
         Ok(Self { writer: writer.map_err(OpenError::Disk)?, shared })
     }

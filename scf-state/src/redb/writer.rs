@@ -167,7 +167,8 @@ fn transact(shared: &Shared, journal: &mut Journal, jobs: &[Job]) -> Result<Vec<
     match log.filter(|log| journal.fits(log.len())) {
         Some(log) => {
             txn.set_durability(Durability::None).map_err(|error| certain(error.into()))?;
-            journal.append(&log).map_err(|error| uncertain(error.into()))?;
+            let sync = jobs.iter().any(|job| job.request.needs_sync());
+            journal.append(&log, sync).map_err(|error| uncertain(error.into()))?;
             txn.commit().map_err(|error| uncertain(error.into()))?;
         }
         None => {
