@@ -117,9 +117,14 @@ async fn lets_functions_take_turns(queue: &dyn InvocationQueue, _: &ManualClock)
     accept(queue, call(50, "quiet")).await;
     let two = lease(queue, 2).await;
     assert!(two.iter().any(|delivery| delivery.call.id == id(50)), "a full function does not delay another");
-    let ask = LeaseAsk { calls: 64, per_function: 3, lease: LEASE };
+    let ask = LeaseAsk { calls: 64, functions: None, per_function: 3, lease: LEASE };
     let more = queue.lease(ask).await.expect("available");
     assert_eq!(more.len(), 2, "a function runs as often as is asked for, with what is leased already");
+    accept(queue, call(51, "quiet")).await;
+    let ask = LeaseAsk { calls: 64, functions: Some(vec![name("quiet")]), per_function: 64, lease: LEASE };
+    let quiet: Vec<_> = queue.lease(ask).await.expect("available").iter().map(|delivery| delivery.call.id).collect();
+    assert_eq!(quiet, [id(51)], "a worker is given calls of the functions that it runs");
+    assert_eq!(lease(queue, 64).await.len(), 17, "the others wait for one that does");
 }
 
 async fn tries_again_later_and_gives_up_with_a_cause(queue: &dyn InvocationQueue, clock: &ManualClock) {
@@ -395,7 +400,7 @@ async fn accept(queue: &dyn InvocationQueue, call: QueuedCall) {
 }
 
 async fn lease(queue: &dyn InvocationQueue, calls: usize) -> Vec<Delivery> {
-    queue.lease(LeaseAsk { calls, per_function: usize::MAX, lease: LEASE }).await.expect("available")
+    queue.lease(LeaseAsk { calls, functions: None, per_function: usize::MAX, lease: LEASE }).await.expect("available")
 }
 
 async fn one(queue: &dyn InvocationQueue) -> Delivery {

@@ -124,10 +124,12 @@ const _: fn(&dyn InvocationQueue) = |_| {};
 
 /// What a worker asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[expect(clippy::exhaustive_structs, reason = "three parts are all that a worker says")]
+#[expect(clippy::exhaustive_structs, reason = "four parts are all that a worker says")]
 pub struct LeaseAsk {
     /// Calls at most.
     pub calls: usize,
+    /// The functions that the worker runs; `None` for all.
+    pub functions: Option<Vec<FunctionName>>,
     /// Calls of one function that run at the same time, those that are leased already included.
     pub per_function: usize,
     /// How long a lease lasts without progress.

@@ -340,10 +340,10 @@ impl Board {
         if ask.calls == 0 || self.alone.is_some() {
             return picked;
         }
-        if let Some((ticket, id)) = self.suspect() {
+        if let Some((ticket, id)) = self.suspect(ask) {
             let others_wait = self.lanes.values().any(|lane| lane.waiting > 0);
             if self.running == 0 && !(self.was_alone && others_wait) {
-                self.suspects.pop_front();
+                self.suspects.retain(|(_, suspect)| *suspect != id);
                 self.start(id, ask.lease, now);
                 (self.alone, self.was_alone) = (Some(id), true);
                 return vec![id];
@@ -355,8 +355,9 @@ impl Board {
         let mut passed_over = 0;
         while picked.len() < ask.calls && passed_over < self.turns.len() {
             let Some(function) = self.turns.pop_front() else { break };
+            let is_asked = ask.functions.as_ref().is_none_or(|functions| functions.contains(&function));
             let Some(lane) = self.lanes.get_mut(&function) else { continue };
-            if lane.running >= ask.per_function {
+            if !is_asked || lane.running >= ask.per_function {
                 self.turns.push_back(function);
                 passed_over += 1;
                 continue;
@@ -379,16 +380,18 @@ impl Board {
         picked
     }
 
-    /// The suspect that waits longest.
-    fn suspect(&mut self) -> Option<(Ticket, InvocationId)> {
-        while let Some(&(ticket, id)) = self.suspects.front() {
-            let pending = self.calls.get(&id);
-            if pending.is_some_and(|pending| matches!(pending.place, Place::Ready(at) if at == ticket)) {
-                return Some((ticket, id));
-            }
-            self.suspects.pop_front();
-        }
-        None
+    /// The suspect that waits longest of those that the worker can run.
+    fn suspect(&mut self, ask: &LeaseAsk) -> Option<(Ticket, InvocationId)> {
+        let calls = &self.calls;
+        let there = |ticket: Ticket, id| {
+            calls.get(&id).filter(|pending| matches!(pending.place, Place::Ready(at) if at == ticket))
+        };
+        self.suspects.retain(|&(ticket, id)| there(ticket, id).is_some());
+        let is_asked = |function| ask.functions.as_ref().is_none_or(|functions| functions.contains(function));
+        let can_run = |&(ticket, id): &(Ticket, InvocationId)| {
+            there(ticket, id).is_some_and(|pending| is_asked(&pending.function))
+        };
+        self.suspects.iter().copied().find(can_run)
     }
 
     fn start(&mut self, id: InvocationId, lease: Duration, now: Duration) {

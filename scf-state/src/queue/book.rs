@@ -26,6 +26,9 @@ use super::{
 /// How often civil time is looked at while something waits for it: it may be set.
 const LOOK: Duration = Duration::from_millis(250);
 
+/// Step of the child id that a reminder has the next time. Not one that a call's own calls count up to.
+const COME_AGAIN: u64 = u64::MAX - 1;
+
 /// What a queue is asked to change.
 #[derive(Clone, Debug)]
 pub(crate) enum Ask {
@@ -456,7 +459,7 @@ impl<R: Records> Page<'_, R> {
         let Some(stored) = load::<Stored, R>(self.records, &key(CALL, id))?? else { return Ok(()) };
         self.state.board.detach(id);
         let mut call = stored.call;
-        call.id = id.child(u64::MAX);
+        call.id = id.child(COME_AGAIN);
         let due = self.now.next(stored.due, every);
         self.enter(&Stored { seq: self.state.seq, at: self.now, due, call })
     }
