@@ -61,6 +61,7 @@ mod outbound;
 mod overhead;
 #[cfg(feature = "process")]
 pub mod process;
+mod queue;
 mod route;
 mod router;
 mod service;
@@ -84,6 +85,7 @@ pub use native::{NativeCall, NativeError, NativeFactory, NativeFuture};
 pub use observe::Metrics;
 #[cfg(feature = "wasi-http")]
 pub use outbound::{HttpClient, Resolver, SystemResolver, TrustError};
+pub use queue::{DispatchConfig, EnqueueError};
 pub use service::{MemoryKeyValue, MemorySecrets, StateKeyValue};
 pub use values::{ValuesError, decode_values, encode_values};
 #[cfg(feature = "wasm")]

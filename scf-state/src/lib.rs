@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`MemoryState`] | a backend that is lost with the process |
 //! | [`RedbState`] | a backend on a [`Disk`](scf_core::Disk), with group commit: [`FileDisk`], [`MemoryDisk`] for tests |
+//! | [`RedbQueue`], [`MemoryQueue`] | invocation queues: beside the state on the disk, and in memory |
 //! | [`RemoteState`], [`StateServer`] | a backend of another node, and what serves it there |
 //! | [`PhasedState`] | the state service of a node: scopes alternate between a home and this node |
 //! | [`SkiRental`], [`AlwaysRemote`], [`AlwaysLocal`] | when they do |
@@ -12,7 +13,7 @@
 //! `scf_core::conformance::state`; a policy of your own implements [`PhasePolicy`](scf_core::PhasePolicy).
 //!
 //! Modules: `disk`, `memory`, `redb` and `remote` hold the backends, `head` and `results` what backends share,
-//! `phase` the state service. This crate spawns no task; a [`RedbState`] runs one thread, which its drop joins.
+//! `queue` the rules of invocation queues, `phase` the state service. This crate spawns no task; a [`RedbState`] runs one thread, which its drop joins.
 //! Of tokio it uses channels and locks alone, so any executor will do.
 #![forbid(unsafe_code)]
 #![warn(clippy::print_stdout, clippy::print_stderr, clippy::unwrap_used)]
@@ -26,15 +27,17 @@ mod limit;
 mod loopback;
 mod memory;
 mod phase;
+mod queue;
 mod quota;
 mod redb;
 mod remote;
 mod results;
 mod wall;
 
-pub use crate::redb::{OpenError, RedbBuilder, RedbConfig, RedbState};
+pub use crate::redb::{OpenError, RedbBuilder, RedbConfig, RedbQueue, RedbState};
 pub use disk::{FileDisk, MemoryDisk};
 pub use memory::MemoryState;
 pub use phase::{AlwaysLocal, AlwaysRemote, PhaseChange, PhaseConfig, PhasedState, SkiRental};
+pub use queue::{MemoryQueue, QueueConfig};
 pub use quota::Quotas;
 pub use remote::{RemoteState, StateServer};

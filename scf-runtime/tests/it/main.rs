@@ -12,6 +12,7 @@ mod no_compiler;
 mod outbound;
 #[cfg(all(feature = "process", target_os = "linux"))]
 mod process;
+mod queue;
 #[cfg(all(feature = "wasm", feature = "services"))]
 mod services;
 mod support;

@@ -1,14 +1,18 @@
 //! Changes as they are applied to redb's tables.
 
+use std::sync::Arc;
+
 use redb::{ReadableTable as _, WriteTransaction};
 use scf_core::{
-    Batch, Commit, Delta, Durability, Entry, Fence, InvocationId, NodeId, Scope, Snapshot, StateError, Timestamp,
+    Batch, Commit, Delta, Durability, Entry, Fence, InvocationId, NodeId, QueueError, Scope, Snapshot, StateError,
+    Timestamp,
 };
 
 use super::{
     Shared,
     error::EngineError,
     log::Logged,
+    queue::Written,
     table::{
         self, ENTRY, ENTRY_HEAD, HEAD, Keys, ORDER, RESULT, Stored, decode_invocation, encode_entry, expiry, expiry_of,
         result, stored,
@@ -17,6 +21,7 @@ use super::{
 use crate::{
     change::{Change, changes, guard, keys as keys_of},
     history::Note,
+    queue::{self, Ask, Book},
     quota::{entry_size, result_size, size_of, sizes},
 };
 
@@ -31,6 +36,7 @@ pub(super) enum Request {
     Release { scope: Scope, fence: Fence },
     Import { scope: Scope, fence: Fence, snapshot: Snapshot },
     ImportSince { scope: Scope, fence: Fence, delta: Delta },
+    Queue { book: Arc<Book>, ask: Ask, scope: Scope },
 }
 
 impl Request {
@@ -40,14 +46,16 @@ impl Request {
             Self::Acquire { scope, .. }
             | Self::Release { scope, .. }
             | Self::Import { scope, .. }
-            | Self::ImportSince { scope, .. } => scope,
+            | Self::ImportSince { scope, .. }
+            | Self::Queue { scope, .. } => scope,
         }
     }
 
     /// How safe it is to be before it is answered.
-    pub(super) const fn durability(&self) -> Durability {
+    pub(super) fn durability(&self) -> Durability {
         match self {
             Self::Commit(batch) => batch.durability,
+            Self::Queue { ask, .. } => ask.durability(),
             _ => Durability::Durable,
         }
     }
@@ -60,6 +68,7 @@ pub(super) enum Done {
     Acquired(Fence),
     Released,
     Imported,
+    Queue(Result<queue::Answer, QueueError>),
 }
 
 /// A request's answer inside a transaction: the outer error ends the transaction, the inner one is the answer.
@@ -87,6 +96,12 @@ impl<'t> Changes<'t> {
 
     /// Applies `request` or finds why not. Everything is checked before anything is written.
     pub(super) fn apply(&mut self, request: &Request) -> Result<Answer, EngineError> {
+        if let Request::Queue { book, ask, .. } = request {
+            let mut records = Written { state: &mut self.state, changed: false };
+            let answer = book.apply(&mut records, ask)?;
+            self.changed |= records.changed;
+            return Ok(Ok(Done::Queue(answer)));
+        }
         let scope = request.scope();
         let mut keys = Keys::of(scope);
         let mut stored = stored(&self.state.table, &mut keys)?;
@@ -117,6 +132,7 @@ impl<'t> Changes<'t> {
                 Ok(()) => self.import_since(&mut keys, stored, scope, delta),
                 Err(refused) => Ok(Err(refused)),
             },
+            Request::Queue { .. } => Err(EngineError::Malformed("a request of the queue")),
         }
     }
 

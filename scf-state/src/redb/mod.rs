@@ -6,6 +6,7 @@ mod error;
 mod journal;
 mod lease;
 mod log;
+mod queue;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -40,11 +41,12 @@ use crate::{
     disk::FileDisk,
     history::History,
     limit::{MAX_BATCH, MAX_VALUE, check_snapshot},
+    queue::Book,
     quota::{Ledger, Quotas},
     wall::Wall,
 };
 
-pub use self::error::OpenError;
+pub use self::{error::OpenError, queue::RedbQueue};
 
 /// What a [`RedbState`] keeps and queues.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,6 +105,8 @@ struct Shared {
     /// Where the database begins on the disk.
     start: u64,
     config: RedbConfig,
+    /// What commits accept calls into, once it is open.
+    queue: OnceLock<Arc<Book>>,
 }
 
 impl Shared {
@@ -251,6 +255,7 @@ impl RedbBuilder {
             failure: OnceLock::new(),
             start,
             config,
+            queue: OnceLock::new(),
         });
         shared.recount(&db).map_err(store)?;
         drop(db);

@@ -1,0 +1,21 @@
+//! The invocation queue: calls that are kept until they are done.
+
+mod board;
+mod book;
+mod budget;
+mod config;
+mod lane;
+mod memory;
+mod record;
+mod restore;
+mod settled;
+#[cfg(test)]
+mod tests;
+mod time;
+
+pub(crate) use self::{
+    book::{Answer, Ask, Book},
+    record::{REGION, Records},
+    restore::Found,
+};
+pub use self::{config::QueueConfig, memory::MemoryQueue};
