@@ -74,7 +74,7 @@ pub use meter::Meter;
 pub use model::{BlockCost, BlockGraph, Inference, Inferred, ModelBlock, ModelError, ModelInfo, WireForm};
 pub use node::{Accelerator, Device, Node, Resources, Tier};
 pub use payload::{MediaType, Payload};
-pub use phase::{Phase, PhasePolicy, PhaseStats};
+pub use phase::{NodeCondition, Phase, PhaseChoice, PhaseLoad, PhasePolicy, PhaseRule, PhaseStats, ServiceTimes};
 pub use revision::{Qualifier, Revision};
 pub use scheduler::{
     ClusterView, DataInput, Health, NodeStatus, Placement, PlacementRequest, Refusal, ScheduleError, Scheduler,
