@@ -6,7 +6,7 @@
 //! | `filter/` | one [`Filter`] per need that a function can state |
 //! | `score/` | what a placement costs, as one [`Score`] per question |
 //! | `round_robin` | [`RoundRobin`], the yardstick |
-//! | `autoscale/` | [`ConcurrencyTarget`] and [`FixedConcurrency`] |
+//! | `autoscale/` | one [`Autoscaler`](scf_core::Autoscaler) a file: [`Kpa`], [`Queueing`], [`KeepAlive`] and others |
 //!
 //! Every decision is synchronous and pure: same request, view and seed, same answer. Nothing here knows a
 //! runtime, an executor or a clock.
@@ -14,14 +14,29 @@
 #![warn(clippy::print_stdout, clippy::print_stderr, clippy::unwrap_used)]
 
 mod autoscale;
+mod demand;
+mod estimate;
 mod filter;
+pub mod fleet;
 mod pipeline;
+pub mod policy;
 mod random;
+mod request;
 mod round_robin;
 mod score;
+#[cfg(feature = "sim")]
+pub mod sim;
 
-pub use autoscale::{ConcurrencyTarget, FixedConcurrency};
+pub use autoscale::{
+    Averaging, Change, FixedConcurrency, IdleTimes, KeepAlive, Kpa, KpaDecision, KpaSettings, MOST_SERVERS,
+    OfferedLoad, Population, Queueing, Start, WarmPool, WarmWindow, erlang_c,
+};
+pub use demand::{Bound, Demand, LinkBound};
+pub use estimate::{Estimate, Estimator, ProfileKey, Unknown};
 pub use filter::{AllowedNode, Candidate, Filter, FreeResources, HasAccelerator, InZone, Reach, needs};
+pub use fleet::{Fleet, NodeIx};
 pub use pipeline::Pipeline;
+pub use policy::Policy;
+pub use request::{Binding, Choice, Decision, Input, MOST_CHOICES, Neighbour, Reason, Request, Source};
 pub use round_robin::RoundRobin;
 pub use score::{Latency, Score};

@@ -1,6 +1,7 @@
 //! Randomness of decisions.
 
 /// SplitMix64 (Steele, Lea, Flood: Fast splittable pseudorandom number generators, OOPSLA 2014, figure 16).
+#[derive(Debug)]
 pub(crate) struct Random(u64);
 
 impl Random {

@@ -7,6 +7,8 @@
 //! | [`RemoteState`], [`StateServer`] | a backend of another node, and what serves it there |
 //! | [`PhasedState`] | the state service of a node: scopes alternate between a home and this node |
 //! | [`SkiRental`], [`AlwaysRemote`], [`AlwaysLocal`] | when they do |
+//! | [`BestShare`] | how many of them are local, so that calls take least over all |
+//! | [`replay`] | traces of calls, what a policy pays for one and what the least is |
 //!
 //! A backend of your own implements [`StateBackend`](scf_core::StateBackend) and passes
 //! `scf_core::conformance::state`; a policy of your own implements [`PhasePolicy`](scf_core::PhasePolicy).
@@ -31,5 +33,8 @@ mod results;
 pub use crate::redb::{OpenError, RedbConfig, RedbState};
 pub use disk::{FileDisk, MemoryDisk};
 pub use memory::MemoryState;
-pub use phase::{AlwaysLocal, AlwaysRemote, PhaseChange, PhaseConfig, PhasedState, SkiRental};
+pub use phase::{
+    AlwaysLocal, AlwaysRemote, BestShare, Migration, PhaseChange, PhaseConfig, PhasedState, SkiRental, best_share,
+    mean_response, replay,
+};
 pub use remote::{RemoteState, StateServer};

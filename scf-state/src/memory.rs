@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
+    convert::Infallible,
     hash::{BuildHasher as _, RandomState},
     sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
     time::Duration,
@@ -14,7 +15,11 @@ use scf_core::{
     StateError, Timestamp,
 };
 
-use crate::{change::changes, head::HeadRecord, results::Results};
+use crate::{
+    change::{changes, guard},
+    head::HeadRecord,
+    results::Results,
+};
 
 /// Scopes of different shards are worked on at the same time.
 const SHARDS: usize = 16;
@@ -78,7 +83,7 @@ impl Default for MemoryState {
 #[async_trait]
 impl StateBackend for MemoryState {
     fn caps(&self) -> Caps {
-        Caps { durability: Durability::Memory, results_per_scope: self.results_per_scope }
+        Caps::new(Durability::Memory).results_per_scope(self.results_per_scope)
     }
 
     fn try_get(&self, scope: &Scope, key: &str) -> Option<Result<Option<Entry>, StateError>> {
@@ -99,10 +104,7 @@ impl StateBackend for MemoryState {
     }
 
     async fn commit(&self, batch: Batch) -> Result<Commit, StateError> {
-        let given = Durability::Memory;
-        if batch.durability > given {
-            return Err(StateError::Durability { asked: batch.durability, given });
-        }
+        self.caps().check(&batch)?;
         let changes = changes(&batch.ops)?;
         let mut shard = self.write(&batch.scope);
         if !shard.contains_key(&batch.scope) {
@@ -116,13 +118,15 @@ impl StateBackend for MemoryState {
             return Ok(Commit::Duplicate { result: result.clone() });
         }
         record.head.admit(&batch.scope, batch.fence, batch.expect)?;
+        let Ok(guarded) = guard(&batch, |key| Ok::<_, Infallible>(record.entries.get(key).map(|entry| entry.version)));
+        guarded?;
         let version = record.head.version.next();
         record.head.version = version;
         for (key, value) in changes {
             match (value, record.entries.get_mut(key)) {
-                (Some(value), Some(entry)) => *entry = Entry { value: value.clone(), version },
+                (Some(value), Some(entry)) => *entry = Entry::new(value.clone(), version),
                 (Some(value), None) => {
-                    record.entries.insert(key.to_owned(), Entry { value: value.clone(), version });
+                    record.entries.insert(key.to_owned(), Entry::new(value.clone(), version));
                 }
                 (None, _) => drop(record.entries.remove(key)),
             }
@@ -130,7 +134,7 @@ impl StateBackend for MemoryState {
         if let Some((id, result)) = batch.invocation {
             record.results.keep(id, result, self.results_per_scope);
         }
-        Ok(Commit::Applied { version, durability: given })
+        Ok(Commit::Applied { version, durability: Durability::Memory })
     }
 
     async fn acquire(

@@ -40,6 +40,7 @@ where
         reads_what_was_written,
         applies_a_batch_in_order_and_counts_it_once,
         refuses_a_batch_that_rests_on_another_version,
+        refuses_a_batch_whose_entries_are_not_as_it_rests_on,
         applies_an_invocation_once,
         refuses_more_durability_than_it_has,
         keeps_scopes_apart,
@@ -59,7 +60,7 @@ async fn reads_what_was_written(backend: &dyn StateBackend, clock: &ManualClock)
     assert_eq!((head.version, head.owner), (Version::new(0), None), "a fresh scope is at version 0 and unowned");
     let written = backend.commit(batch(backend, &scope).put("k", "one").put("empty", "")).await;
     assert_eq!(applied(written), Version::new(1), "the first commit leads to version 1");
-    let entry = |value: &'static str, version| Entry { value: Bytes::from(value), version: Version::new(version) };
+    let entry = |value: &'static str, version| Entry::new(Bytes::from(value), Version::new(version));
     assert_eq!(backend.get(&scope, "k").await, Ok(Some(entry("one", 1))), "a committed value is read back");
     assert_eq!(backend.get(&scope, "empty").await, Ok(Some(entry("", 1))), "an empty value is a value");
     if let Some(read) = backend.try_get(&scope, "k") {
@@ -97,6 +98,26 @@ async fn refuses_a_batch_that_rests_on_another_version(backend: &dyn StateBacken
     assert_eq!(values(backend, &scope).await, [("k".to_owned(), Bytes::from("1"))], "a conflict changes nothing");
     assert_eq!(version(backend, &scope, clock).await, Version::new(1), "a conflict is no commit");
     applied(backend.commit(batch(backend, &scope).expect(Version::new(1)).put("k", "2")).await);
+}
+
+async fn refuses_a_batch_whose_entries_are_not_as_it_rests_on(backend: &dyn StateBackend, clock: &ManualClock) {
+    let scope = scope("a");
+    let at = |version| Some(Version::new(version));
+    applied(backend.commit(batch(backend, &scope).guard("k", None).put("k", "1").put("other", "x")).await);
+    applied(backend.commit(batch(backend, &scope).put("other", "y")).await);
+    for (key, expected, actual) in [("k", None, at(1)), ("k", at(2), at(1)), ("gone", at(1), None)] {
+        let rests = batch(backend, &scope).guard("other", at(2)).guard(key, expected).put("k", "lost").put("gone", "x");
+        let refused = StateError::Guard { scope: scope.clone(), key: key.to_owned(), expected, actual };
+        assert_eq!(backend.commit(rests).await, Err(refused), "the entry is named, with what it is");
+    }
+    assert_eq!(version(backend, &scope, clock).await, Version::new(2), "a guard that does not hold changes nothing");
+    let inside = batch(backend, &scope).put("k", "2").delete("other").guard("k", at(1)).guard("other", at(2));
+    applied(backend.commit(inside).await);
+    let wanted = [("k".to_owned(), Bytes::from("2"))];
+    assert_eq!(values(backend, &scope).await, wanted, "guards hold before the first change, wherever they stand");
+    let racing = (0..4u8).map(|w| backend.commit(batch(backend, &scope).guard("once", None).put("once", vec![w])));
+    let won = join(racing).await.iter().filter(|answer| answer.is_ok()).count();
+    assert_eq!(won, 1, "one of several creates an entry");
 }
 
 async fn applies_an_invocation_once(backend: &dyn StateBackend, clock: &ManualClock) {
@@ -225,8 +246,7 @@ async fn moves_a_scope_with_its_results(backend: &dyn StateBackend, clock: &Manu
         applied(backend.commit(ops.invocation(id, vec![i])).await);
     }
     let snapshot = backend.export(&from).await.expect("readable");
-    let entry =
-        |i: u8| (format!("k{i}"), Entry { value: vec![i; usize::from(i)].into(), version: Version::new(u64::from(i)) });
+    let entry = |i: u8| (format!("k{i}"), Entry::new(vec![i; usize::from(i)].into(), Version::new(u64::from(i))));
     let result = |i: u8| (InvocationId::new(u128::from(i)), Bytes::from(vec![i]));
     let wanted = Snapshot {
         version: Version::new(3),

@@ -8,7 +8,7 @@ mod migration;
 mod naming;
 mod pipe;
 mod random;
-mod replay;
+pub mod replay;
 mod resident;
 mod session;
 mod share;
@@ -19,7 +19,6 @@ mod store;
 mod tests;
 
 pub use always::{AlwaysLocal, AlwaysRemote};
-pub use replay::{TraceCosts, TraceFamily, TracedCall, optimum, replay};
 pub use share::{BestShare, best_share, mean_response};
 pub use ski_rental::SkiRental;
 pub use store::{Migration, PhaseChange, PhaseConfig, PhasedState};

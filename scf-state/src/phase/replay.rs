@@ -226,20 +226,19 @@ mod tests {
     }
 
     #[test]
-    fn ski_rental_stays_near_the_optimum_on_every_family_and_no_static_policy_does() {
-        let policy = SkiRental { patience: Duration::MAX, warm_cost: TraceCosts::default().warm, ..SkiRental::default() };
+    fn ski_rental_stays_near_the_optimum_on_every_family_and_is_far_better_than_each_static_policy_on_some() {
+        let policy =
+            SkiRental { patience: Duration::MAX, warm_cost: TraceCosts::default().warm, ..SkiRental::default() };
         let mean = |ratios: &[f64]| ratios.iter().sum::<f64>() / ratios.len() as f64;
-        let mut worst = [0.0f64; 3];
+        let mut better = [false; 2];
         for family in TraceFamily::ALL {
-            let ratios = [&policy as &dyn PhasePolicy, &AlwaysRemote, &AlwaysLocal].map(|policy| ratios(family, policy));
-            let means = [0, 1, 2].map(|i| mean(&ratios[i]));
-            let most = ratios[0].iter().copied().fold(0.0, f64::max);
-            println!("{:14} {means:.2?} at most {most:.2}", family.as_str());
-            assert!(means[0] <= if family == TraceFamily::Bursty { 1.5 } else { 2.1 }, "{}: {means:?}", family.as_str());
-            for (worst, mean) in worst.iter_mut().zip(means) {
-                *worst = worst.max(mean);
-            }
+            let [ski, remote, local] =
+                [&policy as &dyn PhasePolicy, &AlwaysRemote, &AlwaysLocal].map(|policy| mean(&ratios(family, policy)));
+            println!("{:14} {ski:.2}, always remote {remote:.2}, always local {local:.2}", family.as_str());
+            let bound = if family == TraceFamily::Bursty { 1.5 } else { 2.1 };
+            assert!(ski <= bound, "{}: {ski}", family.as_str());
+            better = [better[0] | (ski < 0.7 * remote), better[1] | (ski < 0.7 * local)];
         }
-        assert!(worst[0] < worst[1] && worst[0] < worst[2], "{worst:?}");
+        assert_eq!(better, [true; 2], "each of the static ones is far worse somewhere");
     }
 }

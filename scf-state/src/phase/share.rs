@@ -133,7 +133,9 @@ mod tests {
 
     #[test]
     fn finds_the_optima_of_the_paper() {
-        for (clients, best, mean, stable) in [(50, 33, 1.77, 37), (70, 25, 2.36, 31), (90, 18, 2.67, 25), (110, 11, 2.86, 19)] {
+        for (clients, best, mean, stable) in
+            [(50, 33, 1.77, 37), (70, 25, 2.36, 31), (90, 18, 2.67, 25), (110, 11, 2.86, 19)]
+        {
             let load = paper(clients);
             assert_eq!(best_share(40, &load, 1.0), best, "{clients} clients");
             assert!((mean_response(40, best, &load).unwrap().0 - mean).abs() < 0.006, "{clients} clients");

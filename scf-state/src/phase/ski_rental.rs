@@ -267,7 +267,7 @@ mod tests {
             assert!(calls <= 2, "seed {seed}: after {calls} calls of 50 ms, where moving takes 100 ms");
             let large = PhaseStats { moving_in: ms(1000), moving_out: ms(1000), ..stats() };
             let calls = calls_until_local(SkiRental::default(), &large, seed).unwrap();
-            assert!(calls <= 20, "seed {seed}: {calls}");
+            assert!(calls <= 21, "seed {seed}: {calls}, the gaps between them count too");
         }
         let hesitant = SkiRental { hysteresis: 3.0, ..SkiRental::default() };
         let mean = |policy| (0..200).filter_map(|seed| calls_until_local(policy, &stats(), seed)).sum::<usize>() / 100;

@@ -7,9 +7,9 @@ use super::{
     error::EngineError,
     lease::Leases,
     log::Logged,
-    table::{ENTRY, HEAD, Keys, ORDER, RESULT, Stored, decode_invocation, encode_entry, result, stored},
+    table::{self, ENTRY, HEAD, Keys, ORDER, RESULT, Stored, decode_invocation, encode_entry, result, stored},
 };
-use crate::change::changes;
+use crate::change::{changes, guard};
 
 /// What the writer is asked to do.
 #[derive(Clone, Debug)]
@@ -102,6 +102,12 @@ impl<'t> Changes<'t> {
             return Ok(Ok(Done::Committed(Commit::Duplicate { result })));
         }
         let admitted = stored.head.admit(&batch.scope, batch.fence, batch.expect);
+        let table = &self.state.table;
+        let version_of = |key: &str| table::version(table, keys, key);
+        let admitted = match admitted {
+            Ok(()) => guard(batch, version_of)?,
+            refused => refused,
+        };
         let changes = match admitted.and_then(|()| changes(&batch.ops)) {
             Ok(changes) => changes,
             Err(refused) => return Ok(Err(refused)),

@@ -21,7 +21,7 @@ use ::redb::Database;
 use async_trait::async_trait;
 use bytes::Bytes;
 use scf_core::{
-    Batch, ByteSize, Caps, Commit, Disk, Durability, Entry, Fence, Head, InvocationId, NodeId, Op, Scope, Snapshot,
+    Batch, ByteSize, Caps, Commit, Disk, Durability, Entry, Fence, Head, InvocationId, NodeId, Scope, Snapshot,
     StateBackend, StateError, Timestamp,
 };
 
@@ -159,7 +159,9 @@ impl RedbState {
 #[async_trait]
 impl StateBackend for RedbState {
     fn caps(&self) -> Caps {
-        Caps { durability: Durability::Durable, results_per_scope: self.shared.config.results_per_scope }
+        let (value, batch) = (ByteSize::from_mib(128), ByteSize::from_mib(256));
+        let results = self.shared.config.results_per_scope;
+        Caps::new(Durability::Durable).results_per_scope(results).max_value(value).max_batch(batch)
     }
 
     fn try_get(&self, scope: &Scope, key: &str) -> Option<Result<Option<Entry>, StateError>> {
@@ -180,12 +182,7 @@ impl StateBackend for RedbState {
     }
 
     async fn commit(&self, batch: Batch) -> Result<Commit, StateError> {
-        let given = Durability::Durable;
-        if batch.durability > given {
-            return Err(StateError::Durability { asked: batch.durability, given });
-        }
-        let values = batch.ops.iter().filter_map(|op| if let Op::Put { value, .. } = op { Some(value) } else { None });
-        refuse_large(values.chain(batch.invocation.iter().map(|(_, result)| result)))?;
+        self.caps().check(&batch)?;
         match self.writer.ask(Request::Commit(batch)).await? {
             Done::Committed(commit) => Ok(commit),
             other => Err(mismatch(&other)),

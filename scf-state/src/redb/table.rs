@@ -170,13 +170,23 @@ pub(super) fn snapshot(db: &Database, scope: &Scope) -> Result<Snapshot, EngineE
     Ok(Snapshot { version, entries, results })
 }
 
+/// The version of an entry, if it is there.
+pub(super) fn version(
+    table: &impl ReadableTable<&'static [u8], &'static [u8]>,
+    keys: &mut Keys,
+    key: &str,
+) -> Result<Option<Version>, EngineError> {
+    let found = table.get(keys.key(ENTRY, key.as_bytes()))?;
+    found.map(|found| decode_entry(found.value()).map(|entry| entry.version)).transpose()
+}
+
 pub(super) fn encode_entry(version: Version, value: &[u8]) -> Vec<u8> {
     [&version.get().to_le_bytes()[..], value].concat()
 }
 
 fn decode_entry(bytes: &[u8]) -> Result<Entry, EngineError> {
     let (version, value) = bytes.split_first_chunk().ok_or(EngineError::Malformed("an entry"))?;
-    Ok(Entry { value: Bytes::copy_from_slice(value), version: Version::new(u64::from_le_bytes(*version)) })
+    Ok(Entry::new(Bytes::copy_from_slice(value), Version::new(u64::from_le_bytes(*version))))
 }
 
 pub(super) fn decode_invocation(bytes: &[u8]) -> Result<InvocationId, EngineError> {

@@ -29,7 +29,7 @@ impl RemoteState {
     /// The state that `home` serves, asked for by `node`.
     #[must_use]
     pub fn new(transport: Arc<dyn Transport>, node: NodeId, home: NodeId) -> Self {
-        let caps = Caps { durability: Durability::Durable, results_per_scope: 1024 };
+        let caps = Caps::new(Durability::Durable);
         Self { transport, node, home, caps, patience: Duration::from_secs(2) }
     }
 
@@ -119,7 +119,7 @@ impl StateBackend for RemoteState {
     async fn get(&self, scope: &Scope, key: &str) -> Result<Option<Entry>, StateError> {
         match self.read(&Request::Get { scope: scope.clone(), key: key.to_owned() }).await? {
             (Reply::Absent, _) => Ok(None),
-            (Reply::Entry { version }, value) => Ok(Some(Entry { value, version })),
+            (Reply::Entry { version, expires }, value) => Ok(Some(Entry { value, version, expires })),
             (other, _) => Err(mismatch(&other)),
         }
     }
@@ -140,10 +140,7 @@ impl StateBackend for RemoteState {
     }
 
     async fn commit(&self, batch: Batch) -> Result<Commit, StateError> {
-        let (asked, given) = (batch.durability, self.caps.durability);
-        if asked > given {
-            return Err(StateError::Durability { asked, given });
-        }
+        self.caps.check(&batch)?;
         let scope = batch.scope.clone();
         match self.change(&scope, &Request::Commit(batch)).await? {
             Reply::Commit(commit) => Ok(commit),

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use scf_core::{Batch, Commit, Envelope, Fence, Head, InvocationId, NodeId, Scope, Snapshot, StateError, Version};
+use scf_core::{
+    Batch, Commit, Envelope, Fence, Head, InvocationId, NodeId, Scope, Snapshot, StateError, Version, WallTime,
+};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 /// One method of `StateBackend`. No timestamp travels: the home measures leases on its own clock.
@@ -24,7 +26,7 @@ pub(super) enum Request {
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Reply {
     Absent,
-    Entry { version: Version },
+    Entry { version: Version, expires: Option<WallTime> },
     Result,
     Head(Head),
     Commit(Commit),

@@ -36,7 +36,7 @@ impl StateServer {
                     None => backend.get(&scope, &key).await?,
                 };
                 entry.map_or((Reply::Absent, Bytes::new()), |entry| {
-                    (Reply::Entry { version: entry.version }, entry.value)
+                    (Reply::Entry { version: entry.version, expires: entry.expires }, entry.value)
                 })
             }
             Request::Head { scope } => (Reply::Head(backend.head(&scope, self.clock.now()).await?), Bytes::new()),
