@@ -14,6 +14,8 @@ mod outbound;
 mod process;
 #[cfg(all(feature = "wasm", feature = "services"))]
 mod services;
+#[cfg(feature = "snapshot")]
+mod snapshot;
 mod support;
 mod transport;
 #[cfg(feature = "wasm")]
