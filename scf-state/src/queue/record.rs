@@ -9,6 +9,7 @@
 //! | [`DONE`] | invocation | [`Done`]: that it completed, and with what |
 //! | [`DEAD`] | invocation | [`Dead`]: that it is a dead letter, and why |
 //! | [`HELD`] | a scope in postcard | nothing: its calls are held back |
+//! | [`CLOCK`] | nothing | [`Moment`]: how both times stood after civil time was set |
 
 use std::time::Duration;
 
@@ -25,6 +26,7 @@ pub(super) const TRY: u8 = 1;
 pub(super) const DONE: u8 = 2;
 pub(super) const DEAD: u8 = 3;
 pub(super) const HELD: u8 = 4;
+pub(super) const CLOCK: u8 = 5;
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Stored {
@@ -81,17 +83,25 @@ pub(super) fn held_key(scope: &Scope) -> Result<Vec<u8>, postcard::Error> {
     Ok(postcard::to_extend(scope, key)?)
 }
 
+/// The key of the moment after civil time was set.
+pub(super) const fn clock_key() -> [u8; 5] {
+    [REGION[0], REGION[1], REGION[2], REGION[3], CLOCK]
+}
+
 /// What a key of the queue is about.
 pub(super) enum Key {
     Call(u8, InvocationId),
     Held(Scope),
+    Clock,
 }
 
 /// Reads a key that begins with [`REGION`].
 pub(super) fn read_key(key: &[u8]) -> Option<Key> {
     let (&tag, rest) = key.get(REGION.len()..)?.split_first()?;
-    if tag == HELD {
-        return postcard::from_bytes(rest).ok().map(Key::Held);
+    match tag {
+        HELD => return postcard::from_bytes(rest).ok().map(Key::Held),
+        CLOCK => return Some(Key::Clock),
+        _ => {}
     }
     let bits = u128::from_be_bytes(rest.try_into().ok()?);
     Some(Key::Call(tag, InvocationId::new(bits)))
