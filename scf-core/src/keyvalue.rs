@@ -195,11 +195,15 @@ impl KeyValueLimits {
         }
         for change in changes {
             match change {
-                Op::Put { key, value } => {
+                Op::Put { key, value, .. } => {
                     self.check_key(key)?;
                     self.check_value(value)?;
                 }
                 Op::Delete { key } => self.check_key(key)?,
+                Op::Enqueue { .. } | Op::CancelTimer { .. } => {
+                    let source = crate::StateError::Unsupported { what: "accept calls in a bucket".to_owned() };
+                    return Err(KeyValueError::Store { source: Box::new(source) });
+                }
             }
         }
         Ok(())

@@ -7,6 +7,7 @@
 //! |---|---|---|
 //! | [`Scheduler`] | scf-sched, you | the router, once per placement |
 //! | [`Autoscaler`] | scf-sched, you | the functions controller |
+//! | [`SloPolicy`] | scf-sched, you | the router, and the fabric by time |
 //! | [`IsolateFactory`], [`Prepared`], [`Isolate`] | scf-runtime, scf-ai, you | the functions controller |
 //! | [`Host`] | scf-runtime | isolates |
 //! | [`InvocationQueue`] | scf-state, you | the fabric, which accepts into it and drains it |
@@ -30,6 +31,8 @@ mod autoscaler;
 mod clock;
 #[cfg(feature = "conformance")]
 pub mod conformance;
+mod context;
+mod cost;
 mod disk;
 mod error;
 mod function;
@@ -48,6 +51,7 @@ mod revision;
 mod scheduler;
 mod secret;
 mod slo;
+mod slo_policy;
 mod split;
 mod state;
 mod tenant;
@@ -64,6 +68,8 @@ pub use attachment::{Attached, Attachment};
 pub use autoscaler::{Autoscaler, Load};
 pub use bytes::Bytes;
 pub use clock::{Clock, ManualClock, Timestamp, WallTime};
+pub use context::{Area, Battery, BatteryNeed, Context, GeoPoint, LinkNeed, Strength, Wanted};
+pub use cost::{Carbon, Energy, Money, Share};
 pub use disk::Disk;
 pub use error::BoxError;
 pub use function::{Code, Function, Limits, Needs, Reuse, Statefulness};
@@ -74,7 +80,7 @@ pub use isolate::{Call, Callee, Host, InvokeError, Isolate, IsolateFactory, Limi
 pub use keyvalue::{Bucket, KeyValue, KeyValueError, KeyValueLimits};
 pub use meter::Meter;
 pub use model::{BlockCost, BlockGraph, Inference, Inferred, ModelBlock, ModelError, ModelInfo, WireForm};
-pub use node::{Accelerator, Device, Node, Resources, Tier};
+pub use node::{Accelerator, AcceleratorUnits, Device, Node, Rates, Resources, Tier};
 pub use payload::{MediaType, Payload};
 pub use phase::{Phase, PhasePolicy, PhaseStats};
 pub use queue::{
@@ -86,14 +92,15 @@ pub use scheduler::{
     ClusterView, DataInput, Health, NodeStatus, Placement, PlacementRequest, Refusal, ScheduleError, Scheduler,
 };
 pub use secret::{Secret, Secrets, SecretsError};
-pub use slo::{Slo, SloReport};
+pub use slo::{Objectives, Slo, SloReport};
+pub use slo_policy::{Expectation, ObservedCall, Progress, Reaction, Site, SloPolicy};
 pub use split::{EdgeCost, FormCost, PlanError, Segment, SplitPlan, SplitPlanner, SplitProblem};
 pub use state::{
-    Batch, Caps, Commit, Durability, Entry, Fence, Head, Op, Opened, Ownership, Scope, Snapshot, StateBackend,
-    StateError, StateSession, StateStore, Version,
+    Batch, Caps, Commit, Delta, Durability, Entry, Fence, Guard, Head, Op, Opened, Ownership, Page, Scope, Snapshot,
+    StateBackend, StateError, StateSession, StateStore, Version, Watch, Watched,
 };
 pub use tenant::Tenant;
-pub use topology::{Link, Path};
+pub use topology::{Link, LinkQuality, Path};
 pub use transport::{Envelope, Handler, Subject, Transport, TransportError};
 pub use units::{Bandwidth, ByteSize, MilliCpu, Slowdown};
 pub use value::{Value, ValueKind};

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::{FunctionName, MediaType, Name};
+use crate::{FunctionName, MediaType, Name, Objectives};
 
 /// Functions of which each is given what the one before it gave.
 ///
@@ -18,6 +18,9 @@ pub struct Workflow {
     pub name: Name,
     /// Its steps, each after its predecessor.
     pub steps: Vec<Step>,
+    /// What is promised about a run of it, from its input to the last step's outcome.
+    #[serde(default)]
+    pub objectives: Objectives,
 }
 
 /// One step of a [`Workflow`].
@@ -34,7 +37,7 @@ impl Workflow {
     /// A workflow without steps.
     #[must_use]
     pub const fn new(name: Name) -> Self {
-        Self { name, steps: Vec::new() }
+        Self { name, steps: Vec::new(), objectives: Objectives::none() }
     }
 
     /// Adds a step that is given what the last one gives, or the workflow's input when it is the first.
@@ -49,6 +52,13 @@ impl Workflow {
     #[must_use]
     pub fn step(mut self, function: FunctionName, after: usize) -> Self {
         self.steps.push(Step { function, after: Some(after) });
+        self
+    }
+
+    /// What is promised about a run of it; default nothing.
+    #[must_use]
+    pub fn objectives(mut self, objectives: Objectives) -> Self {
+        self.objectives = objectives;
         self
     }
 

@@ -13,7 +13,7 @@
 //! `scf_core::conformance::state`; a policy of your own implements [`PhasePolicy`](scf_core::PhasePolicy).
 //!
 //! Modules: `disk`, `memory`, `redb` and `remote` hold the backends, `head` and `results` what backends share,
-//! `queue` the rules of invocation queues, `phase` the state service. This crate spawns no task; a [`RedbState`] runs one thread, which its drop joins.
+//! `phase` the state service. This crate spawns no task; a [`RedbState`] runs one thread, which its drop joins.
 //! Of tokio it uses channels and locks alone, so any executor will do.
 #![forbid(unsafe_code)]
 #![warn(clippy::print_stdout, clippy::print_stderr, clippy::unwrap_used)]
@@ -21,18 +21,23 @@
 mod change;
 mod disk;
 mod head;
+mod history;
+mod limit;
 #[cfg(test)]
 mod loopback;
 mod memory;
 mod phase;
 mod queue;
+mod quota;
 mod redb;
 mod remote;
 mod results;
+mod wall;
 
-pub use crate::redb::{OpenError, RedbConfig, RedbQueue, RedbState};
+pub use crate::redb::{OpenError, RedbBuilder, RedbConfig, RedbQueue, RedbState};
 pub use disk::{FileDisk, MemoryDisk};
 pub use memory::MemoryState;
 pub use phase::{AlwaysLocal, AlwaysRemote, PhaseChange, PhaseConfig, PhasedState, SkiRental};
 pub use queue::{MemoryQueue, QueueConfig};
+pub use quota::Quotas;
 pub use remote::{RemoteState, StateServer};

@@ -13,7 +13,7 @@ mod outbound;
 #[cfg(all(feature = "process", target_os = "linux"))]
 mod process;
 mod queue;
-#[cfg(feature = "wasm")]
+#[cfg(all(feature = "wasm", feature = "services"))]
 mod services;
 mod support;
 mod transport;

@@ -1,5 +1,13 @@
 //! The contracts, over the schedulers of this crate.
 
+mod azure;
+mod budget;
+mod chunkfunc;
+mod coverage;
+mod erlang;
+mod keep_alive;
+mod random;
+
 use std::sync::Arc;
 
 use scf_core::conformance;

@@ -131,30 +131,37 @@ impl Book {
         self.durability
     }
 
-    /// Why `call` would not be accepted now, if so.
-    pub(crate) fn refuses(&self, call: &QueuedCall) -> Option<QueueError> {
+    /// Why one of `calls` would not be accepted now, together with those before it, if so.
+    pub(crate) fn refuses<'c>(&self, calls: impl IntoIterator<Item = &'c QueuedCall>) -> Option<QueueError> {
         let state = self.state();
-        if state.board.get(call.id).is_some() || state.settled.is_done(call.id) || state.settled.is_dead(call.id) {
-            return None;
+        let limits = self.config;
+        let (mut held, mut bytes) = (state.board.len() + state.settled.dead(), state.bytes);
+        for call in calls {
+            let id = call.id;
+            if state.board.get(id).is_some() || state.settled.is_done(id) || state.settled.is_dead(id) {
+                continue;
+            }
+            let size = call.payload.size();
+            held += 1;
+            bytes += size.bytes();
+            let room = if size > limits.payload {
+                Room::Payload { limit: limits.payload }
+            } else if held > limits.calls.max(1) {
+                Room::Calls { limit: limits.calls.max(1) }
+            } else if bytes > limits.bytes.bytes() {
+                Room::Bytes { limit: limits.bytes }
+            } else {
+                continue;
+            };
+            return Some(QueueError::Full { id, room });
         }
-        let QueueConfig { calls, bytes, payload, .. } = self.config;
-        let size = call.payload.size();
-        let room = if size > payload {
-            Room::Payload { limit: payload }
-        } else if state.board.len() + state.settled.dead() >= calls.max(1) {
-            Room::Calls { limit: calls.max(1) }
-        } else if state.bytes + size.bytes() > bytes.bytes() {
-            Room::Bytes { limit: bytes }
-        } else {
-            return None;
-        };
-        Some(QueueError::Full { id: call.id, room })
+        None
     }
 
     /// Does what `ask` says; the outer error ends the transaction, the inner one is the answer.
     pub(crate) fn apply<R: Records>(&self, records: &mut R, ask: &Ask) -> Result<Result<Answer, QueueError>, R::Error> {
         if let Ask::Accept(call) = ask
-            && let Some(refused) = self.refuses(call)
+            && let Some(refused) = self.refuses([call])
         {
             return Ok(Err(refused));
         }

@@ -18,8 +18,10 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::time::{DueAt, Moment};
 
-/// First bytes of every key: no scope's name is that long, so no state has such a key.
-pub(crate) const REGION: [u8; 4] = [0xff, 0xff, 0xff, 0xfe];
+/// First bytes of every key: beside the keys of a redb store that belong to no scope.
+pub(crate) const REGION: [u8; 5] = [0xff, 0xff, 0xff, 0xff, 1];
+/// Behind every key.
+pub(crate) const BEHIND: [u8; 5] = [0xff, 0xff, 0xff, 0xff, 2];
 
 pub(super) const CALL: u8 = 0;
 pub(super) const TRY: u8 = 1;
@@ -68,11 +70,11 @@ pub(super) struct Dead {
 }
 
 /// The key of `id` under `tag`.
-pub(super) fn key(tag: u8, id: InvocationId) -> [u8; 21] {
-    let mut key = [0; 21];
-    key[..4].copy_from_slice(&REGION);
-    key[4] = tag;
-    key[5..].copy_from_slice(&id.bits().to_be_bytes());
+pub(super) fn key(tag: u8, id: InvocationId) -> [u8; 22] {
+    let mut key = [0; 22];
+    key[..5].copy_from_slice(&REGION);
+    key[5] = tag;
+    key[6..].copy_from_slice(&id.bits().to_be_bytes());
     key
 }
 
@@ -84,8 +86,8 @@ pub(super) fn held_key(scope: &Scope) -> Result<Vec<u8>, postcard::Error> {
 }
 
 /// The key of the moment after civil time was set.
-pub(super) const fn clock_key() -> [u8; 5] {
-    [REGION[0], REGION[1], REGION[2], REGION[3], CLOCK]
+pub(super) fn clock_key() -> Vec<u8> {
+    [&REGION[..], &[CLOCK]].concat()
 }
 
 /// What a key of the queue is about.

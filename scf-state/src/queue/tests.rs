@@ -299,3 +299,70 @@ async fn a_function_that_always_fails_is_retried_within_its_budget() {
     }
     assert!((10..=22).contains(&retries), "10 % of the first attempts and one a second for 10 s, not {retries}");
 }
+
+/// A state store with a queue beside it.
+async fn both() -> (Arc<RedbState>, RedbQueue, ManualClock) {
+    let clock = clock();
+    let state = Arc::new(RedbState::on(Arc::new(MemoryDisk::new())).unwrap());
+    let config = QueueConfig { calls: 4, ..QueueConfig::default() };
+    let queue = RedbQueue::open(Arc::clone(&state), Arc::new(clock.clone()), config).await.unwrap();
+    (state, queue, clock)
+}
+
+fn scope() -> Scope {
+    Scope { function: FunctionName::new("actor").unwrap(), key: "k".into() }
+}
+
+fn timer(setter: u128, name: &str, hours: u32) -> QueuedCall {
+    QueuedCall::timer(id(setter), scope(), name, 1, Due::After(HOUR * hours))
+}
+
+#[tokio::test]
+async fn a_commit_accepts_calls_and_sets_timers_with_its_changes_or_none_of_it() {
+    let (state, queue, clock) = both().await;
+    let first = || Batch::new(scope()).put("v", "1").enqueue(call(7)).enqueue(timer(1, "tea", 1));
+    state.commit(first().invocation(id(1), "done")).await.unwrap();
+    assert_eq!(queue.load().pending, 2);
+    state.commit(first().invocation(id(1), "again")).await.unwrap();
+    assert_eq!(queue.load().pending, 2, "a call that is tried again accepts nothing twice");
+
+    let stale = first().enqueue(call(8)).expect(scf_core::Version::new(9));
+    assert!(matches!(state.commit(stale).await, Err(StateError::Conflict { .. })));
+    assert_eq!(state_of(&queue, 8).await, None, "a commit that is refused accepts nothing");
+
+    let too_many = Batch::new(scope()).put("v", "2").enqueue(call(8)).enqueue(call(9)).enqueue(call(10));
+    let source = QueueError::Full { id: id(10), room: Room::Calls { limit: 4 } };
+    assert_eq!(state.commit(too_many).await, Err(StateError::Queue { scope: scope(), source }));
+    assert_eq!(state_of(&queue, 8).await, None, "all of them or none");
+    let value = state.get(&scope(), "v").await.unwrap().unwrap().value;
+    assert_eq!(value, "1", "and none of the changes");
+
+    let later = Batch::new(scope()).enqueue(timer(2, "tea", 2)).enqueue(timer(2, "egg", 1));
+    state.commit(later).await.unwrap();
+    state.commit(Batch::new(scope()).cancel_timer(scope(), "egg")).await.unwrap();
+    assert_eq!(lease(&queue, 8).await.len(), 1, "the call is due at once");
+    clock.advance(HOUR);
+    lease(&queue, 0).await;
+    assert_eq!(lease(&queue, 8).await.iter().filter(|delivery| delivery.call.timer.is_some()).count(), 0);
+    clock.advance(HOUR);
+    let due = lease(&queue, 8).await;
+    let timers: Vec<_> = due.iter().filter_map(|delivery| delivery.call.timer.clone()).collect();
+    assert_eq!(timers.iter().map(|timer| (timer.name.as_str(), timer.epoch)).collect::<Vec<_>>(), [("tea", 1)]);
+}
+
+#[tokio::test]
+async fn in_memory_too_a_commit_accepts_calls_with_its_changes_or_none_of_it() {
+    let config = QueueConfig { calls: 2, ..QueueConfig::default() };
+    let queue = Arc::new(MemoryQueue::new(Arc::new(clock()), config));
+    let state = crate::MemoryState::new().queue(Arc::clone(&queue));
+    let batch = |bits| {
+        let durability = scf_core::Durability::Memory;
+        Batch::new(scope()).put("v", "1").enqueue(call(bits)).enqueue(call(bits + 1)).durability(durability)
+    };
+    state.commit(batch(1)).await.unwrap();
+    assert!(matches!(state.commit(batch(3)).await, Err(StateError::Queue { .. })));
+    assert_eq!(state.head(&scope(), scf_core::Timestamp::default()).await.unwrap().version.get(), 1);
+    assert_eq!(queue.load().pending, 2);
+    let without = crate::MemoryState::new().commit(batch(1)).await;
+    assert!(matches!(without, Err(StateError::Unsupported { .. })), "{without:?}");
+}

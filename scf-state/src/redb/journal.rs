@@ -96,8 +96,9 @@ impl Journal {
         self.last + 1
     }
 
-    /// Writes a record and syncs it, if it is asked to, with those before it; redb need not have what is in it until the journal begins anew.
-    pub(super) fn append(&mut self, changes: &[u8], sync: bool) -> io::Result<()> {
+    /// Writes a record and, if it is to be `durable`, syncs it and those before; redb need not have what is in it
+    /// until the journal begins anew.
+    pub(super) fn append(&mut self, changes: &[u8], durable: bool) -> io::Result<()> {
         let number = self.next();
         let mut bytes = Vec::with_capacity(size(changes.len()) as usize);
         bytes.resize(HASH, 0);
@@ -107,7 +108,7 @@ impl Journal {
         let hash = hash(&self.id, &bytes[HASH..]);
         bytes[..HASH].copy_from_slice(&hash);
         self.disk.write(BLOCK + self.end, &bytes)?;
-        if sync {
+        if durable {
             self.disk.sync()?;
         }
         self.end += size(changes.len());
