@@ -82,7 +82,7 @@ pub use meter::Meter;
 pub use model::{BlockCost, BlockGraph, Inference, Inferred, ModelBlock, ModelError, ModelInfo, WireForm};
 pub use node::{Accelerator, AcceleratorUnits, Device, Node, Rates, Resources, Tier};
 pub use payload::{MediaType, Payload};
-pub use phase::{Phase, PhasePolicy, PhaseStats};
+pub use phase::{NodeCondition, Phase, PhaseChoice, PhaseLoad, PhasePolicy, PhaseRule, PhaseStats, ServiceTimes};
 pub use queue::{
     Acceptance, CallState, CallStatus, Cause, DeadLetter, Delivery, Due, Hold, InvocationQueue, Lease, LeaseAsk,
     QueueError, QueueLoad, QueuedCall, RetryPolicy, Room, Settle, TimerName,
@@ -96,8 +96,8 @@ pub use slo::{Objectives, Slo, SloReport};
 pub use slo_policy::{Expectation, ObservedCall, Progress, Reaction, Site, SloPolicy};
 pub use split::{EdgeCost, FormCost, PlanError, Segment, SplitPlan, SplitPlanner, SplitProblem};
 pub use state::{
-    Batch, Caps, Commit, Delta, Durability, Entry, Fence, Guard, Head, Op, Opened, Ownership, Page, Scope, Snapshot,
-    StateBackend, StateError, StateSession, StateStore, Version, Watch, Watched,
+    Batch, Caps, Commit, Delta, Durability, Entry, Fence, Guard, Head, Moved, Op, Opened, Ownership, Page, Scope,
+    Snapshot, StateBackend, StateError, StateSession, StateStore, Version, Watch, Watched,
 };
 pub use tenant::Tenant;
 pub use topology::{Link, LinkQuality, Path};

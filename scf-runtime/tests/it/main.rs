@@ -15,6 +15,8 @@ mod process;
 mod queue;
 #[cfg(all(feature = "wasm", feature = "services"))]
 mod services;
+#[cfg(feature = "snapshot")]
+mod snapshot;
 mod support;
 mod transport;
 #[cfg(feature = "wasm")]
