@@ -15,7 +15,7 @@
 //! `scf_core::conformance::state`; a policy of your own implements [`PhasePolicy`](scf_core::PhasePolicy).
 //!
 //! Modules: `disk`, `memory`, `redb` and `remote` hold the backends, `head` and `results` what backends share,
-//! `queue` the rules of invocation queues, `phase` the state service. This crate spawns no task; a [`RedbState`] runs one thread, which its drop joins.
+//! `phase` the state service. This crate spawns no task; a [`RedbState`] runs one thread, which its drop joins.
 //! Of tokio it uses channels and locks alone, so any executor will do.
 #![forbid(unsafe_code)]
 #![warn(clippy::print_stdout, clippy::print_stderr, clippy::unwrap_used)]

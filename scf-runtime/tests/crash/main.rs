@@ -47,7 +47,7 @@ fn a_call_that_ends_its_process_is_given_up_and_takes_no_other_with_it() -> Resu
     let folder = tempfile::tempdir()?;
     let report = Plan { calls: 200, kills: 0, fatal: Some(20), seed: 3 }.run(folder.path())?;
     assert_balanced(&report, 200, 3);
-    assert_eq!((report.crashes, report.dead), (3, 1), "{report:?}");
+    assert_eq!((report.crashes, report.dead), (4, 1), "{report:?}");
     println!("a_call_that_ends_its_process_is_given_up_and_takes_no_other_with_it: ok");
     Ok(())
 }

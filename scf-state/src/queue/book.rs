@@ -18,13 +18,17 @@ use tokio::sync::Notify;
 use super::{
     board::{Board, Pending},
     config::QueueConfig,
-    record::{CALL, DEAD, DONE, Dead, Done, Records, Stored, TRY, Tries, held_key, key, load, save},
+    record::{CALL, DEAD, DONE, Dead, Done, Records, Stored, TRY, Tries, clock_key, held_key, key, load, save},
     settled::Settled,
     time::{DueAt, Moment, Passing},
 };
 
 /// How often civil time is looked at while something waits for it: it may be set.
 const LOOK: Duration = Duration::from_millis(250);
+/// How often it is looked at while only time is waited for: a restart must know that it was set before.
+const LOOK_SELDOM: Duration = Duration::from_secs(10);
+/// By how much civil time may go another way than time does before that is kept.
+const DRIFT: Duration = Duration::from_secs(1);
 
 /// Step of the child id that a reminder has the next time. Not one that a call's own calls count up to.
 const COME_AGAIN: u64 = u64::MAX - 1;
@@ -107,6 +111,8 @@ pub(super) struct State {
     pub(super) seq: u64,
     /// Bytes of the payloads of pending calls and dead letters.
     pub(super) bytes: u64,
+    /// The latest moment that was kept, as far as civil time went with it since.
+    pub(super) kept: Option<Moment>,
     /// Calls that ran when the process ended.
     pub(super) interrupted: Vec<InvocationId>,
 }
@@ -125,30 +131,37 @@ impl Book {
         self.durability
     }
 
-    /// Why `call` would not be accepted now, if so.
-    pub(crate) fn refuses(&self, call: &QueuedCall) -> Option<QueueError> {
+    /// Why one of `calls` would not be accepted now, together with those before it, if so.
+    pub(crate) fn refuses<'c>(&self, calls: impl IntoIterator<Item = &'c QueuedCall>) -> Option<QueueError> {
         let state = self.state();
-        if state.board.get(call.id).is_some() || state.settled.is_done(call.id) || state.settled.is_dead(call.id) {
-            return None;
+        let limits = self.config;
+        let (mut held, mut bytes) = (state.board.len() + state.settled.dead(), state.bytes);
+        for call in calls {
+            let id = call.id;
+            if state.board.get(id).is_some() || state.settled.is_done(id) || state.settled.is_dead(id) {
+                continue;
+            }
+            let size = call.payload.size();
+            held += 1;
+            bytes += size.bytes();
+            let room = if size > limits.payload {
+                Room::Payload { limit: limits.payload }
+            } else if held > limits.calls.max(1) {
+                Room::Calls { limit: limits.calls.max(1) }
+            } else if bytes > limits.bytes.bytes() {
+                Room::Bytes { limit: limits.bytes }
+            } else {
+                continue;
+            };
+            return Some(QueueError::Full { id, room });
         }
-        let QueueConfig { calls, bytes, payload, .. } = self.config;
-        let size = call.payload.size();
-        let room = if size > payload {
-            Room::Payload { limit: payload }
-        } else if state.board.len() + state.settled.dead() >= calls.max(1) {
-            Room::Calls { limit: calls.max(1) }
-        } else if state.bytes + size.bytes() > bytes.bytes() {
-            Room::Bytes { limit: bytes }
-        } else {
-            return None;
-        };
-        Some(QueueError::Full { id: call.id, room })
+        None
     }
 
     /// Does what `ask` says; the outer error ends the transaction, the inner one is the answer.
     pub(crate) fn apply<R: Records>(&self, records: &mut R, ask: &Ask) -> Result<Result<Answer, QueueError>, R::Error> {
         if let Ask::Accept(call) = ask
-            && let Some(refused) = self.refuses(call)
+            && let Some(refused) = self.refuses([call])
         {
             return Ok(Err(refused));
         }
@@ -194,7 +207,12 @@ impl Book {
                 return;
             }
             let by_wall = wall.map(|at| at.since(now.wall).min(LOOK));
-            let wait = passed.map(|at| at.saturating_sub(now.passed)).into_iter().chain(by_wall).min();
+            let is_set = self.state().kept.is_some_and(|kept| Passing::drift(kept, now) >= DRIFT);
+            if is_set && (passed.is_some() || wall.is_some()) {
+                return;
+            }
+            let by_time = passed.map(|at| at.saturating_sub(now.passed).min(LOOK_SELDOM));
+            let wait = by_time.into_iter().chain(by_wall).min();
             let waited = async {
                 match wait {
                     Some(wait) => self.passing.clock.sleep(wait).await,
@@ -336,6 +354,7 @@ impl<R: Records> Page<'_, R> {
 
     fn lease(&mut self, ask: &LeaseAsk) -> Result<Vec<Delivery>, R::Error> {
         let now = self.now.passed;
+        self.note_clock()?;
         for id in self.state.board.lost(now) {
             let lease = self.state.board.get(id).and_then(Pending::run).map_or(Duration::ZERO, |run| run.lease);
             self.retry(id, Cause::NoProgress { lease })?;
@@ -358,6 +377,19 @@ impl<R: Records> Page<'_, R> {
             }
         }
         Ok(deliveries)
+    }
+
+    /// Keeps how both times stand when civil time was set, so that it passes no time in a restart either.
+    fn note_clock(&mut self) -> Result<(), R::Error> {
+        match self.state.kept {
+            Some(kept) if Passing::drift(kept, self.now) >= DRIFT => {
+                save(self.records, &clock_key(), &self.now)?;
+                self.state.kept = Some(self.now);
+            }
+            None => self.state.kept = Some(self.now),
+            Some(_) => {}
+        }
+        Ok(())
     }
 
     /// Notes that a call that was picked runs.

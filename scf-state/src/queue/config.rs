@@ -33,7 +33,7 @@ pub struct QueueConfig {
 }
 
 impl Default for QueueConfig {
-    /// 100 000 calls and 256 MiB, payloads of 4 MiB, retries as [`RetryPolicy::default`], given up after 3 crashes or
+    /// 100 000 calls and 256 MiB, payloads of 4 MiB, retries as [`RetryPolicy::default`], given up after 4 crashes or
     /// a day; 100 000 results and 256 MiB of them for a day; seed 0.
     fn default() -> Self {
         let day = Duration::from_secs(86_400);
@@ -42,7 +42,7 @@ impl Default for QueueConfig {
             bytes: ByteSize::from_mib(256),
             payload: ByteSize::from_mib(4),
             retry: RetryPolicy::default(),
-            crashes: 3,
+            crashes: 4,
             max_age: day,
             retention: day,
             results: 100_000,

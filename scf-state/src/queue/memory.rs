@@ -7,11 +7,12 @@ use std::{
 
 use async_trait::async_trait;
 use scf_core::{
-    Acceptance, CallStatus, Clock, DeadLetter, Delivery, Durability, Hold, InvocationId, InvocationQueue, Lease,
-    LeaseAsk, QueueError, QueueLoad, QueuedCall, Scope, Settle,
+    Acceptance, Batch, CallStatus, Clock, DeadLetter, Delivery, Durability, Hold, InvocationId, InvocationQueue, Lease,
+    LeaseAsk, QueueError, QueueLoad, QueuedCall, Scope, Settle, StateError,
 };
 
 use super::{
+    batch::calls_of,
     book::{Answer, Ask, Book},
     config::QueueConfig,
     record::Records,
@@ -37,6 +38,17 @@ impl MemoryQueue {
 
     fn records(&self) -> MutexGuard<'_, MemoryRecords> {
         self.records.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Accepts what a commit asks for, or nothing of it.
+    pub(crate) fn accept_all(&self, batch: &Batch) -> Result<(), StateError> {
+        let mut records = self.records();
+        for (book, ask) in calls_of(batch, Some(&self.book))? {
+            let applied = book.apply(&mut *records, &ask);
+            let source = applied.unwrap_or_else(|error| Err(corrupt(ask.id(), &error)));
+            source.map_err(|source| StateError::Queue { scope: batch.scope.clone(), source })?;
+        }
+        Ok(())
     }
 
     fn apply(&self, ask: &Ask) -> Result<Answer, QueueError> {

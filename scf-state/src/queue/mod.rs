@@ -1,5 +1,6 @@
 //! The invocation queue: calls that are kept until they are done.
 
+mod batch;
 mod board;
 mod book;
 mod budget;
@@ -14,8 +15,9 @@ mod tests;
 mod time;
 
 pub(crate) use self::{
+    batch::calls_of,
     book::{Answer, Ask, Book},
-    record::{REGION, Records},
+    record::{BEHIND, REGION, Records},
     restore::Found,
 };
 pub use self::{config::QueueConfig, memory::MemoryQueue};

@@ -9,6 +9,7 @@
 //! | [`DONE`] | invocation | [`Done`]: that it completed, and with what |
 //! | [`DEAD`] | invocation | [`Dead`]: that it is a dead letter, and why |
 //! | [`HELD`] | a scope in postcard | nothing: its calls are held back |
+//! | [`CLOCK`] | nothing | [`Moment`]: how both times stood after civil time was set |
 
 use std::time::Duration;
 
@@ -17,14 +18,17 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::time::{DueAt, Moment};
 
-/// First bytes of every key: no scope's name is that long, so no state has such a key.
-pub(crate) const REGION: [u8; 4] = [0xff, 0xff, 0xff, 0xfe];
+/// First bytes of every key: beside the keys of a redb store that belong to no scope.
+pub(crate) const REGION: [u8; 5] = [0xff, 0xff, 0xff, 0xff, 1];
+/// Behind every key.
+pub(crate) const BEHIND: [u8; 5] = [0xff, 0xff, 0xff, 0xff, 2];
 
 pub(super) const CALL: u8 = 0;
 pub(super) const TRY: u8 = 1;
 pub(super) const DONE: u8 = 2;
 pub(super) const DEAD: u8 = 3;
 pub(super) const HELD: u8 = 4;
+pub(super) const CLOCK: u8 = 5;
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Stored {
@@ -66,11 +70,11 @@ pub(super) struct Dead {
 }
 
 /// The key of `id` under `tag`.
-pub(super) fn key(tag: u8, id: InvocationId) -> [u8; 21] {
-    let mut key = [0; 21];
-    key[..4].copy_from_slice(&REGION);
-    key[4] = tag;
-    key[5..].copy_from_slice(&id.bits().to_be_bytes());
+pub(super) fn key(tag: u8, id: InvocationId) -> [u8; 22] {
+    let mut key = [0; 22];
+    key[..5].copy_from_slice(&REGION);
+    key[5] = tag;
+    key[6..].copy_from_slice(&id.bits().to_be_bytes());
     key
 }
 
@@ -81,17 +85,25 @@ pub(super) fn held_key(scope: &Scope) -> Result<Vec<u8>, postcard::Error> {
     Ok(postcard::to_extend(scope, key)?)
 }
 
+/// The key of the moment after civil time was set.
+pub(super) fn clock_key() -> Vec<u8> {
+    [&REGION[..], &[CLOCK]].concat()
+}
+
 /// What a key of the queue is about.
 pub(super) enum Key {
     Call(u8, InvocationId),
     Held(Scope),
+    Clock,
 }
 
 /// Reads a key that begins with [`REGION`].
 pub(super) fn read_key(key: &[u8]) -> Option<Key> {
     let (&tag, rest) = key.get(REGION.len()..)?.split_first()?;
-    if tag == HELD {
-        return postcard::from_bytes(rest).ok().map(Key::Held);
+    match tag {
+        HELD => return postcard::from_bytes(rest).ok().map(Key::Held),
+        CLOCK => return Some(Key::Clock),
+        _ => {}
     }
     let bits = u128::from_be_bytes(rest.try_into().ok()?);
     Some(Key::Call(tag, InvocationId::new(bits)))

@@ -30,6 +30,7 @@ impl Found {
                 self.held.push(scope);
                 return Ok(());
             }
+            Some(Key::Clock) => postcard::from_bytes(value)?,
             Some(Key::Call(CALL, _)) => {
                 let stored: Stored = postcard::from_bytes(value)?;
                 let at = stored.at;
@@ -63,7 +64,9 @@ impl Found {
     /// The queue that was found.
     pub(crate) fn open(self, clock: Arc<dyn Clock>, config: QueueConfig, durability: Durability) -> Book {
         let passing = Passing::from(clock, self.last);
-        let state = self.into_state(&config, passing.now());
+        let now = passing.now();
+        let mut state = self.into_state(&config, now);
+        state.kept = Some(now);
         Book::new(state, passing, config, durability)
     }
 

@@ -61,6 +61,13 @@ impl Passing {
         Self { clock, base: last.passed + between, start }
     }
 
+    /// How far civil time went another way than time did between two moments.
+    pub(super) fn drift(from: Moment, to: Moment) -> Duration {
+        let (passed, civil) = (to.passed.saturating_sub(from.passed), to.wall.since(from.wall));
+        let back = from.wall.since(to.wall);
+        passed.abs_diff(civil) + back
+    }
+
     pub(super) fn now(&self) -> Moment {
         Moment { passed: self.base + self.clock.now().since(self.start), wall: self.clock.wall() }
     }

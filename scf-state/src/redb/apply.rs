@@ -21,7 +21,7 @@ use super::{
 use crate::{
     change::{Change, changes, guard, keys as keys_of},
     history::Note,
-    queue::{self, Ask, Book},
+    queue::{self, Ask, Book, calls_of},
     quota::{entry_size, result_size, size_of, sizes},
 };
 
@@ -52,7 +52,7 @@ impl Request {
     }
 
     /// How safe it is to be before it is answered.
-    pub(super) fn durability(&self) -> Durability {
+    pub(super) const fn durability(&self) -> Durability {
         match self {
             Self::Commit(batch) => batch.durability,
             Self::Queue { ask, .. } => ask.durability(),
@@ -97,10 +97,7 @@ impl<'t> Changes<'t> {
     /// Applies `request` or finds why not. Everything is checked before anything is written.
     pub(super) fn apply(&mut self, request: &Request) -> Result<Answer, EngineError> {
         if let Request::Queue { book, ask, .. } = request {
-            let mut records = Written { state: &mut self.state, changed: false };
-            let answer = book.apply(&mut records, ask)?;
-            self.changed |= records.changed;
-            return Ok(Ok(Done::Queue(answer)));
+            return self.queue(book, ask).map(|answer| Ok(Done::Queue(answer)));
         }
         let scope = request.scope();
         let mut keys = Keys::of(scope);
@@ -136,6 +133,14 @@ impl<'t> Changes<'t> {
         }
     }
 
+    /// Has the invocation queue do something.
+    fn queue(&mut self, book: &Book, ask: &Ask) -> Result<Result<queue::Answer, QueueError>, EngineError> {
+        let mut records = Written { state: &mut self.state, changed: false };
+        let answer = book.apply(&mut records, ask)?;
+        self.changed |= records.changed;
+        Ok(answer)
+    }
+
     fn commit(&mut self, keys: &mut Keys, mut stored: Stored, batch: &Batch) -> Result<Answer, EngineError> {
         if let Some((id, _)) = &batch.invocation
             && let Some(result) = result(&self.state.table, keys, *id)?
@@ -149,6 +154,10 @@ impl<'t> Changes<'t> {
             Ok(changes) => changes,
             Err(refused) => return Ok(Err(refused)),
         };
+        let calls = match calls_of(batch, self.shared.queue.get().map(|book| &**book)) {
+            Ok(calls) => calls,
+            Err(refused) => return Ok(Err(refused)),
+        };
         let before = stored.bytes;
         let version = stored.head.version.next();
         stored.head.version = version;
@@ -158,6 +167,12 @@ impl<'t> Changes<'t> {
                     self.put(keys, &mut stored, key, &Entry { value: value.clone(), version, expires })?;
                 }
                 Change::Remove { key } => self.remove(keys, &mut stored, key)?,
+            }
+        }
+        for (book, ask) in calls {
+            if let Err(source) = self.queue(book, &ask)? {
+                // There was room for it a moment ago, and only this thread takes room.
+                tracing::error!(scope = %batch.scope, %source, "a call of a commit was not accepted");
             }
         }
         if let Some((id, result)) = &batch.invocation {

@@ -16,7 +16,7 @@ use super::{
     log::Logged,
     table::STATE,
 };
-use crate::queue::{Answer, Ask, Book, Found, QueueConfig, REGION, Records};
+use crate::queue::{Answer, Ask, BEHIND, Book, Found, QueueConfig, REGION, Records};
 
 /// An [`InvocationQueue`] in the same store as the state of a [`RedbState`], behind the same writer: what is accepted
 /// is on the disk, shares its sync with whatever else is committed, and can be accepted by a commit of state
@@ -97,7 +97,7 @@ fn region() -> Scope {
 fn found(state: &RedbState) -> Result<Found, EngineError> {
     let table = state.shared.db().begin_read()?.open_table(STATE)?;
     let mut found = Found::default();
-    for record in table.range(&REGION[..]..&[0xff; 4][..])? {
+    for record in table.range(&REGION[..]..&BEHIND[..])? {
         let (key, value) = record?;
         found.take(key.value(), value.value())?;
     }
@@ -140,14 +140,12 @@ impl Records for Written<'_, '_> {
 
     fn put(&mut self, key: &[u8], value: &[u8]) -> Result<(), EngineError> {
         self.changed = true;
-        self.state.put(key, value, |_| ())?;
-        Ok(())
+        self.state.put(key, value, |_| ()).map(drop)
     }
 
     fn remove(&mut self, key: &[u8]) -> Result<(), EngineError> {
         self.changed = true;
-        self.state.remove(key, |_| ())?;
-        Ok(())
+        self.state.remove(key, |_| ()).map(drop)
     }
 }
 
@@ -159,7 +157,7 @@ impl InvocationQueue for RedbQueue {
 
     async fn accept(&self, call: QueuedCall) -> Result<Acceptance, QueueError> {
         // Before it costs a transaction; the writer looks again.
-        if let Some(refused) = self.book.refuses(&call) {
+        if let Some(refused) = self.book.refuses([&call]) {
             return Err(refused);
         }
         let scope = call.scope();

@@ -15,6 +15,7 @@
 //! | tag | rest of the key | value |
 //! |---|---|---|
 //! | [`EXPIRY`] | when (8 bytes, big endian), the entry's key in this table | nothing |
+//! | 1 | what `queue/record.rs` says | records of the invocation queue |
 
 use std::ops::RangeInclusive;
 
