@@ -1,5 +1,9 @@
 //! The contracts, over the schedulers of this crate.
 
+mod fleet;
+mod scf;
+mod support;
+
 use std::sync::Arc;
 
 use scf_core::conformance;
