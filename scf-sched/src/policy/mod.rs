@@ -1,5 +1,14 @@
 //! Ways to choose nodes.
 
+mod kube;
+mod points;
+mod skippy;
+
+pub use self::{
+    kube::Kube,
+    skippy::{Skippy, Weights},
+};
+
 use std::fmt::Debug;
 
 use scf_core::Timestamp;

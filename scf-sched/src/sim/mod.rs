@@ -24,6 +24,8 @@ pub use engine::{Engine, Event};
 pub use log::EventLog;
 pub use metric::Summary;
 pub use network::{FlowDue, FlowId, Flows, Host, Link, LinkKind, Locality, Topology, Vertex};
-pub use platform::{Arrivals, Ask, Cluster, Config, Data, FunctionSpec, NodeState, Placer, Platform, Report, Timeline};
+pub use platform::{
+    Arrivals, Cluster, ClusterError, Config, Data, FunctionSpec, Known, NodeState, Platform, Report, Timeline,
+};
 pub use profile::Profiles;
 pub use rng::Rng;
