@@ -19,6 +19,7 @@ mod estimate;
 mod filter;
 pub mod fleet;
 mod pipeline;
+pub mod place;
 pub mod policy;
 mod random;
 mod request;
@@ -32,11 +33,13 @@ pub use autoscale::{
     OfferedLoad, Population, Queueing, Start, WarmPool, WarmWindow, erlang_c,
 };
 pub use demand::{Bound, Demand, LinkBound};
-pub use estimate::{Estimate, Estimator, ProfileKey, Unknown};
+pub use estimate::{Estimate, Estimator, Means, ProfileKey, Unknown};
 pub use filter::{AllowedNode, Candidate, Filter, FreeResources, HasAccelerator, InZone, Reach, needs};
 pub use fleet::{Fleet, NodeIx};
 pub use pipeline::Pipeline;
+pub use place::{Placer, Scf};
 pub use policy::Policy;
-pub use request::{Binding, Choice, Decision, Input, MOST_CHOICES, Neighbour, Reason, Request, Source};
+pub use random::Random;
+pub use request::{Binding, Choice, Decision, Input, MOST_CHOICES, Neighbour, Objective, Reason, Request, Source};
 pub use round_robin::RoundRobin;
 pub use score::{Latency, Score};

@@ -34,6 +34,8 @@ pub struct Request<'a> {
     pub work: f32,
     /// Equal calls that are to be placed together; each takes the need once.
     pub tasks: u32,
+    /// How soon the reply is wanted, and how surely; none: as soon as can be.
+    pub objective: Option<Objective>,
     /// What the caller bids for it, in the operator's currency; only auctions ask.
     pub bid: f32,
     /// Randomness of this decision.
@@ -56,11 +58,23 @@ impl<'a> Request<'a> {
             input_class: 0,
             work: 0.0,
             tasks: 1,
+            objective: None,
             bid: 0.0,
             seed,
             now,
         }
     }
+}
+
+/// A time that a share of the calls is to be within. Nodes where it is probably missed count as slower than all
+/// others; of those where it is probably met the cheapest wins.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[expect(clippy::exhaustive_structs, reason = "two parts are all that it is")]
+pub struct Objective {
+    /// Seconds from the call to the reply.
+    pub within: f32,
+    /// The share of calls, from 0 to 1.
+    pub share: f32,
 }
 
 /// Something that a call reads from, or writes to, where it lies.

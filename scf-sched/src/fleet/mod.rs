@@ -5,6 +5,7 @@ mod bitmap;
 mod bucket;
 mod claim;
 mod error;
+mod find;
 mod geo;
 mod hold;
 mod hot;
@@ -23,17 +24,18 @@ use std::sync::{
 
 use scf_core::{FunctionName, Name, NodeId, Rates, Zone};
 
-pub(crate) use self::index::Row;
 pub use self::{
     amount::{Amount, Need, Units},
     claim::Conflict,
     error::FleetError,
+    find::Pool,
     hold::{Claim, Hold, HoldError},
     hot::{Caps, HotView},
     names::{ClassIx, DataIx, FunctionIx, NodeIx, SiteIx, ZoneIx},
     network::Way,
 };
-use self::{hold::Holds, hot::Hot, index::Index, member::Cold, names::Numbers, network::Network, segments::Segments};
+use self::{hold::Holds, hot::Hot, index::Index, member::Cold, names::Numbers, network::Network};
+pub(crate) use self::{index::Row, segments::Segments};
 
 /// Holds that are open at the same time; more are refused.
 const HOLDS: usize = 1 << 16;

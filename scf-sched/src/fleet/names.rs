@@ -94,8 +94,4 @@ impl<K: Clone + Eq + Hash> Numbers<K> {
     pub(crate) fn find(&self, name: &K) -> Option<u32> {
         self.numbers.read().unwrap_or_else(PoisonError::into_inner).get(name).copied()
     }
-
-    pub(crate) fn len(&self) -> usize {
-        self.numbers.read().unwrap_or_else(PoisonError::into_inner).len()
-    }
 }
