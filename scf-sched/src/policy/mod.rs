@@ -3,10 +3,12 @@
 mod kube;
 mod points;
 mod skippy;
+mod uplink;
 
 pub use self::{
     kube::Kube,
     skippy::{Skippy, Weights},
+    uplink::{UplinkBudget, UplinkPrice},
 };
 
 use std::fmt::Debug;

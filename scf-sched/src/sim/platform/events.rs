@@ -50,6 +50,9 @@ pub struct Config {
     pub slots: bool,
     /// Seconds after which a node that does not answer is taken for gone and its replicas are placed again.
     pub suspicion: f64,
+    /// Whether a policy is told which image a replica needs. A policy that reckons with the time of one call should not
+    /// be: a replica serves thousands, and its image is pulled once.
+    pub tells_images: bool,
 }
 
 impl Default for Config {
@@ -64,6 +67,7 @@ impl Default for Config {
             goodput: 0.97,
             slots: false,
             suspicion: 10.0,
+            tells_images: true,
         }
     }
 }
@@ -248,7 +252,10 @@ impl Platform {
         let seed = config.seed;
         let mut demands = Vec::with_capacity(specs.len());
         for spec in &specs {
-            let demand = cluster.demand(spec)?;
+            let mut demand = cluster.demand(spec)?;
+            if !config.tells_images {
+                demand.artefact = None;
+            }
             demands.push((demand, inputs(&cluster, spec)));
         }
         let functions = specs.iter().enumerate().map(|(id, spec)| {
@@ -656,6 +663,10 @@ impl Platform {
             return;
         };
         let node = self.cluster.host(claim.node());
+        if let Some(learner) = &self.learner {
+            let function = self.demands[id].0.function;
+            learner.placed(ProfileKey { function, input: 0, class: self.cluster.class(node) });
+        }
         let spec = &self.specs[id];
         let state = &mut self.cluster.nodes[node];
         let cold = !state.images.contains(&spec.image);
