@@ -6,6 +6,7 @@
 //! | [`Rng`], [`Distribution`] | a stream of random numbers per entity |
 //! | [`Topology`], [`Flows`] | hosts, links and ways; flows that share links max-min fairly |
 //! | [`Summary`] | what was measured |
+mod calls;
 mod distribution;
 mod disturbance;
 mod engine;
@@ -15,9 +16,11 @@ mod network;
 mod platform;
 mod profile;
 mod rng;
+mod station;
 pub mod topology;
 pub mod workload;
 
+pub use calls::{CallKind, Calls, CallsReport, Origin};
 pub use distribution::Distribution;
 pub use disturbance::{Disturbance, churn, mobility};
 pub use engine::{Engine, Event};
@@ -29,3 +32,4 @@ pub use platform::{
 };
 pub use profile::Profiles;
 pub use rng::Rng;
+pub use station::Station;
