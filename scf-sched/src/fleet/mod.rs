@@ -32,7 +32,7 @@ pub use self::{
     hold::{Claim, Hold, HoldError},
     hot::{Caps, HotView},
     names::{ClassIx, DataIx, FunctionIx, NodeIx, SiteIx, ZoneIx},
-    network::Way,
+    network::{Evenness, Spot, Way},
 };
 use self::{hold::Holds, hot::Hot, index::Index, member::Cold, names::Numbers, network::Network};
 pub(crate) use self::{index::Row, segments::Segments};
@@ -157,13 +157,17 @@ impl Fleet {
     /// The way from one node to another; `None` when none is known.
     #[must_use]
     pub fn way(&self, from: NodeIx, to: NodeIx) -> Option<Way> {
-        self.network.way((from, &self.look(from)?), (to, &self.look(to)?))
+        self.network.way(&self.spot(from)?, &self.spot(to)?)
     }
 
-    /// The way between two nodes that were looked at.
-    #[inline]
-    pub(crate) fn way_between(&self, from: (NodeIx, &HotView), to: (NodeIx, &HotView)) -> Option<Way> {
-        self.network.way(from, to)
+    /// Where a node is in the network.
+    #[must_use]
+    pub fn spot(&self, node: NodeIx) -> Option<Spot> {
+        Some(Spot::of(node, &self.look(node)?))
+    }
+
+    pub(crate) const fn network(&self) -> &Network {
+        &self.network
     }
 
     pub(crate) const fn index(&self) -> &Index {

@@ -4,7 +4,7 @@ use smallvec::SmallVec;
 
 use crate::{
     Input, Request, Source,
-    fleet::{Fleet, HotView, NodeIx, Way},
+    fleet::{Fleet, HotView, NodeIx, Spot, Way},
 };
 
 /// Copies of an input that are reckoned with.
@@ -19,9 +19,9 @@ pub struct Scene<'a> {
     /// What is to be placed.
     pub request: &'a Request<'a>,
     /// The caller.
-    pub from: Option<(NodeIx, HotView)>,
+    pub from: Option<Spot>,
     /// The steps that are placed already, in the order of the request; none where the node is not known.
-    pub neighbours: SmallVec<[Option<(NodeIx, HotView)>; 4]>,
+    pub neighbours: SmallVec<[Option<Spot>; 4]>,
     /// For each input the nodes that it is read from.
     pub sources: SmallVec<[Sources; 4]>,
     /// Where the artefact of the function is fetched from, and its bytes.
@@ -29,14 +29,14 @@ pub struct Scene<'a> {
 }
 
 /// Nodes that something is read from.
-pub type Sources = SmallVec<[(NodeIx, HotView); COPIES]>;
+pub type Sources = SmallVec<[Spot; COPIES]>;
 
 impl<'a> Scene<'a> {
     /// Looks up what every candidate for `request` is held against. Does not allocate for up to four neighbours and
     /// four inputs.
     #[must_use]
     pub fn new(fleet: &'a Fleet, request: &'a Request<'a>) -> Self {
-        let known = |node: NodeIx| fleet.look(node).map(|hot| (node, hot));
+        let known = |node: NodeIx| fleet.spot(node);
         let artefact = request.demand.artefact.map(|data| {
             let sources = copies(fleet, Source::Data(data), request.seed);
             (sources, fleet.data_bytes(data) as f32)
@@ -55,18 +55,15 @@ impl<'a> Scene<'a> {
     #[inline]
     #[must_use]
     pub fn nearest(&self, sources: &Sources, candidate: &Candidate, bytes: f32) -> Option<Way> {
-        let ways = sources
-            .iter()
-            .filter_map(|(node, hot)| self.fleet.way_between((*node, hot), (candidate.node, &candidate.hot)));
+        let ways = sources.iter().filter_map(|spot| self.fleet.network().way(spot, &candidate.spot));
         ways.min_by(|a, b| a.time_for(bytes).total_cmp(&b.time_for(bytes)))
     }
 
-    /// The way between a candidate and another node: there and back.
+    /// The ways between a candidate and another node: to the candidate and back.
     #[inline]
     #[must_use]
-    pub fn ways(&self, other: &(NodeIx, HotView), candidate: &Candidate) -> Option<(Way, Way)> {
-        let (there, here) = ((other.0, &other.1), (candidate.node, &candidate.hot));
-        Some((self.fleet.way_between(there, here)?, self.fleet.way_between(here, there)?))
+    pub fn ways(&self, other: &Spot, candidate: &Candidate) -> Option<(Way, Way)> {
+        self.fleet.network().ways(other, &candidate.spot)
     }
 
     /// Seconds until an input has been read and what is written back is there; `None` when no way is known.
@@ -94,22 +91,28 @@ pub struct Candidate {
     pub node: NodeIx,
     /// What was read of it.
     pub hot: HotView,
+    /// Where it is in the network.
+    pub spot: Spot,
+    /// The ways from the caller and back to it; none where none is known.
+    pub ways: Option<(Way, Way)>,
 }
 
 impl Candidate {
-    /// Looks at a node.
+    /// A node of which `hot` was read.
     #[inline]
     #[must_use]
-    pub fn look(fleet: &Fleet, node: NodeIx) -> Option<Self> {
-        Some(Self { node, hot: fleet.look(node)? })
+    pub fn new(scene: &Scene<'_>, node: NodeIx, hot: HotView) -> Self {
+        let seen = Self { node, hot, spot: Spot::of(node, &hot), ways: None };
+        let ways = scene.from.as_ref().map_or(Some((Way::HERE, Way::HERE)), |from| scene.ways(from, &seen));
+        Self { ways, ..seen }
     }
 }
 
 fn copies(fleet: &Fleet, source: Source, seed: u64) -> Sources {
     let mut sources = Sources::new();
     let mut push = |node| {
-        if let Some(hot) = fleet.look(node) {
-            sources.push((node, hot));
+        if let Some(spot) = fleet.spot(node) {
+            sources.push(spot);
         }
     };
     match source {

@@ -3,7 +3,7 @@
 use super::{Candidate, Scene};
 use crate::{
     Bound, LinkBound, Reason,
-    fleet::{HotView, Way},
+    fleet::{Evenness, HotView, Spot, Way},
 };
 
 /// Metres of a geo cell's edge, the distance that a node has to move before it counts as elsewhere.
@@ -71,8 +71,8 @@ pub(super) fn unmet(scene: &Scene<'_>, candidate: &Candidate, joules: f32, mut e
             return;
         }
     }
-    if let (Some(link), Some(from)) = (demand.link, &scene.from)
-        && !carries(scene.ways(from, candidate), link, &mut each)
+    if let Some(link) = demand.link
+        && !carries(scene, scene.from.as_ref(), candidate, candidate.ways, link, &mut each)
     {
         return;
     }
@@ -82,7 +82,7 @@ pub(super) fn unmet(scene: &Scene<'_>, candidate: &Candidate, joules: f32, mut e
             return;
         }
         if let Some(link) = neighbour.link.or(demand.link)
-            && !carries(ways, link, &mut each)
+            && !carries(scene, place.as_ref(), candidate, ways, link, &mut each)
         {
             return;
         }
@@ -90,14 +90,25 @@ pub(super) fn unmet(scene: &Scene<'_>, candidate: &Candidate, joules: f32, mut e
 }
 
 /// Holds both directions of a way against what is asked; `false` when `each` said to stop.
-fn carries(ways: Option<(Way, Way)>, link: Bound<LinkBound>, each: &mut impl FnMut(Reason, f32) -> bool) -> bool {
+fn carries(
+    scene: &Scene<'_>,
+    other: Option<&Spot>,
+    candidate: &Candidate,
+    ways: Option<(Way, Way)>,
+    link: Bound<LinkBound>,
+    each: &mut impl FnMut(Reason, f32) -> bool,
+) -> bool {
     let asked = link.what;
     let Some((there, back)) = ways else { return each(LATENCY, link.penalty) };
-    let worst = |part: fn(&Way) -> f32| part(&there).max(part(&back));
+    // A caller from outside has no way that could be uneven.
+    let even = other.map_or([Evenness::default(); 2], |other| {
+        let network = scene.fleet.network();
+        [network.evenness(other, &candidate.spot), network.evenness(&candidate.spot, other)]
+    });
     (there.rate.min(back.rate) >= asked.rate || each(BANDWIDTH, link.penalty))
-        && (worst(|way| way.delay) <= asked.delay || each(LATENCY, link.penalty))
-        && (worst(|way| way.jitter) <= asked.jitter || each(JITTER, link.penalty))
-        && (worst(|way| way.loss) <= asked.loss || each(LOSS, link.penalty))
+        && (there.delay.max(back.delay) <= asked.delay || each(LATENCY, link.penalty))
+        && (even.iter().all(|even| even.jitter <= asked.jitter) || each(JITTER, link.penalty))
+        && (even.iter().all(|even| even.loss <= asked.loss) || each(LOSS, link.penalty))
 }
 
 /// Whether a node without mains has what is asked: a charge, and that one call draws no more than a share of what is

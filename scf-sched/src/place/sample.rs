@@ -73,8 +73,8 @@ impl Sampler for Locality {
         let demand = request.demand;
         let near = size / 2;
         let quarter = size.div_ceil(4);
-        sample.extend(scene.from.iter().map(|(node, _)| *node));
-        sample.extend(scene.neighbours.iter().flatten().map(|(node, _)| *node).take(quarter));
+        sample.extend(scene.from.iter().map(|spot| spot.node));
+        sample.extend(scene.neighbours.iter().flatten().map(|spot| spot.node).take(quarter));
         if let Some(area) = demand.area {
             fleet.around(&area.what, random.next() as usize, |node| {
                 sample.push(node);
@@ -83,14 +83,14 @@ impl Sampler for Locality {
         }
         fleet.warm_nodes(demand.function, random.next() as usize, quarter, |node| sample.push(node));
         for sources in &scene.sources {
-            sample.extend(sources.iter().map(|(node, _)| *node).take(near.saturating_sub(sample.len())));
+            sample.extend(sources.iter().map(|spot| spot.node).take(near.saturating_sub(sample.len())));
         }
         // Nodes beside the largest input, or else beside the caller.
         let inputs = request.inputs.iter().zip(&scene.sources);
         let largest = inputs.max_by(|(a, _), (b, _)| a.read.total_cmp(&b.read)).and_then(|(_, nodes)| nodes.first());
-        if let Some((_, hot)) = largest.or(scene.from.as_ref()) {
+        if let Some(spot) = largest.or(scene.from.as_ref()) {
             let beside = quarter.min(near.saturating_sub(sample.len()));
-            sample.extend((0..beside).filter_map(|_| fleet.draw_of_site(hot.site(), random)));
+            sample.extend((0..beside).filter_map(|_| fleet.draw_of_site(spot.site, random)));
         }
         sample.truncate(MOST / 2);
         Uniform.sample(scene, size.saturating_sub(sample.len()).max(1), random, sample);

@@ -5,7 +5,7 @@ use super::{
 };
 use crate::{
     Choice, Decision, Estimator, MOST_CHOICES, Policy, Request,
-    fleet::{Fleet, NodeIx},
+    fleet::{Fleet, HotView, NodeIx},
     random::Random,
 };
 
@@ -18,6 +18,8 @@ const CHOICES: usize = 3;
 const TIE: f32 = 0.02;
 /// Nodes with room that are looked at when the sample had none that will do, before every node is.
 const NEARLY_EXACT: u32 = 4096;
+/// Records that are read together.
+const READ: usize = 16;
 /// Of those that will do, so many are compared.
 const FITTING: usize = 16;
 
@@ -30,12 +32,18 @@ const FITTING: usize = 16;
 #[derive(Clone, Debug)]
 pub struct Scf<C = CompletionTime, F = Needs, S = Locality> {
     sampler: S,
-    filter: F,
-    score: C,
-    exchange: Exchange,
+    judge: Judge<C, F>,
     size: usize,
     choices: usize,
     sample: Sample,
+}
+
+/// What is done with each node.
+#[derive(Clone, Debug)]
+struct Judge<C, F> {
+    filter: F,
+    score: C,
+    exchange: Exchange,
 }
 
 impl Default for Scf {
@@ -57,8 +65,8 @@ impl<C: Score> Scf<C> {
     /// The default sampler and filter with another cost.
     #[must_use]
     pub fn new(score: C) -> Self {
-        let (sampler, filter, exchange) = (Locality, Needs, Exchange::default());
-        Self { sampler, filter, score, exchange, size: SAMPLE, choices: CHOICES, sample: Sample::new() }
+        let judge = Judge { filter: Needs, score, exchange: Exchange::default() };
+        Self { sampler: Locality, judge, size: SAMPLE, choices: CHOICES, sample: Sample::new() }
     }
 }
 
@@ -66,28 +74,30 @@ impl<C: Score, F: Filter, S: Sampler> Scf<C, F, S> {
     /// Adds a filter after the others.
     #[must_use]
     pub fn filter<G: Filter>(self, filter: G) -> Scf<C, (F, G), S> {
-        let Self { sampler, score, exchange, size, choices, sample, .. } = self;
-        Scf { sampler, filter: (self.filter, filter), score, exchange, size, choices, sample }
+        let Self { sampler, judge, size, choices, sample } = self;
+        let judge = Judge { filter: (judge.filter, filter), score: judge.score, exchange: judge.exchange };
+        Scf { sampler, judge, size, choices, sample }
     }
 
     /// Adds a cost to the others.
     #[must_use]
     pub fn score<D: Score>(self, score: D) -> Scf<(C, D), F, S> {
-        let Self { sampler, filter, exchange, size, choices, sample, .. } = self;
-        Scf { sampler, filter, score: (self.score, score), exchange, size, choices, sample }
+        let Self { sampler, judge, size, choices, sample } = self;
+        let judge = Judge { filter: judge.filter, score: (judge.score, score), exchange: judge.exchange };
+        Scf { sampler, judge, size, choices, sample }
     }
 
     /// Which nodes are looked at; default [`Locality`].
     #[must_use]
     pub fn sampler<T: Sampler>(self, sampler: T) -> Scf<C, F, T> {
-        let Self { filter, score, exchange, size, choices, sample, .. } = self;
-        Scf { sampler, filter, score, exchange, size, choices, sample }
+        let Self { judge, size, choices, sample, .. } = self;
+        Scf { sampler, judge, size, choices, sample }
     }
 
     /// What money and energy are worth in time; default nothing.
     #[must_use]
     pub const fn exchange(mut self, exchange: Exchange) -> Self {
-        self.exchange = exchange;
+        self.judge.exchange = exchange;
         self
     }
 
@@ -115,20 +125,32 @@ impl<C: Score, F: Filter, S: Sampler> Scf<C, F, S> {
     #[must_use]
     pub fn explain(&self, fleet: &Fleet, request: &Request<'_>, node: NodeIx) -> Option<Explanation> {
         let scene = Scene::new(fleet, request);
-        let candidate = Candidate::look(fleet, node)?;
+        let candidate = Candidate::new(&scene, node, fleet.look(node)?);
         let mut refused = Vec::new();
-        self.filter.every(&scene, &candidate, &mut |reason| refused.push(reason));
-        let cost = self.score.cost(&scene, &candidate);
-        let parts = self.score.parts(&scene, &candidate);
+        self.judge.filter.every(&scene, &candidate, &mut |reason| refused.push(reason));
+        let cost = self.judge.score.cost(&scene, &candidate);
+        let parts = self.judge.score.parts(&scene, &candidate);
         let node = fleet.node(node)?.id.clone();
-        Some(Explanation { node, refused, cost, seconds: self.exchange.seconds(cost), parts })
+        Some(Explanation { node, refused, cost, seconds: self.judge.exchange.seconds(cost), parts })
     }
+}
 
+impl<C: Score, F: Filter> Judge<C, F> {
     /// Looks at a node; `true` when it will do.
     #[inline]
-    fn consider(&self, scene: &Scene<'_>, node: NodeIx, most: usize, decision: &mut Decision) -> bool {
-        let Some(candidate) = Candidate::look(scene.fleet, node) else { return false };
+    fn look(&self, scene: &Scene<'_>, node: NodeIx, most: usize, decision: &mut Decision) -> bool {
+        scene.fleet.look(node).is_some_and(|hot| self.consider(scene, node, hot, most, decision))
+    }
+
+    /// Considers a node of which `hot` was read; `true` when it will do.
+    #[inline]
+    fn consider(&self, scene: &Scene<'_>, node: NodeIx, hot: HotView, most: usize, decision: &mut Decision) -> bool {
         decision.evaluated += 1;
+        if let Some(reason) = self.filter.glance(scene.request, &hot) {
+            decision.refuse(reason);
+            return false;
+        }
+        let candidate = Candidate::new(scene, node, hot);
         if let Some(reason) = self.filter.refuses(scene, &candidate) {
             decision.refuse(reason);
             return false;
@@ -150,7 +172,7 @@ impl<C: Score, F: Filter, S: Sampler> Scf<C, F, S> {
         if pool.len() > NEARLY_EXACT as usize {
             let mut left = NEARLY_EXACT;
             fleet.with_room(demand, turn, |node| {
-                found += usize::from(self.consider(scene, node, most, decision));
+                found += usize::from(self.look(scene, node, most, decision));
                 left -= 1;
                 left > 0 && found < FITTING.max(most)
             });
@@ -162,7 +184,7 @@ impl<C: Score, F: Filter, S: Sampler> Scf<C, F, S> {
         decision.refused.clear();
         decision.evaluated = 0;
         for node in pool.every(turn) {
-            found += usize::from(self.consider(scene, node, most, decision));
+            found += usize::from(self.look(scene, node, most, decision));
             if found >= FITTING.max(most) {
                 return;
             }
@@ -181,16 +203,24 @@ impl<C: Score, F: Filter, S: Sampler> Policy for Scf<C, F, S> {
         let tasks = request.tasks.max(1) as usize;
         let most = if tasks > 1 { self.choices + tasks } else { self.choices };
         let size = self.size.max((2 * tasks).min(self.sample.inline_size()));
-        let mut sample = std::mem::take(&mut self.sample);
-        sample.clear();
-        self.sampler.sample(&scene, size, &mut random, &mut sample);
-        for node in &sample {
-            self.consider(&scene, *node, most, decision);
+        self.sample.clear();
+        self.sampler.sample(&scene, size, &mut random, &mut self.sample);
+        // All records are read before the first is considered, so that the memory is waited for once and not node by
+        // node.
+        for part in self.sample.chunks(READ) {
+            let mut read = [None; READ];
+            for (node, hot) in part.iter().zip(&mut read) {
+                *hot = fleet.look(*node);
+            }
+            for (node, hot) in part.iter().zip(read) {
+                if let Some(hot) = hot {
+                    self.judge.consider(&scene, *node, hot, most, decision);
+                }
+            }
         }
-        self.sample = sample;
         decision.messages = decision.evaluated;
         if decision.choices.is_empty() {
-            self.exact(&scene, most, decision);
+            self.judge.exact(&scene, most, decision);
         }
         shuffle_ties(decision, &mut random);
     }

@@ -5,7 +5,7 @@ use std::fmt::Debug;
 use super::{Candidate, Cost, Parts, Scene, context};
 use crate::{
     Estimator, Objective, ProfileKey, Unknown,
-    fleet::{HotView, NodeIx, Way},
+    fleet::{HotView, Spot, Way},
 };
 
 /// What a call of unknown work is taken for, so that load and slowdown count.
@@ -99,7 +99,7 @@ impl<E: Estimator> CompletionTime<E> {
         let mut remote = 0.0;
         if let Some(from) = &scene.from {
             let time = |(there, back): (Way, Way)| there.time_for(request.payload) + back.time_for(request.reply);
-            parts.transfer = scene.ways(from, candidate).map_or(NO_WAY, time);
+            parts.transfer = candidate.ways.map_or(NO_WAY, time);
             remote += left(from, hot, request.payload + request.reply);
         }
         if !scene.fleet.is_warm(request.demand.function, candidate.node) {
@@ -115,7 +115,7 @@ impl<E: Estimator> CompletionTime<E> {
         for (input, sources) in request.inputs.iter().zip(&scene.sources) {
             let time = scene.input_time(input, sources, candidate).unwrap_or(NO_WAY);
             parts.inputs += time;
-            if time > 0.0 && sources.iter().all(|(_, source)| source.site() != hot.site()) {
+            if time > 0.0 && sources.iter().all(|source| source.site != hot.site()) {
                 remote += input.read + input.written;
             }
         }
@@ -180,8 +180,8 @@ fn cores(scene: &Scene<'_>) -> f32 {
 
 /// The bytes if they leave the other node's site.
 #[inline]
-fn left(other: &(NodeIx, HotView), hot: &HotView, bytes: f32) -> f32 {
-    if other.1.site() == hot.site() { 0.0 } else { bytes }
+fn left(other: &Spot, hot: &HotView, bytes: f32) -> f32 {
+    if other.site == hot.site() { 0.0 } else { bytes }
 }
 
 /// By how much the probability of being in time falls short of what is wanted, from 0 to 1, and a little that grows
