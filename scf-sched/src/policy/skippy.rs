@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     Decision, Request, Source,
-    fleet::{Caps, ClassIx, DataIx, Fleet, FunctionIx, NodeIx},
+    fleet::{Caps, ClassIx, DataIx, Fleet, FunctionIx, HotView, NodeIx, Spot, Way},
 };
 
 /// Skippy (Rausch, Rashed, Dustdar: Optimized container scheduling for data-intensive serverless edge computing, FGCS 114,
@@ -119,7 +119,7 @@ impl Skippy {
     }
 
     fn image_points(&mut self, fleet: &Fleet, image: DataIx, registry: NodeIx) {
-        let Some(from) = fleet.look(registry) else { return };
+        let Some(from) = fleet.spot(registry) else { return };
         let field = &mut self.field;
         field.raw.clear();
         for (node, hot) in &field.nodes {
@@ -128,7 +128,7 @@ impl Skippy {
             } else {
                 let all = || fleet.data_bytes(image) as f32;
                 let bytes = self.images.get(&(image, hot.class())).copied().unwrap_or_else(all);
-                let way = fleet.way_between((registry, &from), (*node, hot));
+                let way = fleet.network().way(&from, &Spot::of(*node, hot));
                 way.map_or(f32::INFINITY, |way| (bytes / way.rate).floor())
             };
             field.raw.push(seconds);
@@ -147,18 +147,18 @@ impl Skippy {
         field.raw.resize(field.nodes.len(), 0.0);
         for input in request.inputs {
             for ((node, hot), sum) in field.nodes.iter().zip(&mut field.raw) {
+                let here = Spot::of(*node, hot);
                 let (mut into, mut out) = (0.0f32, 0.0f32);
                 let mut look = |source: NodeIx| {
                     if source == *node {
                         return;
                     }
-                    let Some(there) = fleet.look(source) else { return };
-                    let seconds = |bytes: f32, way: Option<crate::fleet::Way>| {
+                    let Some(there) = fleet.spot(source) else { return };
+                    let seconds = |bytes: f32, way: Option<Way>| {
                         if bytes == 0.0 { 0.0 } else { way.map_or(f32::INFINITY, |way| (bytes / way.rate).floor()) }
                     };
-                    let (source, node) = ((source, &there), (*node, hot));
-                    into = into.max(seconds(input.read, fleet.way_between(source, node)));
-                    out = out.max(seconds(input.written, fleet.way_between(node, source)));
+                    into = into.max(seconds(input.read, fleet.network().way(&there, &here)));
+                    out = out.max(seconds(input.written, fleet.network().way(&here, &there)));
                 };
                 match input.source {
                     Source::Node(source) => look(source),
@@ -177,7 +177,7 @@ impl Skippy {
     }
 
     fn capability_points(&mut self, wish: Caps) {
-        let has = |hot: &crate::fleet::HotView| hot.caps().has(wish);
+        let has = |hot: &HotView| hot.caps().has(wish);
         let any = self.field.nodes.iter().any(|(_, hot)| has(hot));
         let all = self.field.nodes.iter().all(|(_, hot)| has(hot));
         if any && !all {

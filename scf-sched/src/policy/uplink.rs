@@ -46,7 +46,7 @@ impl Score for UplinkPrice {
 fn leaving(scene: &Scene<'_>, candidate: &Candidate) -> f32 {
     let inputs = scene.request.inputs.iter().zip(&scene.sources);
     let outside = inputs.filter(|(_, sources)| {
-        !sources.is_empty() && sources.iter().all(|(_, source)| source.site() != candidate.hot.site())
+        !sources.is_empty() && sources.iter().all(|source| source.site != candidate.spot.site)
     });
     outside.map(|(input, _)| input.read + input.written).sum()
 }
@@ -88,8 +88,9 @@ impl<P: Policy> Policy for UplinkBudget<P> {
 
     fn decide(&mut self, fleet: &Fleet, request: &Request<'_>, decision: &mut Decision) {
         self.policy.decide(fleet, request, decision);
-        let Some(candidate) = decision.best().and_then(|node| Candidate::look(fleet, node)) else { return };
-        let used = leaving(&Scene::new(fleet, request), &candidate);
+        let scene = Scene::new(fleet, request);
+        let looked = decision.best().and_then(|node| Some((node, fleet.look(node)?)));
+        let Some(used) = looked.map(|(node, hot)| leaving(&scene, &Candidate::new(&scene, node, hot))) else { return };
         self.price.set(self.step.mul_add(used - self.budget, self.price.get()).max(0.0));
     }
 
