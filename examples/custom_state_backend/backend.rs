@@ -7,8 +7,8 @@ use std::{
 
 use async_trait::async_trait;
 use scf::core::{
-    Batch, Bytes, Caps, Commit, Durability, Entry, Fence, Head, InvocationId, NodeId, Op, Ownership, Scope, Snapshot,
-    StateBackend, StateError, Timestamp,
+    Batch, Bytes, Caps, Commit, Durability, Entry, Fence, Guard, Head, InvocationId, NodeId, Op, Ownership, Scope,
+    Snapshot, StateBackend, StateError, Timestamp,
 };
 
 use crate::log::{Image, LogState};
@@ -29,7 +29,7 @@ fn result(of: &Snapshot, id: InvocationId) -> Option<Bytes> {
 #[async_trait]
 impl StateBackend for LogState {
     fn caps(&self) -> Caps {
-        Caps { durability: Durability::Durable, results_per_scope: RESULTS }
+        Caps::new(Durability::Durable).results_per_scope(RESULTS)
     }
 
     async fn get(&self, scope: &Scope, key: &str) -> Result<Option<Entry>, StateError> {
@@ -46,7 +46,9 @@ impl StateBackend for LogState {
         Ok(result(&self.read(scope).0.0, id))
     }
 
-    async fn commit(&self, Batch { scope, fence, expect, invocation, ops, .. }: Batch) -> Result<Commit, StateError> {
+    async fn commit(&self, batch: Batch) -> Result<Commit, StateError> {
+        self.caps().check(&batch)?;
+        let Batch { scope, fence, expect, guards, invocation, ops, .. } = batch;
         self.change(&scope, |image, _| {
             if let Some(result) = invocation.as_ref().and_then(|(id, _)| result(&image.0, *id)) {
                 return Ok(Commit::Duplicate { result });
@@ -56,15 +58,21 @@ impl StateBackend for LogState {
             if let Some(expected) = expect.filter(|expected| *expected != now.version) {
                 return Err(StateError::Conflict { scope: scope.clone(), expected, actual: now.version });
             }
+            for Guard { key, version: expected } in guards {
+                let actual = now.entries.iter().find(|(k, _)| *k == key).map(|(_, entry)| entry.version);
+                if actual != expected {
+                    return Err(StateError::Guard { scope: scope.clone(), key, expected, actual });
+                }
+            }
             now.version = now.version.next();
             for op in ops {
                 let (key, value) = match op {
-                    Op::Put { key, value } => (key, Some(value)),
+                    Op::Put { key, value, .. } => (key, Some(value)),
                     Op::Delete { key } => (key, None),
                     other => return Err(StateError::Unavailable { reason: format!("{other:?} is not known here") }),
                 };
                 now.entries.retain(|(k, _)| *k != key);
-                now.entries.extend(value.map(|value| (key, Entry { value, version: now.version })));
+                now.entries.extend(value.map(|value| (key, Entry::new(value, now.version))));
             }
             now.entries.sort_by(|(a, _), (b, _)| a.cmp(b));
             now.results.extend(invocation);

@@ -46,13 +46,56 @@ impl Add<Duration> for Timestamp {
     }
 }
 
+/// A point of civil time: milliseconds since 1970-01-01 UTC, without leap seconds.
+///
+/// For what outlives a process: when values expire and when timers are due. It jumps, in both directions, when
+/// the machine's clock is set; nothing that must hold may rest on it. Leases rest on [`Timestamp`]s and fences.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct WallTime(u64);
+
+impl WallTime {
+    /// A point `millis` milliseconds after the beginning of 1970.
+    #[must_use]
+    pub const fn from_millis(millis: u64) -> Self {
+        Self(millis)
+    }
+
+    /// Milliseconds since the beginning of 1970.
+    #[must_use]
+    pub const fn millis(self) -> u64 {
+        self.0
+    }
+
+    /// Time from `earlier` to this point, or zero if `earlier` is later.
+    #[must_use]
+    pub const fn since(self, earlier: Self) -> Duration {
+        Duration::from_millis(self.0.saturating_sub(earlier.0))
+    }
+}
+
+impl Add<Duration> for WallTime {
+    type Output = Self;
+
+    /// The point so much later, in whole milliseconds rounded up, so that nothing ends early.
+    fn add(self, after: Duration) -> Self {
+        let millis = after.as_nanos().div_ceil(1_000_000);
+        Self(self.0.saturating_add(u64::try_from(millis).unwrap_or(u64::MAX)))
+    }
+}
+
 /// Where time comes from.
 ///
-/// Every part that waits or stamps is given one. Implementations never go backwards.
+/// Every part that waits or stamps is given one. [`Clock::now`] never goes backwards; [`Clock::wall`] may.
 #[async_trait]
 pub trait Clock: Debug + Send + Sync + 'static {
     /// The time now. Called several times per invocation: some tens of nanoseconds at most.
     fn now(&self) -> Timestamp;
+
+    /// The civil time now. A clock that does not know it counts from the beginning of 1970 at its start.
+    fn wall(&self) -> WallTime {
+        WallTime::from_millis(self.now().nanos() / 1_000_000)
+    }
 
     /// Returns once `wait` has passed. Dropping the future cancels the wait.
     async fn sleep(&self, wait: Duration);
@@ -67,6 +110,9 @@ pub struct ManualClock(Arc<Mutex<Manual>>);
 #[derive(Debug, Default)]
 struct Manual {
     now: Timestamp,
+    /// The civil time at `set_at`.
+    wall: WallTime,
+    set_at: Timestamp,
     sleepers: Vec<(Timestamp, Waker)>,
 }
 
@@ -75,6 +121,12 @@ impl ManualClock {
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Sets the civil time, as an operator or a time server does: it jumps, the monotonic time does not.
+    pub fn set_wall(&self, wall: WallTime) {
+        let mut manual = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        (manual.wall, manual.set_at) = (wall, manual.now);
     }
 
     /// Moves on by `step` and wakes the sleepers whose time has come.
@@ -96,6 +148,12 @@ impl ManualClock {
 impl Clock for ManualClock {
     fn now(&self) -> Timestamp {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).now
+    }
+
+    fn wall(&self) -> WallTime {
+        let manual = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let passed = manual.now.since(manual.set_at).as_millis();
+        WallTime::from_millis(manual.wall.millis().saturating_add(u64::try_from(passed).unwrap_or(u64::MAX)))
     }
 
     async fn sleep(&self, wait: Duration) {
@@ -130,5 +188,18 @@ mod tests {
         clock.advance(Duration::from_secs(1));
         sleeper.await.unwrap();
         assert_eq!(clock.now(), Timestamp::from_nanos(2_000_000_000));
+    }
+
+    #[test]
+    fn civil_time_goes_on_from_where_it_was_set_and_the_monotonic_does_not_jump() {
+        let clock = ManualClock::new();
+        clock.advance(Duration::from_secs(3));
+        assert_eq!(clock.wall(), WallTime::from_millis(3000));
+        clock.set_wall(WallTime::from_millis(1_000_000));
+        clock.advance(Duration::from_secs(1));
+        assert_eq!(clock.wall(), WallTime::from_millis(1_001_000));
+        clock.set_wall(WallTime::from_millis(5));
+        assert_eq!((clock.wall(), clock.now()), (WallTime::from_millis(5), Timestamp::from_nanos(4_000_000_000)));
+        assert_eq!(WallTime::from_millis(5) + Duration::from_micros(1), WallTime::from_millis(6));
     }
 }

@@ -6,8 +6,8 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Accelerator, ByteSize, FunctionName, Grants, MediaType, MilliCpu, ModelName, Name, Node, NodeId, Objectives,
-    Resources, TenantName, Tier, Zone,
+    Accelerator, ByteSize, Context, FunctionName, Grants, MediaType, MilliCpu, ModelName, Name, Node, NodeId,
+    Objectives, Resources, TenantName, Tier, Zone,
 };
 
 /// What runs when a function is called. An [`IsolateFactory`](crate::IsolateFactory) accepts a kind of it.
@@ -85,7 +85,8 @@ impl Default for Limits {
     }
 }
 
-/// What a node must offer before a function is placed there. All of it is hard: no node, no placement.
+/// What a node must offer before a function is placed there. All of it is hard, no node, no placement, but for
+/// what [`Context`] says to be soft.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[expect(clippy::exhaustive_structs, reason = "written with struct update syntax from the default")]
 pub struct Needs {
@@ -101,15 +102,26 @@ pub struct Needs {
     pub zone: Option<Zone>,
     /// Longest one-way delay from the caller.
     pub within: Option<Duration>,
+    /// Units of the accelerator that a call holds; 0 counts as 1.
+    pub accelerator_units: u16,
+    /// Legal regions that will do; empty: every one, and nodes of none.
+    pub regions: Vec<Zone>,
+    /// What else the node must be able to do, by name; all of it.
+    pub labels: Vec<Name>,
+    /// What is asked of the node's surroundings.
+    pub context: Context,
 }
 
 impl Needs {
-    /// Whether `node` satisfies what does not change over time: node, tier, accelerator, zone, total resources.
+    /// Whether `node` satisfies what does not change over time: node, tier, accelerator, zone, region, total
+    /// resources.
     #[must_use]
     pub fn allow(&self, node: &Node) -> bool {
         (self.nodes.is_empty() || self.nodes.contains(&node.id))
             && (self.tiers.is_empty() || self.tiers.contains(&node.tier))
-            && self.accelerator.is_none_or(|accelerator| node.accelerators.contains(&accelerator))
+            && self.accelerator.is_none_or(|kind| node.units_of(kind) >= self.accelerator_units.max(1))
+            && (self.regions.is_empty() || node.region.as_ref().is_some_and(|region| self.regions.contains(region)))
+            && self.labels.iter().all(|label| node.labels.contains(label))
             && self.zone.as_ref().is_none_or(|zone| node.zone.as_ref() == Some(zone))
             && node.resources.fits(&self.resources)
     }

@@ -195,7 +195,7 @@ impl KeyValueLimits {
         }
         for change in changes {
             match change {
-                Op::Put { key, value } => {
+                Op::Put { key, value, .. } => {
                     self.check_key(key)?;
                     self.check_value(value)?;
                 }

@@ -30,6 +30,7 @@ mod autoscaler;
 mod clock;
 #[cfg(feature = "conformance")]
 pub mod conformance;
+mod context;
 mod cost;
 mod disk;
 mod error;
@@ -64,7 +65,8 @@ pub use activation::{
 pub use attachment::{Attached, Attachment};
 pub use autoscaler::{Autoscaler, Load};
 pub use bytes::Bytes;
-pub use clock::{Clock, ManualClock, Timestamp};
+pub use clock::{Clock, ManualClock, Timestamp, WallTime};
+pub use context::{Area, Battery, BatteryNeed, Context, GeoPoint, LinkNeed, Strength, Wanted};
 pub use cost::{Carbon, Energy, Money, Share};
 pub use disk::Disk;
 pub use error::BoxError;
@@ -76,7 +78,7 @@ pub use isolate::{Call, Callee, Host, InvokeError, Isolate, IsolateFactory, Limi
 pub use keyvalue::{Bucket, KeyValue, KeyValueError, KeyValueLimits};
 pub use meter::Meter;
 pub use model::{BlockCost, BlockGraph, Inference, Inferred, ModelBlock, ModelError, ModelInfo, WireForm};
-pub use node::{Accelerator, Device, Node, Resources, Tier};
+pub use node::{Accelerator, AcceleratorUnits, Device, Node, Rates, Resources, Tier};
 pub use payload::{MediaType, Payload};
 pub use phase::{Phase, PhasePolicy, PhaseStats};
 pub use revision::{Qualifier, Revision};
@@ -88,11 +90,11 @@ pub use slo::{Objectives, Slo, SloReport};
 pub use slo_policy::{Expectation, ObservedCall, Progress, Reaction, Site, SloPolicy};
 pub use split::{EdgeCost, FormCost, PlanError, Segment, SplitPlan, SplitPlanner, SplitProblem};
 pub use state::{
-    Batch, Caps, Commit, Durability, Entry, Fence, Head, Op, Opened, Ownership, Scope, Snapshot, StateBackend,
-    StateError, StateSession, StateStore, Version,
+    Batch, Caps, Commit, Delta, Durability, Entry, Fence, Guard, Head, Op, Opened, Ownership, Page, Scope, Snapshot,
+    StateBackend, StateError, StateSession, StateStore, Version, Watch, Watched,
 };
 pub use tenant::Tenant;
-pub use topology::{Link, Path};
+pub use topology::{Link, LinkQuality, Path};
 pub use transport::{Envelope, Handler, Subject, Transport, TransportError};
 pub use units::{Bandwidth, ByteSize, MilliCpu, Slowdown};
 pub use value::{Value, ValueKind};

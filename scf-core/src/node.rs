@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ByteSize, MilliCpu, Name, NodeId, Slowdown, Zone};
+use crate::{Battery, ByteSize, GeoPoint, MilliCpu, Name, NodeId, Slowdown, Zone};
 
 /// How far from the data a node stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -48,6 +48,28 @@ pub enum Accelerator {
     Npu,
 }
 
+/// How much a node has of a kind of accelerator.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[expect(clippy::exhaustive_structs, reason = "written as a literal by everyone who describes a node")]
+pub struct AcceleratorUnits {
+    /// The kind.
+    pub kind: Accelerator,
+    /// Parts of it that are claimed apart from each other: whole devices, or slices of them.
+    pub units: u16,
+}
+
+/// What work on a node costs beside time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[expect(clippy::exhaustive_structs, reason = "written as a literal by everyone who describes a node")]
+pub struct Rates {
+    /// Price of one busy core for a second, in the operator's currency.
+    pub money: f32,
+    /// Energy of one busy core for a second, in joules.
+    pub joules: f32,
+    /// Carbon of one busy core for a second, in grams of CO2 equivalent.
+    pub carbon: f32,
+}
+
 /// Something attached to a node that functions hold while they use it: a GPU, a camera, a valve.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[expect(clippy::exhaustive_structs, reason = "written as a literal by everyone who describes a node")]
@@ -72,10 +94,28 @@ pub struct Node {
     pub slowdown: Slowdown,
     /// The zone that its data counts as being in, if any.
     pub zone: Option<Zone>,
-    /// What else it computes with.
-    pub accelerators: Vec<Accelerator>,
+    /// What else it computes with, each kind once.
+    pub accelerators: Vec<AcceleratorUnits>,
     /// What is attached to it and must be granted to be used.
     pub devices: Vec<Device>,
+    /// The kind of hardware, for which execution times are learned together; none: its tier.
+    pub class: Option<Name>,
+    /// The place in the network whose nodes have the same way to every other place; none: one of its own.
+    pub site: Option<Name>,
+    /// The legal region that it stands in.
+    pub region: Option<Zone>,
+    /// Where it stands.
+    pub location: Option<GeoPoint>,
+    /// How fast it moves, in metres per second; 0 for a fixed one.
+    pub speed: f32,
+    /// What it runs on; none: mains.
+    pub battery: Option<Battery>,
+    /// What work on it costs beside time.
+    pub rates: Rates,
+    /// Calls and tasks that it takes at once; `u16::MAX`: as many as its resources allow.
+    pub slots: u16,
+    /// What else it can, by name: a processor architecture, a sensor's vicinity, a contract.
+    pub labels: Vec<Name>,
 }
 
 impl Node {
@@ -90,6 +130,15 @@ impl Node {
             zone: None,
             accelerators: Vec::new(),
             devices: Vec::new(),
+            class: None,
+            site: None,
+            region: None,
+            location: None,
+            speed: 0.0,
+            battery: None,
+            rates: Rates { money: 0.0, joules: 0.0, carbon: 0.0 },
+            slots: u16::MAX,
+            labels: Vec::new(),
         }
     }
 
@@ -121,10 +170,82 @@ impl Node {
         self
     }
 
-    /// Adds an accelerator; default none.
+    /// Adds one unit of an accelerator; default none.
     #[must_use]
-    pub fn accelerator(mut self, accelerator: Accelerator) -> Self {
-        self.accelerators.push(accelerator);
+    pub fn accelerator(self, accelerator: Accelerator) -> Self {
+        self.accelerators(accelerator, 1)
+    }
+
+    /// Adds `units` of an accelerator; default none.
+    #[must_use]
+    pub fn accelerators(mut self, kind: Accelerator, units: u16) -> Self {
+        match self.accelerators.iter_mut().find(|has| has.kind == kind) {
+            Some(has) => has.units = has.units.saturating_add(units),
+            None => self.accelerators.push(AcceleratorUnits { kind, units }),
+        }
+        self
+    }
+
+    /// How many units of an accelerator it has in all.
+    #[must_use]
+    pub fn units_of(&self, kind: Accelerator) -> u16 {
+        self.accelerators.iter().find(|has| has.kind == kind).map_or(0, |has| has.units)
+    }
+
+    /// The kind of hardware; default its tier.
+    #[must_use]
+    pub fn class(mut self, class: Name) -> Self {
+        self.class = Some(class);
+        self
+    }
+
+    /// The place in the network; default one of its own.
+    #[must_use]
+    pub fn site(mut self, site: Name) -> Self {
+        self.site = Some(site);
+        self
+    }
+
+    /// The legal region; default none.
+    #[must_use]
+    pub fn region(mut self, region: Zone) -> Self {
+        self.region = Some(region);
+        self
+    }
+
+    /// Where it stands, and how fast it moves in metres per second; default nowhere known, standing still.
+    #[must_use]
+    pub const fn at(mut self, location: GeoPoint, speed: f32) -> Self {
+        self.location = Some(location);
+        self.speed = speed;
+        self
+    }
+
+    /// What it runs on; default mains.
+    #[must_use]
+    pub const fn battery(mut self, battery: Battery) -> Self {
+        self.battery = Some(battery);
+        self
+    }
+
+    /// Calls and tasks that it takes at once; default as many as its resources allow.
+    #[must_use]
+    pub const fn slots(mut self, slots: u16) -> Self {
+        self.slots = slots;
+        self
+    }
+
+    /// Adds something that it can, by name; default nothing.
+    #[must_use]
+    pub fn label(mut self, label: Name) -> Self {
+        self.labels.push(label);
+        self
+    }
+
+    /// What work on it costs beside time; default nothing.
+    #[must_use]
+    pub const fn rates(mut self, rates: Rates) -> Self {
+        self.rates = rates;
         self
     }
 }

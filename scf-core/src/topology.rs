@@ -43,6 +43,28 @@ impl Path {
     }
 }
 
+/// How well a way carries what is put on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(clippy::exhaustive_structs, reason = "simulators and tests write it as a literal")]
+pub struct LinkQuality {
+    /// One-way delay of the first bit.
+    pub latency: Duration,
+    /// Rate of the narrowest part.
+    pub bandwidth: Bandwidth,
+    /// Standard deviation of the delay.
+    pub jitter: Duration,
+    /// Messages lost, in parts per million.
+    pub loss: u32,
+}
+
+impl LinkQuality {
+    /// A way that is as good at every time and loses nothing.
+    #[must_use]
+    pub const fn steady(latency: Duration, bandwidth: Bandwidth) -> Self {
+        Self { latency, bandwidth, jitter: Duration::ZERO, loss: 0 }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

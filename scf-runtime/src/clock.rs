@@ -8,11 +8,11 @@ use std::{
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, Waker},
     thread::{self, JoinHandle},
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use async_trait::async_trait;
-use scf_core::{Clock, Timestamp};
+use scf_core::{Clock, Timestamp, WallTime};
 
 /// The machine's monotonic clock, at zero when it is made.
 ///
@@ -49,6 +49,11 @@ impl fmt::Debug for SystemClock {
 impl Clock for SystemClock {
     fn now(&self) -> Timestamp {
         Timestamp::from_nanos(u64::try_from(self.start.elapsed().as_nanos()).unwrap_or(u64::MAX))
+    }
+
+    fn wall(&self) -> WallTime {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        WallTime::from_millis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
     }
 
     async fn sleep(&self, wait: Duration) {

@@ -17,21 +17,36 @@
 
 mod autoscale;
 pub mod budget;
+mod demand;
+mod estimate;
 mod filter;
+pub mod fleet;
 mod pipeline;
+pub mod place;
+pub mod policy;
 mod random;
+mod request;
 mod round_robin;
 mod score;
+#[cfg(feature = "sim")]
+pub mod sim;
 mod slo;
 
 pub use autoscale::{
-    Allotment, Ask, Averaging, Bounds, Change, Demand, FixedConcurrency, Forecast, Grant, IdleTimes, KeepAlive, Kpa,
-    KpaDecision, KpaSettings, MOST_AT_ONCE, MOST_SERVERS, Merits, MultiDimensional, Population, Proactive, Queueing,
-    SlotPrice, Start, StepDemand, Variant, WarmPool, WarmWindow, Weights, WithinBudget, WorkflowScaling, auction,
-    choose, erlang_c, greenest, provide,
+    Allotment, Ask, Averaging, Bounds, Change, FixedConcurrency, Forecast, Grant, IdleTimes, KeepAlive, Kpa,
+    KpaDecision, KpaSettings, MOST_AT_ONCE, MOST_SERVERS, Merits, MultiDimensional, OfferedLoad, Population, Proactive,
+    Queueing, SlotPrice, Start, StepDemand, Variant, WarmPool, WarmWindow, Weights, WithinBudget, WorkflowScaling,
+    auction, choose, erlang_c, greenest, provide,
 };
+pub use demand::{Bound, Demand, LinkBound};
+pub use estimate::{Estimate, Estimator, Means, ProfileKey, Unknown};
 pub use filter::{AllowedNode, Candidate, Filter, FreeResources, HasAccelerator, InZone, Reach, needs};
+pub use fleet::{Fleet, NodeIx};
 pub use pipeline::Pipeline;
+pub use place::{Placer, Scf};
+pub use policy::Policy;
+pub use random::Random;
+pub use request::{Binding, Choice, Decision, Input, MOST_CHOICES, Neighbour, Objective, Reason, Request, Source};
 pub use round_robin::RoundRobin;
 pub use score::{Latency, Score};
 pub use slo::{

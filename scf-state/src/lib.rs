@@ -20,16 +20,21 @@
 mod change;
 mod disk;
 mod head;
+mod history;
+mod limit;
 #[cfg(test)]
 mod loopback;
 mod memory;
 mod phase;
+mod quota;
 mod redb;
 mod remote;
 mod results;
+mod wall;
 
-pub use crate::redb::{OpenError, RedbConfig, RedbState};
+pub use crate::redb::{OpenError, RedbBuilder, RedbConfig, RedbState};
 pub use disk::{FileDisk, MemoryDisk};
 pub use memory::MemoryState;
 pub use phase::{AlwaysLocal, AlwaysRemote, PhaseChange, PhaseConfig, PhasedState, SkiRental};
+pub use quota::Quotas;
 pub use remote::{RemoteState, StateServer};

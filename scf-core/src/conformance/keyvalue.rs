@@ -48,7 +48,7 @@ fn bucket(tenant: &str, name: &str) -> Bucket {
 }
 
 fn put(key: &str, value: &str) -> Op {
-    Op::Put { key: key.into(), value: Bytes::copy_from_slice(value.as_bytes()) }
+    Op::Put { key: key.into(), value: Bytes::copy_from_slice(value.as_bytes()), expires: None }
 }
 
 fn delete(key: &str) -> Op {

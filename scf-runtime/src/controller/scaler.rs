@@ -20,7 +20,7 @@ impl Scaler {
 
     /// What it wants now, at most `most`; zero: the function is dormant.
     pub(crate) fn desired(&mut self, now: Timestamp, running: u32, waiting: u32, most: u32) -> u32 {
-        let load = Load { now, running, waiting, current: self.current };
+        let load = Load { now, running, waiting, current: self.current, ..Load::default() };
         self.current = self.policy.desired(&load).min(most);
         self.current
     }

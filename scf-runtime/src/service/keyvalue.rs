@@ -75,7 +75,7 @@ impl StateKeyValue {
             let mut batch = Batch::new(scope.clone()).expect(head.version).durability(backend.caps().durability);
             for change in changes {
                 let (key, takes) = match change {
-                    Op::Put { key, value } => (key, KeyValueLimits::size_of(key, value)),
+                    Op::Put { key, value, expires: None } => (key, KeyValueLimits::size_of(key, value)),
                     Op::Delete { key } => (key, 0),
                     other => return Err(unknown(other)),
                 };
@@ -142,7 +142,7 @@ impl KeyValue for StateKeyValue {
         expect: Option<Version>,
         value: Bytes,
     ) -> Result<bool, KeyValueError> {
-        let change = [Op::Put { key: key.into(), value }];
+        let change = [Op::Put { key: key.into(), value, expires: None }];
         self.0.limits.check(&change)?;
         self.apply(bucket, Some((key, expect)), &change).await
     }

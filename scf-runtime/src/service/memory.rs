@@ -55,7 +55,7 @@ impl Buckets {
         let mut size = contents.size;
         for change in &changes {
             let (key, takes) = match change {
-                Op::Put { key, value } => (key, KeyValueLimits::size_of(key, value)),
+                Op::Put { key, value, expires: None } => (key, KeyValueLimits::size_of(key, value)),
                 Op::Delete { key } => (key, 0),
                 other => return Err(unknown(other)),
             };
@@ -72,9 +72,9 @@ impl Buckets {
         contents.size = size;
         for change in changes {
             match change {
-                Op::Put { key, value } => {
+                Op::Put { key, value, expires: None } => {
                     self.writes += 1;
-                    contents.entries.insert(key, Entry { value, version: Version::new(self.writes) });
+                    contents.entries.insert(key, Entry::new(value, Version::new(self.writes)));
                 }
                 Op::Delete { key } => drop(contents.entries.remove(&key)),
                 other => return Err(unknown(&other)),
@@ -110,7 +110,7 @@ impl KeyValue for MemoryKeyValue {
         expect: Option<Version>,
         value: Bytes,
     ) -> Result<bool, KeyValueError> {
-        let change = Op::Put { key: key.into(), value };
+        let change = Op::Put { key: key.into(), value, expires: None };
         self.limits.check(std::slice::from_ref(&change))?;
         let mut buckets = self.lock();
         let found = buckets.contents.get(bucket).and_then(|contents| contents.entries.get(key));

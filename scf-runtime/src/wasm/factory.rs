@@ -212,7 +212,7 @@ impl Shared {
         let engine = &self.machine.engine;
         let component: &Component = &loaded.component;
         let mut linker = Linker::new(engine);
-        world.link(&mut linker).map_err(|error| host(function, error))?;
+        world.link(component, &mut linker).map_err(|error| host(function, error))?;
         let initial = component.resources_required().and_then(|needs| needs.max_initial_memory_size);
         let initial = ByteSize::from_bytes(initial.unwrap_or(0).saturating_mul(PAGE));
         if initial > function.limits.memory {

@@ -1,5 +1,5 @@
 //! Guests that mean harm, and that none is done.
-#![cfg(feature = "wasm")]
+#![cfg(all(feature = "wasm", feature = "services"))]
 
 mod suite;
 mod timeouts;

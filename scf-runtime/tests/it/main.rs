@@ -12,7 +12,7 @@ mod no_compiler;
 mod outbound;
 #[cfg(all(feature = "process", target_os = "linux"))]
 mod process;
-#[cfg(feature = "wasm")]
+#[cfg(all(feature = "wasm", feature = "services"))]
 mod services;
 mod support;
 mod transport;

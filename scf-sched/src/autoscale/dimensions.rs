@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use scf_core::{Autoscaler, Carbon, Energy, Load, Money, Share};
 
-use super::erlang::Demand;
+use super::erlang::OfferedLoad;
 
 /// What a way of running a function comes to, in every dimension.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -200,7 +200,7 @@ impl MultiDimensional {
 
     fn merits(&self, slots: u32, variant: &Variant, arrivals: f64, service: Duration) -> Merits {
         let takes = service.mul_f64(variant.service);
-        let demand = Demand {
+        let demand = OfferedLoad {
             arrivals,
             service: 1.0 / takes.as_secs_f64(),
             wait: Duration::ZERO,

@@ -5,7 +5,7 @@ use std::time::Duration;
 /// What servers are asked to do.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[expect(clippy::exhaustive_structs, reason = "written as a literal by everyone who asks")]
-pub struct Demand {
+pub struct OfferedLoad {
     /// Calls per second.
     pub arrivals: f64,
     /// Calls that one server serves per second.
@@ -49,7 +49,7 @@ fn waits(blocked: f64, offered: f64, servers: u32) -> f64 {
     blocked / (1.0 - utilisation + utilisation * blocked)
 }
 
-impl Demand {
+impl OfferedLoad {
     /// The share of calls that wait longer than `wait` with `servers` servers: `C·exp(−(cμ−λ)t)`, with the time scaled
     /// by `2 / variation` for other than exponential times (Allen and Cunneen; see Bolch et al., Queueing Networks and
     /// Markov Chains, 2006, section 6.3.6.1).
@@ -108,8 +108,8 @@ impl Demand {
 mod tests {
     use super::*;
 
-    fn demand(arrivals: f64, service: f64, wait: f64, share: f64) -> Demand {
-        Demand { arrivals, service, wait: Duration::from_secs_f64(wait), share, variation: 2.0 }
+    fn demand(arrivals: f64, service: f64, wait: f64, share: f64) -> OfferedLoad {
+        OfferedLoad { arrivals, service, wait: Duration::from_secs_f64(wait), share, variation: 2.0 }
     }
 
     #[test]
@@ -140,7 +140,7 @@ mod tests {
     #[test]
     fn regular_service_needs_fewer_servers_and_bursty_service_more() {
         let exponential = demand(200.0, 20.0, 0.02, 0.99);
-        let with = |variation| Demand { variation, ..exponential }.servers();
+        let with = |variation| OfferedLoad { variation, ..exponential }.servers();
         assert!(with(1.0) < with(2.0) && with(2.0) < with(8.0));
     }
 
@@ -150,7 +150,7 @@ mod tests {
         assert_eq!(demand.of_mixed(&[10.0; 9]), Some(7));
         assert!(demand.of_mixed(&[40.0, 10.0, 10.0, 10.0, 10.0, 10.0]).unwrap() < 7);
         assert_eq!(demand.of_mixed(&[10.0; 6]), None);
-        assert_eq!(Demand { arrivals: 0.0, ..demand }.servers(), 0);
-        assert_eq!(Demand { service: 0.0, ..demand }.servers(), MOST_SERVERS);
+        assert_eq!(OfferedLoad { arrivals: 0.0, ..demand }.servers(), 0);
+        assert_eq!(OfferedLoad { service: 0.0, ..demand }.servers(), MOST_SERVERS);
     }
 }

@@ -15,7 +15,7 @@ mod workflow;
 pub use self::{
     allotment::{Allotment, Ask, Grant, MOST_AT_ONCE, WithinBudget, auction},
     dimensions::{Bounds, Merits, MultiDimensional, SlotPrice, Variant, Weights, choose, greenest},
-    erlang::{Demand, MOST_SERVERS, erlang_c},
+    erlang::{MOST_SERVERS, OfferedLoad, erlang_c},
     fixed::FixedConcurrency,
     forecast::Forecast,
     keep_alive::{Change, IdleTimes, KeepAlive, Population, Start, WarmPool, WarmWindow},

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use scf_core::{Autoscaler, Load};
 
-use super::{erlang::Demand, forecast::Forecast};
+use super::{erlang::OfferedLoad, forecast::Forecast};
 
 /// Asks another autoscaler and adds what a [`Forecast`] of the rate of calls asks for; never takes anything away.
 #[derive(Debug)]
@@ -55,7 +55,7 @@ impl Autoscaler for Proactive {
         if load.service.is_zero() {
             return reactive;
         }
-        let demand = Demand {
+        let demand = OfferedLoad {
             arrivals: self.forecast.bound(self.ahead, self.share) / self.step.as_secs_f64(),
             service: 1.0 / load.service.as_secs_f64(),
             wait: self.wait,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use scf_core::{Autoscaler, Load};
 
-use super::{erlang::Demand, window::Buckets};
+use super::{erlang::OfferedLoad, window::Buckets};
 
 /// Seconds of the windows over which calls are counted.
 const SHORT: usize = 10;
@@ -72,7 +72,7 @@ impl Autoscaler for Queueing {
         if self.service.is_zero() {
             return load.in_flight().max(1);
         }
-        let demand = Demand {
+        let demand = OfferedLoad {
             arrivals: self.rate(load),
             service: 1.0 / self.service.as_secs_f64(),
             wait: self.wait,

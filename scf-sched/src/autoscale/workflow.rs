@@ -8,7 +8,7 @@ use std::{
 
 use scf_core::{Autoscaler, FunctionName, Load, Slo, Timestamp, Workflow};
 
-use super::{erlang::Demand, window::Buckets};
+use super::{erlang::OfferedLoad, window::Buckets};
 
 /// Seconds over which runs are counted.
 const WINDOW: usize = 10;
@@ -42,7 +42,7 @@ pub fn provide(steps: &[StepDemand], runs: f64, slo: &Slo) -> Vec<u32> {
     }
     let deepest = depth.iter().copied().max().unwrap_or(1).max(1);
     let late = ((1.0 - slo.share.fraction()) / f64::from(deepest)).max(1e-9);
-    let demand = |step: &StepDemand| Demand {
+    let demand = |step: &StepDemand| OfferedLoad {
         arrivals: runs * step.visits,
         service: 1.0 / step.service.as_secs_f64().max(1e-9),
         wait: Duration::ZERO,

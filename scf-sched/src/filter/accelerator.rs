@@ -15,7 +15,7 @@ impl Filter for HasAccelerator {
     }
 
     fn admits(&self, request: &PlacementRequest<'_>, _view: &ClusterView, candidate: Candidate<'_>) -> bool {
-        let needed = request.function.needs.accelerator;
-        needed.is_none_or(|needed| candidate.status.node.accelerators.contains(&needed))
+        let needs = &request.function.needs;
+        needs.accelerator.is_none_or(|kind| candidate.status.node.units_of(kind) >= needs.accelerator_units.max(1))
     }
 }

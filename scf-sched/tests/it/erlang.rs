@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use scf_sched::Demand;
+use scf_sched::OfferedLoad;
 
 use crate::random::Random;
 
@@ -19,7 +19,7 @@ fn ten_thousand_demands_get_exactly_the_servers_they_need() {
         let service = between(500, 100_000) / 1e3;
         let wait = Duration::from_micros(between(100, 1_000_000) as u64);
         let late = between(100, 200_000) / 1e6;
-        let demand = Demand { arrivals, service, wait, share: 1.0 - late, variation: 2.0 };
+        let demand = OfferedLoad { arrivals, service, wait, share: 1.0 - late, variation: 2.0 };
         assert_eq!(demand.servers().to_string(), exact, "line {}: {demand:?}", position + 1);
         checked += 1;
     }

@@ -71,7 +71,7 @@ pub(super) fn pack(mut snapshot: Snapshot, record: &HomeRecord) -> Snapshot {
         }
     }
     let place = snapshot.entries.partition_point(|(key, _)| key.as_str() < RECORD);
-    let entry = Entry { value: record.encode().into(), version: snapshot.version };
+    let entry = Entry::new(record.encode().into(), snapshot.version);
     snapshot.entries.insert(place, (RECORD.to_owned(), entry));
     snapshot
 }
@@ -94,7 +94,7 @@ mod tests {
     #[test]
     fn any_key_of_a_user_goes_and_comes_back_in_order() {
         let keys = ["", "\0", "\0\0", "\0a", "a", "a\0"];
-        let entry = Entry { value: "v".into(), version: Version::new(3) };
+        let entry = Entry::new("v".into(), Version::new(3));
         let snapshot = Snapshot {
             version: Version::new(3),
             entries: keys.map(|key| (key.to_owned(), entry.clone())).to_vec(),

@@ -1,5 +1,10 @@
 //! The host's side of the interfaces that are not WASI 0.2, by `wit/`.
 
+use wasmtime::component::Linker;
+
+use super::{HasWorld, interface::Interface};
+use crate::wasm::live::Guest;
+
 wasmtime::component::bindgen!({
     path: "wit",
     inline: "
@@ -30,3 +35,33 @@ wasmtime::component::bindgen!({
         "wasi:keyvalue/atomics@0.2.0-draft2.cas": super::keyvalue::Cas,
     },
 });
+
+use self::{
+    scf::function::{context, functions},
+    wasi::{
+        config0_2_0_draft_2024_09_27 as config_draft, config0_2_0_rc_1 as config_rc1, keyvalue0_2_0_draft as draft,
+        keyvalue0_2_0_draft2 as draft2, logging::logging,
+    },
+};
+
+/// Links a service; nothing where the interface is none.
+pub(super) fn link(service: Interface, linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
+    match service {
+        Interface::KeyValueDraft => {
+            draft::store::add_to_linker::<_, HasWorld>(linker, Guest::world)?;
+            draft::atomics::add_to_linker::<_, HasWorld>(linker, Guest::world)?;
+            draft::batch::add_to_linker::<_, HasWorld>(linker, Guest::world)
+        }
+        Interface::KeyValueDraft2 => {
+            draft2::store::add_to_linker::<_, HasWorld>(linker, Guest::world)?;
+            draft2::atomics::add_to_linker::<_, HasWorld>(linker, Guest::world)?;
+            draft2::batch::add_to_linker::<_, HasWorld>(linker, Guest::world)
+        }
+        Interface::ConfigRc1 => config_rc1::store::add_to_linker::<_, HasWorld>(linker, Guest::world),
+        Interface::ConfigDraft => config_draft::store::add_to_linker::<_, HasWorld>(linker, Guest::world),
+        Interface::Logging => logging::add_to_linker::<_, HasWorld>(linker, Guest::world),
+        Interface::Context => context::add_to_linker::<_, HasWorld>(linker, Guest::world),
+        Interface::Functions => functions::add_to_linker::<_, HasWorld>(linker, Guest::world),
+        Interface::Wasi(_) | Interface::Sockets(_) | Interface::Http | Interface::Nn => Ok(()),
+    }
+}

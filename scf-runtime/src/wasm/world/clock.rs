@@ -49,6 +49,7 @@ impl GrantedClock {
     }
 
     /// Time from now until `deadline`.
+    #[cfg(feature = "services")]
     pub(super) fn until(&self, deadline: Timestamp) -> Duration {
         deadline.since(self.began + self.elapsed())
     }

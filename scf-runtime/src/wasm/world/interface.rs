@@ -1,10 +1,14 @@
 //! The interfaces that guests may import.
 
+use super::{sockets, wasi};
+
 /// A group of interfaces that is linked together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Interface {
-    /// WASI 0.2: cli, clocks, filesystem, io, random and sockets.
-    Wasi,
+    /// One of WASI 0.2: cli, clocks, filesystem, io and random.
+    Wasi(&'static str),
+    /// One of `wasi:sockets`.
+    Sockets(&'static str),
     /// Outgoing HTTP.
     Http,
     /// `wasi:keyvalue`, as wasmtime and wasmCloud have it.
@@ -25,16 +29,18 @@ pub(super) enum Interface {
     Nn,
 }
 
-/// Packages of WASI 0.2 of which every 0.2 version is linked.
-const WASI: [&str; 6] = ["wasi:cli/", "wasi:clocks/", "wasi:filesystem/", "wasi:io/", "wasi:random/", "wasi:sockets/"];
-
 impl Interface {
     /// The group of an import; none: it is not provided.
     pub(super) fn of(import: &str) -> Option<Self> {
         let (name, version) = import.rsplit_once('@')?;
         let is_stable = version.strip_prefix("0.2.").is_some_and(|patch| patch.bytes().all(|b| b.is_ascii_digit()));
+        if is_stable && let Some(interface) = wasi::find(name) {
+            return Some(Self::Wasi(interface));
+        }
+        if is_stable && let Some(interface) = sockets::find(name) {
+            return Some(Self::Sockets(interface));
+        }
         Some(match (name, version) {
-            _ if is_stable && WASI.iter().any(|package| name.starts_with(package)) => Self::Wasi,
             ("wasi:http/types" | "wasi:http/outgoing-handler" | "wasi:http/incoming-handler", _) if is_stable => {
                 Self::Http
             }
@@ -55,6 +61,19 @@ impl Interface {
             _ => return None,
         })
     }
+
+    /// The feature that it comes with, where this build lacks that.
+    pub(super) const fn missing_feature(self) -> Option<&'static str> {
+        match self {
+            Self::Wasi(_) | Self::Sockets(_) => None,
+            Self::Http if cfg!(feature = "wasi-http") => None,
+            Self::Http => Some("wasi-http"),
+            Self::Nn if cfg!(feature = "wasi-nn") => None,
+            Self::Nn => Some("wasi-nn"),
+            _ if cfg!(feature = "services") => None,
+            _ => Some("services"),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -64,8 +83,8 @@ mod tests {
     #[test]
     fn provides_the_versions_that_are_in_the_field_and_nothing_else() {
         for (import, interface) in [
-            ("wasi:cli/stdout@0.2.6", Interface::Wasi),
-            ("wasi:sockets/tcp@0.2.0", Interface::Wasi),
+            ("wasi:cli/stdout@0.2.6", Interface::Wasi("wasi:cli/stdout")),
+            ("wasi:sockets/tcp@0.2.0", Interface::Sockets("wasi:sockets/tcp")),
             ("wasi:http/outgoing-handler@0.2.12", Interface::Http),
             ("wasi:keyvalue/batch@0.2.0-draft", Interface::KeyValueDraft),
             ("wasi:keyvalue/batch@0.2.0-draft2", Interface::KeyValueDraft2),
@@ -77,6 +96,7 @@ mod tests {
             "wasi:cli/stdout@0.3.0",
             "wasi:cli/stdout@0.2.0-rc-2023-12-05",
             "wasi:cli/x",
+            "wasi:cli/x@0.2.0",
             "wasi:keyvalue/watcher@0.2.0-draft",
             "wasi:keyvalue/store@0.2.0",
             "evil",

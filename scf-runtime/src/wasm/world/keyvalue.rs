@@ -96,7 +96,10 @@ impl Opened {
     }
 
     async fn set_many(&self, entries: Vec<(String, Vec<u8>)>) -> Result<(), Failure> {
-        self.write(entries.into_iter().map(|(key, value)| Op::Put { key, value: value.into() }).collect()).await
+        self.write(
+            entries.into_iter().map(|(key, value)| Op::Put { key, value: value.into(), expires: None }).collect(),
+        )
+        .await
     }
 
     async fn delete_many(&self, keys: Vec<String>) -> Result<(), Failure> {

@@ -5,25 +5,34 @@
 //! whether anything behind them is granted or not, so that components made elsewhere can be deployed as they
 //! are: what is not granted is empty, stands still or answers with the interface's own error when it is used.
 
+#[cfg(feature = "services")]
 mod bindings;
 mod clock;
+#[cfg(feature = "services")]
 mod config;
+#[cfg(feature = "services")]
 mod function;
 #[cfg(feature = "wasi-http")]
 mod http;
 mod interface;
+#[cfg(feature = "services")]
 mod keyvalue;
+#[cfg(feature = "services")]
 mod logging;
 #[cfg(feature = "wasi-nn")]
 mod nn;
 mod output;
 mod plan;
 mod random;
+mod sockets;
+mod wasi;
 
 use std::{fmt, sync::Arc};
 
 use scf_core::{Call, Receipt};
-use wasmtime::component::{HasData, ResourceTable};
+#[cfg(feature = "services")]
+use wasmtime::component::HasData;
+use wasmtime::component::ResourceTable;
 use wasmtime_wasi::{WasiCtx, WasiCtxView};
 
 pub(super) use self::plan::{Plan, Services};
@@ -44,8 +53,10 @@ pub(super) struct World {
     call: Option<Call>,
     clock: GrantedClock,
     output: Output,
-    /// Calls of other functions that it made, and their bills.
+    /// Calls of other functions that it made.
+    #[cfg(feature = "services")]
     steps: u64,
+    /// Their bills.
     receipts: Vec<Receipt>,
     /// There as soon as it is used.
     #[cfg(feature = "wasi-http")]
@@ -58,9 +69,11 @@ pub(super) struct World {
     run: Arc<Run>,
 }
 
-/// Gives the host functions their world.
+/// Gives the services their world.
+#[cfg(feature = "services")]
 pub(super) struct HasWorld;
 
+#[cfg(feature = "services")]
 impl HasData for HasWorld {
     type Data<'a> = &'a mut World;
 }
@@ -83,6 +96,7 @@ impl World {
             call: call.map(copy),
             clock,
             output,
+            #[cfg(feature = "services")]
             steps: 0,
             receipts: Vec::new(),
             #[cfg(feature = "wasi-http")]
@@ -110,7 +124,10 @@ impl World {
         self.clock = GrantedClock::new(self.plan.grants.clock, Some(call));
         self.wasi = self.plan.wasi(Some(call), &self.clock, &self.output);
         self.call = Some(copy(call));
-        self.steps = 0;
+        #[cfg(feature = "services")]
+        {
+            self.steps = 0;
+        }
         self.receipts.clear();
         #[cfg(feature = "wasi-http")]
         {
@@ -118,6 +135,7 @@ impl World {
         }
     }
 
+    #[cfg(feature = "services")]
     fn call(&self) -> wasmtime::Result<&Call> {
         self.call.as_ref().ok_or_else(|| wasmtime::format_err!("no call has begun"))
     }

@@ -252,7 +252,7 @@ impl tensor::HostTensor for Models {
 impl graph::Host for Models {
     fn load(&mut self, _: Vec<GraphBuilder>, _: GraphEncoding, target: ExecutionTarget) -> Answer<Resource<Graph>> {
         let node = self.node.as_ref();
-        let there = |accelerator| node.is_some_and(|node| node.accelerators.contains(&accelerator));
+        let there = |accelerator| node.is_some_and(|node| node.units_of(accelerator) > 0);
         let missing = match target {
             ExecutionTarget::Gpu if !there(Accelerator::Cuda) && !there(Accelerator::Metal) => Some("GPU"),
             ExecutionTarget::Tpu if !there(Accelerator::Npu) => Some("TPU"),

@@ -15,6 +15,7 @@ use wasmtime_wasi::{
     p2::{OutputStream, Pollable, StreamError, StreamResult},
 };
 
+#[cfg(feature = "services")]
 use super::bindings::wasi::logging::logging::Level;
 use crate::escape::escape;
 
@@ -23,6 +24,7 @@ const LINE: usize = 1000;
 /// Bytes that are logged of one call at most.
 const OUTPUT: usize = 64 << 10;
 /// Bytes that a logged message counts as in addition to its text, so that empty ones are bounded too.
+#[cfg(feature = "services")]
 const RECORD: usize = 32;
 /// Bytes that a guest may write at once.
 const WRITE: usize = 4096;
@@ -63,6 +65,7 @@ impl Output {
     }
 
     /// Logs a message of the guest's, cut where it is over what the call may still log.
+    #[cfg(feature = "services")]
     pub(super) fn log(&self, level: Level, context: &str, message: &str) {
         let (function, message) = {
             let mut lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);

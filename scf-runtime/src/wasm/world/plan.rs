@@ -11,7 +11,7 @@ use wasmtime::{
 };
 use wasmtime_wasi::{FsPerms, WasiCtx, filesystem::WasiFilesystemCtx};
 
-use super::{GrantedClock, HasWorld, Output, RANDOM, Sequence, bindings, interface::Interface};
+use super::{GrantedClock, Output, RANDOM, Sequence, interface::Interface, sockets, wasi};
 use crate::{escape::escape, wasm::live::Guest};
 
 /// What the host offers to the guests of all functions.
@@ -38,6 +38,7 @@ impl Services {
 }
 
 /// What the guests of one function import and are granted.
+#[cfg_attr(not(feature = "services"), expect(dead_code, reason = "some of it is what services read"))]
 pub(in crate::wasm) struct Plan {
     pub(super) function: FunctionName,
     pub(super) tenant: TenantName,
@@ -70,14 +71,8 @@ impl Plan {
         let world = component.component_type();
         for (import, _) in world.imports(engine) {
             match Interface::of(import) {
-                #[cfg(not(feature = "wasi-http"))]
-                Some(Interface::Http) => {
-                    let feature = "wasi:http, for which scf-runtime needs the feature `wasi-http`".into();
-                    return Err(PrepareError::Unsupported { function: function.name.clone(), feature });
-                }
-                #[cfg(not(feature = "wasi-nn"))]
-                Some(Interface::Nn) => {
-                    let feature = "wasi:nn, for which scf-runtime needs the feature `wasi-nn`".into();
+                Some(interface) if let Some(feature) = interface.missing_feature() => {
+                    let feature = format!("{}, for which scf-runtime needs the feature `{feature}`", escape(import));
                     return Err(PrepareError::Unsupported { function: function.name.clone(), feature });
                 }
                 Some(interface) => interfaces.insert(interface),
@@ -87,6 +82,8 @@ impl Plan {
             };
         }
         let grants = &function.grants;
+        #[cfg(not(feature = "services"))]
+        without_services(function)?;
         let refused = |grant: String, problem: String| {
             Err(PrepareError::Grant { function: function.name.clone(), grant, problem })
         };
@@ -95,6 +92,7 @@ impl Plan {
                 return refused(format!("environment {name:?}"), "is no environment variable".into());
             }
         }
+        #[cfg(feature = "services")]
         if let Some((key, _)) = grants.config.iter().find(|(key, _)| key.starts_with(super::config::SECRET)) {
             return refused(format!("config {key:?}"), "keys with this prefix are those of secrets".into());
         }
@@ -154,42 +152,21 @@ impl Plan {
         !self.interfaces.is_empty()
     }
 
-    /// Links what is imported.
-    pub(in crate::wasm) fn link(&self, linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
-        use bindings::{
-            scf::function::{context, functions},
-            wasi::{
-                config0_2_0_draft_2024_09_27, config0_2_0_rc_1, keyvalue0_2_0_draft, keyvalue0_2_0_draft2, logging,
-            },
-        };
+    /// Links what `component`, which this plan is of, imports.
+    pub(in crate::wasm) fn link(&self, component: &Component, linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
         for interface in &self.interfaces {
             match interface {
-                Interface::Wasi => wasmtime_wasi::p2::add_to_linker_async(linker)?,
+                Interface::Wasi(name) => wasi::link(name, linker)?,
+                Interface::Sockets(name) => sockets::link(name, component, linker)?,
                 #[cfg(feature = "wasi-http")]
                 Interface::Http => wasmtime_wasi_http::p2::add_only_http_to_linker_async(linker)?,
-                #[cfg(not(feature = "wasi-http"))]
-                Interface::Http => {}
-                Interface::KeyValueDraft => {
-                    keyvalue0_2_0_draft::store::add_to_linker::<_, HasWorld>(linker, Guest::world)?;
-                    keyvalue0_2_0_draft::atomics::add_to_linker::<_, HasWorld>(linker, Guest::world)?;
-                    keyvalue0_2_0_draft::batch::add_to_linker::<_, HasWorld>(linker, Guest::world)?;
-                }
-                Interface::KeyValueDraft2 => {
-                    keyvalue0_2_0_draft2::store::add_to_linker::<_, HasWorld>(linker, Guest::world)?;
-                    keyvalue0_2_0_draft2::atomics::add_to_linker::<_, HasWorld>(linker, Guest::world)?;
-                    keyvalue0_2_0_draft2::batch::add_to_linker::<_, HasWorld>(linker, Guest::world)?;
-                }
-                Interface::ConfigRc1 => config0_2_0_rc_1::store::add_to_linker::<_, HasWorld>(linker, Guest::world)?,
-                Interface::ConfigDraft => {
-                    config0_2_0_draft_2024_09_27::store::add_to_linker::<_, HasWorld>(linker, Guest::world)?;
-                }
-                Interface::Logging => logging::logging::add_to_linker::<_, HasWorld>(linker, Guest::world)?,
-                Interface::Context => context::add_to_linker::<_, HasWorld>(linker, Guest::world)?,
-                Interface::Functions => functions::add_to_linker::<_, HasWorld>(linker, Guest::world)?,
                 #[cfg(feature = "wasi-nn")]
                 Interface::Nn => super::nn::add_to_linker(linker, |guest: &mut Guest| guest.world().models())?,
-                #[cfg(not(feature = "wasi-nn"))]
-                Interface::Nn => {}
+                #[cfg(feature = "services")]
+                service => super::bindings::link(*service, linker)?,
+                // Refused by `of`.
+                #[cfg(not(feature = "services"))]
+                _ => {}
             }
         }
         Ok(())
@@ -227,6 +204,26 @@ impl fmt::Debug for Plan {
             .field("function", &self.function)
             .field("imports", &self.interfaces)
             .finish_non_exhaustive()
+    }
+}
+
+/// Refuses what only services give, in a build without them.
+#[cfg(not(feature = "services"))]
+fn without_services(function: &Function) -> Result<(), PrepareError> {
+    let Grants { config, buckets, secrets, functions, .. } = &function.grants;
+    let granted = [
+        ("config", config.is_empty()),
+        ("buckets", buckets.is_empty()),
+        ("secrets", secrets.is_empty()),
+        ("functions", functions.is_empty()),
+    ];
+    match granted.iter().find(|(_, is_empty)| !is_empty) {
+        Some((grant, _)) => Err(PrepareError::Grant {
+            function: function.name.clone(),
+            grant: (*grant).into(),
+            problem: "scf-runtime needs the feature `services`".into(),
+        }),
+        None => Ok(()),
     }
 }
 

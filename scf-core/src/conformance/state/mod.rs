@@ -1,5 +1,9 @@
 //! What every [`StateBackend`] promises.
 
+mod delta;
+mod expiry;
+mod page;
+
 use std::{
     future::{Future, poll_fn},
     pin::Pin,
@@ -11,8 +15,8 @@ use std::{
 use bytes::Bytes;
 
 use crate::{
-    Batch, Clock as _, Commit, Durability, Entry, Fence, FunctionName, InvocationId, ManualClock, NodeId, Scope,
-    Snapshot, StateBackend, StateError, Version,
+    Batch, Clock as _, Commit, Durability, Entry, Fence, FunctionName, InvocationId, ManualClock, NodeId, Page, Scope,
+    Snapshot, StateBackend, StateError, Version, Watched,
 };
 
 const LEASE: Duration = Duration::from_secs(10);
@@ -20,7 +24,7 @@ const LEASE: Duration = Duration::from_secs(10);
 /// Holds the backends that `make` gives against the contract of [`StateBackend`].
 ///
 /// `make` is called once per promise, with the clock that the suite moves by hand, for a backend that measures
-/// leases on a clock of its own. Each backend starts empty.
+/// leases, or lets values expire, on a clock of its own. Each backend starts empty.
 ///
 /// # Panics
 /// At the first promise that is not kept.
@@ -40,6 +44,7 @@ where
         reads_what_was_written,
         applies_a_batch_in_order_and_counts_it_once,
         refuses_a_batch_that_rests_on_another_version,
+        refuses_a_batch_whose_entries_are_not_as_it_rests_on,
         applies_an_invocation_once,
         refuses_more_durability_than_it_has,
         keeps_scopes_apart,
@@ -50,6 +55,21 @@ where
         lets_one_of_several_nodes_acquire,
         forgets_the_oldest_results_first,
     );
+    use delta::{brings_a_copy_up_to_date, tells_watchers_what_changes_or_that_it_cannot};
+    use expiry::{
+        keeps_to_leases_when_the_clock_is_set, lets_the_last_write_say_when_a_value_expires,
+        lets_values_expire_at_their_time,
+    };
+    use page::{gives_pages_in_the_order_of_keys, refuses_what_is_larger_than_it_takes};
+    hold!(
+        lets_values_expire_at_their_time,
+        lets_the_last_write_say_when_a_value_expires,
+        keeps_to_leases_when_the_clock_is_set,
+        gives_pages_in_the_order_of_keys,
+        refuses_what_is_larger_than_it_takes,
+        brings_a_copy_up_to_date,
+        tells_watchers_what_changes_or_that_it_cannot,
+    );
 }
 
 async fn reads_what_was_written(backend: &dyn StateBackend, clock: &ManualClock) {
@@ -59,7 +79,7 @@ async fn reads_what_was_written(backend: &dyn StateBackend, clock: &ManualClock)
     assert_eq!((head.version, head.owner), (Version::new(0), None), "a fresh scope is at version 0 and unowned");
     let written = backend.commit(batch(backend, &scope).put("k", "one").put("empty", "")).await;
     assert_eq!(applied(written), Version::new(1), "the first commit leads to version 1");
-    let entry = |value: &'static str, version| Entry { value: Bytes::from(value), version: Version::new(version) };
+    let entry = |value: &'static str, version| Entry::new(Bytes::from(value), Version::new(version));
     assert_eq!(backend.get(&scope, "k").await, Ok(Some(entry("one", 1))), "a committed value is read back");
     assert_eq!(backend.get(&scope, "empty").await, Ok(Some(entry("", 1))), "an empty value is a value");
     if let Some(read) = backend.try_get(&scope, "k") {
@@ -99,6 +119,26 @@ async fn refuses_a_batch_that_rests_on_another_version(backend: &dyn StateBacken
     applied(backend.commit(batch(backend, &scope).expect(Version::new(1)).put("k", "2")).await);
 }
 
+async fn refuses_a_batch_whose_entries_are_not_as_it_rests_on(backend: &dyn StateBackend, clock: &ManualClock) {
+    let scope = scope("a");
+    let at = |version| Some(Version::new(version));
+    applied(backend.commit(batch(backend, &scope).guard("k", None).put("k", "1").put("other", "x")).await);
+    applied(backend.commit(batch(backend, &scope).put("other", "y")).await);
+    for (key, expected, actual) in [("k", None, at(1)), ("k", at(2), at(1)), ("gone", at(1), None)] {
+        let rests = batch(backend, &scope).guard("other", at(2)).guard(key, expected).put("k", "lost").put("gone", "x");
+        let refused = StateError::Guard { scope: scope.clone(), key: key.to_owned(), expected, actual };
+        assert_eq!(backend.commit(rests).await, Err(refused), "the entry is named, with what it is");
+    }
+    assert_eq!(version(backend, &scope, clock).await, Version::new(2), "a guard that does not hold changes nothing");
+    let inside = batch(backend, &scope).put("k", "2").delete("other").guard("k", at(1)).guard("other", at(2));
+    applied(backend.commit(inside).await);
+    let wanted = [("k".to_owned(), Bytes::from("2"))];
+    assert_eq!(values(backend, &scope).await, wanted, "guards hold before the first change, wherever they stand");
+    let racing = (0..4u8).map(|w| backend.commit(batch(backend, &scope).guard("once", None).put("once", vec![w])));
+    let won = join(racing).await.iter().filter(|answer| answer.is_ok()).count();
+    assert_eq!(won, 1, "one of several creates an entry");
+}
+
 async fn applies_an_invocation_once(backend: &dyn StateBackend, clock: &ManualClock) {
     let scope = scope("a");
     let id = InvocationId::new(7);
@@ -123,7 +163,8 @@ async fn applies_an_invocation_once(backend: &dyn StateBackend, clock: &ManualCl
 async fn refuses_more_durability_than_it_has(backend: &dyn StateBackend, _: &ManualClock) {
     let scope = scope("a");
     let given = backend.caps().durability;
-    for asked in [Durability::Memory, Durability::OsBuffered, Durability::Durable] {
+    let replicated = Durability::Replicated(2);
+    for asked in [Durability::Memory, Durability::OsBuffered, Durability::Durable, replicated] {
         let answer = backend.commit(Batch::new(scope.clone()).put("k", "1").durability(asked)).await;
         if asked > given {
             assert_eq!(answer, Err(StateError::Durability { asked, given }), "durability is never silently less");
@@ -225,8 +266,7 @@ async fn moves_a_scope_with_its_results(backend: &dyn StateBackend, clock: &Manu
         applied(backend.commit(ops.invocation(id, vec![i])).await);
     }
     let snapshot = backend.export(&from).await.expect("readable");
-    let entry =
-        |i: u8| (format!("k{i}"), Entry { value: vec![i; usize::from(i)].into(), version: Version::new(u64::from(i)) });
+    let entry = |i: u8| (format!("k{i}"), Entry::new(vec![i; usize::from(i)].into(), Version::new(u64::from(i))));
     let result = |i: u8| (InvocationId::new(u128::from(i)), Bytes::from(vec![i]));
     let wanted = Snapshot {
         version: Version::new(3),
