@@ -61,6 +61,7 @@ mod outbound;
 mod overhead;
 #[cfg(feature = "process")]
 pub mod process;
+mod promise;
 mod route;
 mod router;
 mod service;
