@@ -88,6 +88,9 @@ impl Controller {
         drop(held);
         let finished = self.clock.now();
         ready.slots.held.service.observe(finished.since(admitted));
+        if ready.scaler.is_some() {
+            ready.slots.held.ended.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        }
         ready.touch(finished);
         drop(permit);
         let reply = result.ok_or_else(too_late)??;
