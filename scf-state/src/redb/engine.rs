@@ -9,6 +9,8 @@ use std::{
 use redb::{Database, DatabaseError, StorageBackend};
 use scf_core::{ByteSize, Disk};
 
+use crate::disk::read_or_zeros;
+
 /// Opens the database on `disk` from byte `start`, or makes one where there is nothing behind it.
 pub(super) fn open(disk: Arc<dyn Disk>, start: u64, cache: ByteSize) -> Result<Database, DatabaseError> {
     create(Direct { disk, start }, cache)
@@ -83,7 +85,7 @@ impl Shadow {
         let start = page * PAGE;
         let there = self.disk.len()?.saturating_sub(start).min(PAGE) as usize;
         if there > 0 {
-            self.disk.read(start, &mut bytes[..there])?;
+            read_or_zeros(&*self.disk.disk, self.disk.start + start, &mut bytes[..there])?;
         }
         Ok(bytes)
     }

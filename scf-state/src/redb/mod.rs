@@ -37,7 +37,7 @@ use self::{
     writer::Writer,
 };
 use crate::{
-    disk::FileDisk,
+    disk::{CheckedDisk, FileDisk},
     history::History,
     limit::{MAX_BATCH, MAX_VALUE, check_snapshot},
     quota::{Ledger, Quotas},
@@ -238,6 +238,7 @@ impl RedbBuilder {
         let Self { config, wall, quotas } = self;
         let config = RedbConfig { results_per_scope: config.results_per_scope.max(1), ..config };
         let store = |error| OpenError::Store(Box::new(error));
+        let disk = if disk.verifies() { disk } else { Arc::new(CheckedDisk::open(disk)?) };
         let (db, journal) = start(&disk, config).map_err(store)?;
         let (db, start) = (Arc::new(db), journal.redb());
         let shared = Arc::new(Shared {
