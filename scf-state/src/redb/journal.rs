@@ -8,7 +8,7 @@
 //!
 //! | blocks | what |
 //! |---|---|
-//! | 0 | head: magic `SCFSTATE`, version u32, length of the journal u64, id of the store (16 bytes), hash (16) |
+//! | 0 | head: magic `SCFSTATE`, version u32, whether redb is made u32, length of the journal u64, id of the store (16 bytes), hash (16) |
 //! | 1.. | the journal's length: records, each from the beginning of a block |
 //! | the rest | redb |
 //!
@@ -31,7 +31,7 @@ const BLOCK: u64 = 8;
 const MAGIC: [u8; 8] = *b"SCFSTATE";
 const VERSION: u32 = 2;
 const HASH: usize = 16;
-const HEAD: usize = 8 + 4 + 8 + 16 + HASH;
+const HEAD: usize = 8 + 4 + 4 + 8 + 16 + HASH;
 /// Hash, number and length of a record.
 const RECORD: usize = HASH + 8 + 4;
 /// Shortest and longest journal, in blocks.
@@ -44,12 +44,28 @@ type Id = [u8; 16];
 pub(super) struct Journal {
     disk: Arc<dyn Disk>,
     sector: u64,
-    id: Id,
-    length: u64,
+    head: Head,
     /// Where the next record goes.
     end: u64,
     /// The number of the last record that redb or the journal has.
     last: u64,
+}
+
+/// What the head of the disk says.
+#[derive(Clone, Copy, Debug)]
+struct Head {
+    /// Whether redb is made: a store of which it is not was never opened, and is made anew.
+    made: bool,
+    length: u64,
+    id: Id,
+}
+
+/// Why a record was not appended.
+#[derive(Debug)]
+pub(super) struct Unappended {
+    pub(super) error: io::Error,
+    /// Whether it may be on the disk all the same.
+    pub(super) uncertain: bool,
 }
 
 /// A record that was read.
@@ -70,17 +86,28 @@ impl Journal {
             read_or_zeros(&*disk, 0, &mut head)?;
         }
         // Zeros: the power was cut before the head, which is written last, so nothing else is there.
-        let (id, length) = if head == [0; HEAD] && is_unfinished(&*disk)? {
+        let head = if head == [0; HEAD] && is_unfinished(&*disk)? {
             make(&*disk, length.bytes() / sector)?
         } else {
             read_head(&head, sector)?
         };
-        Ok(Self { disk, sector, id, length, end: 0, last: 0 })
+        Ok(Self { disk, sector, head, end: 0, last: 0 })
+    }
+
+    /// Whether redb is made.
+    pub(super) const fn is_made(&self) -> bool {
+        self.head.made
+    }
+
+    /// Notes that redb is made, and durable.
+    pub(super) fn made(&mut self) -> io::Result<()> {
+        self.head.made = true;
+        write_head(&*self.disk, self.head)
     }
 
     /// Where redb's part of the disk begins.
     pub(super) const fn redb(&self) -> u64 {
-        self.block() + self.length
+        self.block() + self.head.length
     }
 
     const fn block(&self) -> u64 {
@@ -99,12 +126,12 @@ impl Journal {
 
     /// Bytes of changes that one record has at most.
     pub(super) const fn longest(&self) -> usize {
-        self.length as usize - RECORD
+        self.head.length as usize - RECORD
     }
 
     /// Whether `changes` bytes fit behind what is there.
     pub(super) const fn fits(&self, changes: usize) -> bool {
-        self.end + self.size(changes) <= self.length
+        self.end + self.size(changes) <= self.head.length
     }
 
     /// The number of the record that comes next.
@@ -114,24 +141,34 @@ impl Journal {
 
     /// Writes a record and, if it is to be `durable`, syncs it and those before; redb need not have what is in it
     /// until the journal begins anew.
-    pub(super) fn append(&mut self, changes: &[u8], durable: bool) -> io::Result<()> {
+    pub(super) fn append(&mut self, changes: &[u8], durable: bool) -> Result<(), Unappended> {
+        let record = self.record(changes).map_err(|error| Unappended { error, uncertain: false })?;
+        if let Err(error) = self.disk.write(self.block() + self.end, &record) {
+            // Some of it may be there, and would be found whole after a crash.
+            let erased = self.disk.write(self.block() + self.end, &record_of_none(self.sector as usize));
+            let uncertain = erased.and_then(|()| self.disk.sync()).is_err();
+            return Err(Unappended { error, uncertain });
+        }
+        if durable {
+            self.disk.sync().map_err(|error| Unappended { error, uncertain: true })?;
+        }
+        self.end += self.size(changes.len());
+        self.last += 1;
+        Ok(())
+    }
+
+    fn record(&self, changes: &[u8]) -> io::Result<Vec<u8>> {
         let number = self.next();
         let mut bytes = Vec::with_capacity(self.size(changes.len()) as usize);
         bytes.resize(HASH, 0);
         bytes.extend(number.to_le_bytes());
         bytes.extend(u32::try_from(changes.len()).map_err(|_| io::ErrorKind::InvalidInput)?.to_le_bytes());
         bytes.extend_from_slice(changes);
-        let hash = hash(&self.id, &bytes[HASH..]);
+        let hash = hash(&self.head.id, &bytes[HASH..]);
         bytes[..HASH].copy_from_slice(&hash);
         // Whole sectors need not be read before.
         bytes.resize(bytes.len().next_multiple_of(self.sector as usize), 0);
-        self.disk.write(self.block() + self.end, &bytes)?;
-        if durable {
-            self.disk.sync()?;
-        }
-        self.end += self.size(changes.len());
-        self.last = number;
-        Ok(())
+        Ok(bytes)
     }
 
     /// Begins anew after redb has durably committed everything up to `number`.
@@ -169,7 +206,7 @@ impl Journal {
     }
 
     fn read(&self, at: u64) -> io::Result<Option<Record>> {
-        let left = self.length - at;
+        let left = self.head.length - at;
         if left < self.block() {
             return Ok(None);
         }
@@ -183,10 +220,15 @@ impl Journal {
         }
         let mut bytes = vec![0; RECORD - HASH + length];
         self.disk.read(self.block() + at + HASH as u64, &mut bytes)?;
-        let whole = hash(&self.id, &bytes) == written;
+        let whole = hash(&self.head.id, &bytes) == written;
         bytes.drain(..RECORD - HASH);
         Ok(whole.then_some(Record { number, changes: bytes }))
     }
+}
+
+/// What is no record: the hash of nothing is not zero.
+fn record_of_none(sector: usize) -> Vec<u8> {
+    vec![0; sector]
 }
 
 fn hash(id: &Id, bytes: &[u8]) -> [u8; HASH] {
@@ -214,7 +256,7 @@ fn is_unfinished(disk: &dyn Disk) -> io::Result<bool> {
 }
 
 /// Writes the journal out, so that the file system gives it space, and then the head.
-fn make(disk: &dyn Disk, sectors: u64) -> Result<(Id, u64), EngineError> {
+fn make(disk: &dyn Disk, sectors: u64) -> Result<Head, EngineError> {
     let block = BLOCK * disk.sector() as u64;
     let length = sectors.div_ceil(BLOCK).clamp(*LENGTHS.start(), *LENGTHS.end()) * block;
     let mut id = Id::default();
@@ -228,19 +270,25 @@ fn make(disk: &dyn Disk, sectors: u64) -> Result<(Id, u64), EngineError> {
         at += part;
     }
     disk.sync()?;
+    let head = Head { made: false, length, id };
+    write_head(disk, head)?;
+    Ok(head)
+}
+
+fn write_head(disk: &dyn Disk, Head { made, length, id }: Head) -> io::Result<()> {
     let mut head = Vec::with_capacity(disk.sector());
     head.extend(MAGIC);
     head.extend(VERSION.to_le_bytes());
+    head.extend(u32::from(made).to_le_bytes());
     head.extend(length.to_le_bytes());
     head.extend(id);
     head.extend(hash(&id, &head));
     head.resize(disk.sector(), 0);
     disk.write(0, &head)?;
-    disk.sync()?;
-    Ok((id, length))
+    disk.sync()
 }
 
-fn read_head(head: &[u8; HEAD], sector: u64) -> Result<(Id, u64), EngineError> {
+fn read_head(head: &[u8; HEAD], sector: u64) -> Result<Head, EngineError> {
     let (fields, written) = head.split_at(HEAD - HASH);
     if fields[..8] != MAGIC {
         return Err(EngineError::Malformed("the disk's head, which is not a state store's,"));
@@ -249,13 +297,14 @@ fn read_head(head: &[u8; HEAD], sector: u64) -> Result<(Id, u64), EngineError> {
     if found != VERSION {
         return Err(EngineError::Format { found, known: VERSION });
     }
-    let length = u64::from_le_bytes(fields[12..20].try_into().unwrap_or_default());
-    let id: Id = fields[20..].try_into().unwrap_or_default();
+    let made = fields[12..16] != [0; 4];
+    let length = u64::from_le_bytes(fields[16..24].try_into().unwrap_or_default());
+    let id: Id = fields[24..].try_into().unwrap_or_default();
     let block = BLOCK * sector;
     if hash(&id, fields) != written || !LENGTHS.contains(&(length / block)) || length % block != 0 {
         return Err(EngineError::Malformed("the disk's head"));
     }
-    Ok((id, length))
+    Ok(Head { made, length, id })
 }
 
 #[cfg(test)]
