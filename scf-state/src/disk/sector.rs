@@ -22,6 +22,8 @@ use thiserror::Error;
 const SECTOR: usize = 512;
 /// Where sectors begin.
 const HEAD: u64 = 4096;
+/// The length before the head is written: one that is shorter is cut off.
+const LEAST: u64 = HEAD + 8 * SECTOR as u64;
 const MAGIC: [u8; 8] = *b"SCFSEALS";
 const VERSION: u32 = 1;
 const FIELDS: usize = 8 + 4 + 4 + 16 + 16;
@@ -76,8 +78,8 @@ pub enum SealError {
     /// The disk is encrypted with another key.
     #[error("the disk is encrypted with another key")]
     WrongKey,
-    /// The head of the disk is not what was written.
-    #[error("the head of the disk is damaged")]
+    /// The head of the disk is not what was written, or what follows is cut off.
+    #[error("the head of the disk is damaged, or the disk is cut off")]
     Damaged,
 }
 
@@ -173,6 +175,9 @@ impl<S: Seal> Sectors<S> {
         if number(12) != S::KIND {
             return Err(if S::KIND == 0 { SealError::Encrypted } else { SealError::NotEncrypted });
         }
+        if there < LEAST {
+            return Err(SealError::Damaged);
+        }
         let seal = S::new(key, fields[16..32].try_into().unwrap_or_default());
         if seal.proof() != fields[32..48] {
             return Err(SealError::WrongKey);
@@ -191,7 +196,8 @@ impl<S: Seal> Sectors<S> {
         head.extend(salt);
         head.extend(seal.proof());
         head.extend_from_slice(&blake3::hash(&head).as_bytes()[..HASH]);
-        disk.set_len(HEAD)?;
+        disk.set_len(LEAST)?;
+        disk.sync()?;
         disk.write(0, &head)?;
         disk.sync()?;
         Ok(Self { disk, seal, turn: RwLock::default() })

@@ -402,6 +402,8 @@ fn start(disk: &Arc<dyn Disk>, config: RedbConfig) -> Result<(Opened, Journal), 
     if !journal.is_made() {
         // Power was cut while redb was made.
         disk.set_len(journal.redb())?;
+    } else if disk.len()? <= journal.redb() {
+        return Err(EngineError::Malformed("the disk, which is cut off,"));
     }
     let closed = Arc::new(AtomicBool::new(false));
     let db = engine::open(Arc::clone(disk), journal.redb(), config.cache, Arc::clone(&closed))?;
