@@ -169,8 +169,14 @@ impl Controller {
         let awake: Vec<_> = self.awake.lock().clone();
         let now = self.clock.now();
         for ready in awake {
+            let is_draining = ready.life.is_draining.load(SeqCst);
+            if is_draining {
+                self.unpin_all(&ready);
+            } else {
+                self.unpin_remote(&ready);
+            }
             let is_idle = ready.slots.in_flight() == 0;
-            if ready.life.is_draining.load(SeqCst) {
+            if is_draining {
                 if is_idle {
                     self.unlist(&ready);
                 }
