@@ -10,8 +10,7 @@ use std::{
 };
 
 use scf_core::{
-    Clock, ClusterView, FunctionName, Health, InvocationId, Name, Node, NodeId, NodeStatus, Scheduler, Transport,
-    Workflow,
+    ClusterView, FunctionName, Health, InvocationId, Name, Node, NodeId, NodeStatus, Scheduler, Transport, Workflow,
 };
 use tokio::sync::watch;
 
@@ -21,11 +20,12 @@ use crate::{
     route::Route,
     spread::{Apart, Shared, Spread, here},
     tenant::Accounts,
+    time::Time,
 };
 
 /// What the members of a fabric share.
 pub(crate) struct Inner {
-    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) clock: Time,
     pub(crate) transport: Option<Arc<dyn Transport>>,
     pub(crate) scheduler: Arc<dyn Scheduler>,
     pub(crate) members: Vec<Member>,

@@ -51,7 +51,7 @@ async fn look_after(fabric: Weak<Inner>, position: usize) {
         let controller = &inner.members[position].controller;
         if controller.is_awake() {
             controller.look_after().await;
-            let clock = Arc::clone(&inner.clock);
+            let clock = inner.clock.clone();
             drop(inner);
             clock.sleep(LOOK_EVERY).await;
         } else {
@@ -68,7 +68,7 @@ async fn maintain(fabric: Weak<Inner>, position: usize) {
         if let Some(store) = inner.members[position].controller.state() {
             store.maintain().await;
         }
-        let clock = Arc::clone(&inner.clock);
+        let clock = inner.clock.clone();
         drop(inner);
         clock.sleep(MAINTAIN_EVERY).await;
     }
@@ -97,7 +97,7 @@ async fn probe(fabric: Weak<Inner>, position: usize) {
         if changed {
             inner.epoch.fetch_add(1, Relaxed);
         }
-        let clock = Arc::clone(&inner.clock);
+        let clock = inner.clock.clone();
         drop((inner, transport));
         clock.sleep(PROBE_EVERY).await;
     }

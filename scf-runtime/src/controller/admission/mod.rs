@@ -114,18 +114,22 @@ impl Gate {
         self.running.load(SeqCst) + self.waiting.load(SeqCst)
     }
 
-    /// Gives `applicant` room, at once or when it is its turn.
-    ///
-    /// Refuses it where the queues are full or where, by what calls took so far, it would not be done in time.
-    pub(crate) async fn admit<'a>(&'a self, applicant: Applicant<'a>) -> Result<Permit<'a>, InvokeError> {
-        let Applicant { ready, account, patience, is_nested, .. } = applicant;
+    /// Gives `applicant` room if there is some and nobody waits for it.
+    pub(crate) fn admit_now<'a>(&'a self, applicant: &Applicant<'a>) -> Option<Permit<'a>> {
+        let &Applicant { ready, account, is_nested, .. } = applicant;
         let seat = &account.seats[self.position];
         let nobody_waits = ready.slots.waiting.load(SeqCst) == 0
             && seat.waiting.load(SeqCst) == 0
             && (self.capacity == u32::MAX || self.waiting.load(SeqCst) == 0);
-        if nobody_waits && self.enter(ready, account, is_nested) {
-            return Ok(Permit { gate: self, ready, account, is_nested, has_waited: false });
-        }
+        let has_entered = nobody_waits && self.enter(ready, account, is_nested);
+        has_entered.then(|| Permit { gate: self, ready, account, is_nested, has_waited: false })
+    }
+
+    /// Gives `applicant`, for whom there was no room, some when it is its turn.
+    ///
+    /// Refuses it where the queues are full or where, by what calls took so far, it would not be done in time.
+    pub(crate) async fn admit<'a>(&'a self, applicant: Applicant<'a>) -> Result<Permit<'a>, InvokeError> {
+        let Applicant { ready, account, patience, .. } = applicant;
         let waiter = self.line_up(applicant)?;
         // Boxed: the future of a call that need not wait has no room for it.
         Box::pin(self.wait(waiter, ready, account, patience)).await
