@@ -61,11 +61,12 @@ impl Inner {
         // What the futures inside work on stays where it is, in this one: the call's way through them moves nothing.
         let mut invocation = Some(invocation);
         async move {
-            let overhead = Overhead::default();
+            let mut overhead = Overhead::default();
             let mut receipt = None;
             let payload = {
-                let brought = pin!(self.brought(from, &mut invocation, is_nested, &overhead, &mut receipt));
-                overhead.meter.run(brought).await?
+                let Overhead { meter, payer } = &mut overhead;
+                let brought = pin!(self.brought(from, &mut invocation, is_nested, payer, &mut receipt));
+                meter.run(brought).await?
             };
             let mut receipt = receipt.expect("a call that gave a payload has its bill");
             receipt.host += overhead.meter.used();
@@ -78,11 +79,11 @@ impl Inner {
         from: usize,
         invocation: &mut Option<Invocation>,
         is_nested: bool,
-        overhead: &Overhead,
+        payer: &mut Option<Found>,
         bill: &mut Option<Receipt>,
     ) -> Result<Payload, InvokeError> {
         let given = invocation.as_ref().expect("the router was given an invocation");
-        let found = overhead.is_paid_by(self.find(given, None)?);
+        let found = &*payer.insert(self.find(given, None)?);
         let (route, account) = (found.route(), found.account());
         let trip = Trip { route, account, part: found.part, from, is_nested };
         let result = match self.only_here(trip, given) {
@@ -323,15 +324,16 @@ impl Handler for InvokeServer {
             tracing::warn!(%from, "dropped a message that is no invocation");
             return Envelope::default();
         };
-        let overhead = Overhead::default();
+        let mut overhead = Overhead::default();
+        let Overhead { meter, payer } = &mut overhead;
         let answered = async {
-            let mut result = inner.answer(self.member, invocation, revision, patience, &overhead).await;
+            let mut result = inner.answer(self.member, invocation, revision, patience, payer).await;
             if let Ok(outcome) = &mut result {
-                outcome.receipt.host += overhead.meter.running();
+                outcome.receipt.host += meter.running();
             }
             wire::answer(result)
         };
-        overhead.meter.run(answered).await
+        meter.run(answered).await
     }
 }
 
@@ -343,10 +345,10 @@ impl Inner {
         invocation: Invocation,
         revision: Revision,
         patience: Duration,
-        overhead: &Overhead,
+        payer: &mut Option<Found>,
     ) -> Result<Outcome, InvokeError> {
         // Where the revision went while the call was on its way, the call goes where it would go now.
-        let found = overhead.is_paid_by(self.find(&invocation, Some(revision))?);
+        let found = &*payer.insert(self.find(&invocation, Some(revision))?);
         let (route, account, part) = (found.route(), found.account(), found.part);
         let Some(ready) = &route.ready[member] else {
             return Err(InvokeError::NotFound { function: invocation.function });

@@ -1,6 +1,6 @@
 //! One call, from its admission to its receipt.
 
-use std::{pin::pin, sync::Arc, time::Duration};
+use std::{pin::pin, sync::Arc, task::Poll, time::Duration};
 
 use scf_core::{
     Attached, Call, Commit, Function, Host, Invocation, InvokeError, LimitKind, MediaType, Opened, Payload, Receipt,
@@ -88,7 +88,12 @@ impl Controller {
         let result = match function.state {
             // The first call of a function that was dormant says when its isolate is there.
             Statefulness::Stateless if ready.life.is_ready() => {
-                within(&*self.clock, left, ready.prepared.invoke(&call, input)).await
+                let mut run = ready.prepared.invoke(&call, input);
+                // Here, since a short call is done now, and all that it gives would be moved once more.
+                match futures::poll!(run.as_mut()) {
+                    Poll::Ready(result) => Some(result),
+                    Poll::Pending => Box::pin(within(&*self.clock, left, run)).await,
+                }
             }
             Statefulness::Stateless => within(&*self.clock, left, Box::pin(self.attempt(ready, &call, input))).await,
             _ => within(&*self.clock, left, Box::pin(self.run_stateful(ready, &mut call, &input))).await,

@@ -205,8 +205,8 @@ impl Made {
         if was_long || program.limits.cpu < 2 * SLOW {
             program.machine.ticker.hurry();
         }
-        let before = call.meter.usage().cpu;
-        let is_long = || match call.meter.usage().cpu - before {
+        let before = call.meter.cpu();
+        let is_long = || match call.meter.cpu() - before {
             Duration::ZERO => was_long,
             used if used >= TICK => {
                 program.was_long.store(true, Relaxed);

@@ -94,7 +94,7 @@ impl Live {
         let limits = &program.limits;
         let guest = Guest {
             ledger: Ledger::new(limits.memory, program.machine.memory, Arc::clone(account)),
-            run: Arc::clone(&run),
+            run: Some(Arc::clone(&run)),
             booked: 0,
             program: Arc::clone(program),
             is_over_cpu: false,
@@ -117,8 +117,11 @@ impl Live {
         if !guest.ledger.charge_to(account) {
             return false;
         }
-        self.run = Run::of(call);
-        guest.run = Arc::clone(&self.run);
+        match Arc::get_mut(&mut self.run) {
+            Some(run) => run.meter = CpuMeter::telling(&call.meter),
+            None => self.run = Run::of(call),
+        }
+        guest.run = Some(Arc::clone(&self.run));
         guest.booked = 0;
         if let Some(world) = &mut guest.world {
             world.renew(call, &self.run);
@@ -127,11 +130,12 @@ impl Live {
         true
     }
 
-    /// Leaves the core to others until the next call.
+    /// Leaves the core to others until the next call, and forgets the one that it has served.
     pub(super) fn rest(&mut self) {
-        if self.run.turn.get().is_some() {
-            self.run = Arc::default();
-            self.store.data_mut().run = Arc::clone(&self.run);
+        self.store.data_mut().run = None;
+        match Arc::get_mut(&mut self.run) {
+            Some(run) => *run = Run::default(),
+            None => self.run = Arc::default(),
         }
     }
 
@@ -285,7 +289,8 @@ impl fmt::Debug for Live {
 /// What the host keeps about the guest of one call.
 pub(super) struct Guest {
     pub(super) ledger: Ledger,
-    run: Arc<Run>,
+    /// There during a call.
+    run: Option<Arc<Run>>,
     /// CPU time of the call that was booked on the tenant's account, in nanoseconds.
     booked: u64,
     program: NearProgram,
@@ -297,7 +302,8 @@ pub(super) struct Guest {
 /// Called when a guest sees a tick: ends it if it used what it may use, lets others run if it used a tick.
 fn interrupt(mut store: StoreContextMut<'_, Guest>) -> wasmtime::Result<UpdateDeadline> {
     let guest = store.data_mut();
-    let used = guest.run.meter.running();
+    let Some(run) = guest.run.clone() else { return Ok(UpdateDeadline::Continue(1)) };
+    let used = run.meter.running();
     guest.is_over_cpu = used >= guest.program.limits.cpu;
     Ok(if guest.is_over_cpu {
         UpdateDeadline::Interrupt
@@ -306,7 +312,6 @@ fn interrupt(mut store: StoreContextMut<'_, Guest>) -> wasmtime::Result<UpdateDe
     } else {
         guest.program.machine.ticker.runs_long();
         let cpu = book(guest, used);
-        let run = Arc::clone(&guest.run);
         run.turn.get_or_init(|| Turn::new(&guest.program.machine.share, guest.ledger.account()));
         UpdateDeadline::YieldCustom(
             1,
