@@ -41,6 +41,16 @@ pub trait Prepared: Debug + Send + Sync + 'static {
     /// [`InvokeError::Overloaded`] when no slot is free, [`InvokeError::Host`] otherwise.
     async fn instantiate(&self) -> Result<Box<dyn Isolate>, InvokeError>;
 
+    /// Runs one call in an isolate of its own and drops that after it: [`Prepared::instantiate`], then
+    /// [`Isolate::invoke`], which is what it does unless an implementation can do both with fewer allocations.
+    /// Called instead of the two once a function is ready.
+    ///
+    /// # Errors
+    /// As either of them.
+    async fn invoke(&self, call: &Call, input: Payload) -> Result<Reply, InvokeError> {
+        self.instantiate().await?.invoke(call, input).await
+    }
+
     /// Keeps `isolates` isolates that have started but served no call, for a function that reuses them
     /// ([`Reuse::Warm`](crate::Reuse::Warm)); fewer are retired down to it. Called by the controller when it
     /// scales, zero when the function becomes dormant. Gives how many are kept; an implementation that starts
@@ -166,6 +176,11 @@ pub trait Host: Debug + Send + Sync + 'static {
     /// Accounts for `cpu` just used on this CPU and returns what it comes to on this node. On an emulated
     /// slower node it returns only after the difference has passed; on a real one at once.
     async fn pace(&self, cpu: Duration) -> Duration;
+
+    /// Whether [`Host::pace`] does anything at all: an isolate need not call it where not. Default: it does.
+    fn paces(&self) -> bool {
+        true
+    }
 
     /// Calls another function, or this one again on another node, on behalf of `call`.
     ///

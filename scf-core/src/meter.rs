@@ -43,11 +43,17 @@ impl Meter {
         self.fuel.fetch_add(instructions, Relaxed);
     }
 
+    /// The CPU time so far.
+    #[must_use]
+    pub fn cpu(&self) -> Duration {
+        Duration::from_nanos(self.cpu_ns.load(Relaxed))
+    }
+
     /// What it came to so far.
     #[must_use]
     pub fn usage(&self) -> Usage {
         Usage {
-            cpu: Duration::from_nanos(self.cpu_ns.load(Relaxed)),
+            cpu: self.cpu(),
             memory: ByteSize::from_bytes(self.memory.load(Relaxed)),
             accelerator: Duration::from_nanos(self.accelerator_ns.load(Relaxed)),
             fuel: self.fuel.load(Relaxed).checked_sub(1),

@@ -14,6 +14,8 @@ use std::{
 use async_trait::async_trait;
 use scf_core::{Clock, Timestamp, WallTime};
 
+use crate::cpu::monotonic;
+
 /// The machine's monotonic clock, at zero when it is made.
 ///
 /// Sleepers are woken by a thread of the clock's own, started by the first of them and stopped when the
@@ -21,7 +23,8 @@ use scf_core::{Clock, Timestamp, WallTime};
 /// would stretch each of their delays by up to one. Its queue is as long as there are sleepers; one that is
 /// dropped leaves it at once.
 pub struct SystemClock {
-    start: Instant,
+    /// In nanoseconds of the system's monotonic clock.
+    start: u64,
     timer: Arc<Timer>,
 }
 
@@ -29,7 +32,12 @@ impl SystemClock {
     /// A clock that starts now.
     #[must_use]
     pub fn new() -> Self {
-        Self { start: Instant::now(), timer: Arc::default() }
+        Self { start: monotonic(), timer: Arc::default() }
+    }
+
+    /// What the system's monotonic clock was when this one was zero, in nanoseconds.
+    pub(crate) const fn start(&self) -> u64 {
+        self.start
     }
 }
 
@@ -48,7 +56,7 @@ impl fmt::Debug for SystemClock {
 #[async_trait]
 impl Clock for SystemClock {
     fn now(&self) -> Timestamp {
-        Timestamp::from_nanos(u64::try_from(self.start.elapsed().as_nanos()).unwrap_or(u64::MAX))
+        Timestamp::from_nanos(monotonic().saturating_sub(self.start))
     }
 
     fn wall(&self) -> WallTime {

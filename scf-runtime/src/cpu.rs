@@ -4,6 +4,7 @@ use std::{
     cell::Cell,
     future::{Future, poll_fn},
     pin::pin,
+    ptr,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -43,6 +44,8 @@ pub(crate) struct CpuMeter {
 struct Thread {
     /// When the stretch that runs now began.
     mark: Cell<u64>,
+    /// Whom the meter told that ended then; nobody where one began.
+    ended: Cell<*const Meter>,
     /// What the innermost meter counted in the poll that runs now.
     own: Cell<u64>,
     /// When the thread's CPU time was last read, what it was, and what was counted since.
@@ -55,6 +58,7 @@ thread_local! {
     static THREAD: Thread = const {
         Thread {
             mark: Cell::new(0),
+            ended: Cell::new(ptr::null()),
             own: Cell::new(0),
             read_at: Cell::new(0),
             read: Cell::new(0),
@@ -67,14 +71,25 @@ fn nanos(time: Timespec) -> u64 {
     u64::try_from(time.tv_sec).unwrap_or(0) * 1_000_000_000 + u64::try_from(time.tv_nsec).unwrap_or(0)
 }
 
-fn now() -> u64 {
+/// The system's monotonic clock, in nanoseconds.
+pub(crate) fn monotonic() -> u64 {
     nanos(clock_gettime(ClockId::Monotonic))
+}
+
+/// When a meter last began or ended on this thread, in nanoseconds of the system's monotonic clock.
+pub(crate) fn marked() -> u64 {
+    THREAD.with(|thread| thread.mark.get())
+}
+
+/// Whether a meter that tells `told` is what ended last in the poll that runs now, and none has begun since.
+pub(crate) fn has_just_ended(told: &Arc<Meter>) -> bool {
+    THREAD.with(|thread| thread.ended.get() == Arc::as_ptr(told))
 }
 
 impl Thread {
     /// Ends the stretch and begins the next; gives the CPU time of the one that ended.
     fn step(&self) -> u64 {
-        let now = now();
+        let now = monotonic();
         let passed = now.saturating_sub(self.mark.replace(now));
         let known = self.read.get() + self.counted.get();
         if passed >= SHORT {
@@ -86,6 +101,7 @@ impl Thread {
 
     /// Counts for another meter from here on; gives what the one before has counted in its poll.
     fn begin(&self) -> u64 {
+        self.ended.set(ptr::null());
         let ended = self.step();
         if self.mark.get().saturating_sub(self.read_at.get()) >= FRESH {
             self.look(self.mark.get());
@@ -122,6 +138,7 @@ impl CpuMeter {
         let done = work();
         let own = THREAD.with(|thread| {
             let ended = thread.step();
+            thread.ended.set(self.told.as_ref().map_or(ptr::null(), Arc::as_ptr));
             thread.own.replace(outside).wrapping_add(ended)
         });
         self.used.store(self.used.load(Ordering::Relaxed) + own, Ordering::Relaxed);

@@ -9,7 +9,7 @@ use std::{
 use async_trait::async_trait;
 use scf_core::{
     Call, Callee, Clock, FunctionName, Host, Invocation, InvokeError, LimitKind, Node, NodeId, Outcome, Path,
-    Qualifier, Timestamp,
+    Qualifier, Slowdown, Timestamp,
 };
 
 use crate::{depth::within_stack, fabric::Inner};
@@ -50,6 +50,10 @@ impl Host for MemberHost {
             self.clock.sleep(stretched - cpu).await;
         }
         stretched
+    }
+
+    fn paces(&self) -> bool {
+        self.node.slowdown != Slowdown::NONE
     }
 
     async fn invoke(&self, call: &Call, step: u64, callee: Callee) -> Result<Outcome, InvokeError> {

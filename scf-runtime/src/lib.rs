@@ -69,6 +69,7 @@ mod router;
 mod service;
 mod spread;
 mod tenant;
+mod time;
 pub mod transport;
 mod values;
 #[cfg(feature = "wasm-runtime-only")]

@@ -1,7 +1,5 @@
 //! What the host itself uses for a call.
 
-use std::sync::OnceLock;
-
 use crate::{cpu::CpuMeter, route::Found};
 
 /// Meters the host's part of a call on one node, from the first poll to the last, without what isolates and the
@@ -9,19 +7,13 @@ use crate::{cpu::CpuMeter, route::Found};
 #[derive(Debug, Default)]
 pub(crate) struct Overhead {
     pub(crate) meter: CpuMeter,
-    payer: OnceLock<Found>,
-}
-
-impl Overhead {
-    /// From now on it is known who is billed: the function and the tenant.
-    pub(crate) fn is_paid_by(&self, found: Found) -> &Found {
-        self.payer.get_or_init(|| found)
-    }
+    /// Who is billed, the function and the tenant, once that is known.
+    pub(crate) payer: Option<Found>,
 }
 
 impl Drop for Overhead {
     fn drop(&mut self) {
-        if let Some(found) = self.payer.get() {
+        if let Some(found) = &self.payer {
             let cpu = self.meter.used();
             found.route().ledger.book_host(found.part, cpu);
             found.account().ledger.book_host(found.part, cpu);

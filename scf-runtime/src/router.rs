@@ -1,21 +1,19 @@
 //! Brings a call to the node that runs it.
 
 use std::{
-    future::{Future, poll_fn},
     pin::pin,
     sync::{Arc, atomic::Ordering::Relaxed},
-    task::Poll,
     time::Duration,
 };
 
 use async_trait::async_trait;
 use scf_core::{
-    ByteSize, Envelope, FunctionName, Handler, Invocation, InvokeError, LimitKind, NodeId, Outcome, PlacementRequest,
-    Revision, ScheduleError, StateError, Subject, Timestamp, TransportError,
+    ByteSize, Envelope, FunctionName, Handler, Host, Invocation, InvokeError, LimitKind, NodeId, Outcome, Payload,
+    PlacementRequest, Receipt, Revision, ScheduleError, StateError, Subject, Timestamp, TransportError,
 };
 
 use crate::{
-    controller::{Applicant, Ready, within},
+    controller::{Applicant, Controller, Ready, within},
     deployment::nowhere,
     fabric::Inner,
     overhead::Overhead,
@@ -55,43 +53,64 @@ impl Inner {
     /// Without a target the scheduler decides. A node that cannot be reached or is overloaded is left out
     /// and the others are asked; state that another node owns is worked on there. All tries have the
     /// same invocation id and go to the same revision, so that an effect on state happens once.
-    pub(crate) async fn route(
+    pub(crate) fn route(
         self: &Arc<Self>,
         from: usize,
         invocation: Invocation,
         is_nested: bool,
-    ) -> Result<Outcome, InvokeError> {
-        let overhead = Overhead::default();
-        let mut brought = pin!(async {
-            let found = overhead.is_paid_by(self.find(&invocation, None)?);
-            let (route, account) = (found.route(), found.account());
-            let trip = Trip { route, account, part: found.part, from, is_nested };
-            let result = match self.only_here(trip, &invocation) {
-                Some((ready, patience)) => {
-                    let accepted = self.clock.now();
-                    let applicant = Applicant { ready, account, part: found.part, accepted, patience, is_nested };
-                    let member = &self.members[from];
-                    member.controller.run(applicant, invocation, member.host(found.part)).await
-                }
-                // Boxed, like what else is rare here: the future of every call has room for all that it may do.
-                None => Box::pin(self.bring(trip, invocation)).await,
+    ) -> impl Future<Output = Result<Outcome, InvokeError>> + Send + use<'_> {
+        // What the futures inside work on stays where it is, in this one: the call's way through them moves nothing.
+        let mut invocation = Some(invocation);
+        async move {
+            let mut overhead = Overhead::default();
+            let mut receipt = None;
+            let payload = {
+                let Overhead { meter, payer } = &mut overhead;
+                let brought = pin!(self.brought(from, &mut invocation, is_nested, payer, &mut receipt));
+                meter.run(brought).await?
             };
-            if let Err(InvokeError::Unplaceable { function, .. }) = &result
-                && *function == route.function.name
-            {
-                route.ledger.book_unplaced();
-                account.ledger.book_unplaced();
+            let mut receipt = receipt.expect("a call that gave a payload has its bill");
+            receipt.host += overhead.meter.used();
+            Ok(Outcome { payload, receipt })
+        }
+    }
+
+    async fn brought(
+        self: &Arc<Self>,
+        from: usize,
+        invocation: &mut Option<Invocation>,
+        is_nested: bool,
+        payer: &mut Option<Found>,
+        bill: &mut Option<Receipt>,
+    ) -> Result<Payload, InvokeError> {
+        let given = invocation.as_ref().expect("the router was given an invocation");
+        let found = &*payer.insert(self.find(given, None)?);
+        let (route, account) = (found.route(), found.account());
+        let trip = Trip { route, account, part: found.part, from, is_nested };
+        let result = match self.only_here(trip, given) {
+            Some((ready, patience)) => {
+                // The call's meter has just begun.
+                let accepted = self.clock.marked();
+                let applicant = Applicant { ready, account, part: found.part, accepted, patience, is_nested };
+                let member = &self.members[from];
+                member.controller.run(applicant, invocation, member.host(found.part), bill).await
             }
-            result
-        });
-        poll_fn(|cx| {
-            let mut polled = overhead.meter.count(|| brought.as_mut().poll(cx));
-            if let Poll::Ready(Ok(outcome)) = &mut polled {
-                outcome.receipt.host += overhead.meter.used();
+            // Boxed, like what else is rare here: the future of every call has room for all that it may do.
+            None => {
+                let invocation = invocation.take().expect("it was there above");
+                Box::pin(self.bring(trip, invocation)).await.map(|Outcome { payload, receipt }| {
+                    *bill = Some(receipt);
+                    payload
+                })
             }
-            polled
-        })
-        .await
+        };
+        if let Err(InvokeError::Unplaceable { function, .. }) = &result
+            && *function == route.function.name
+        {
+            route.ledger.book_unplaced();
+            account.ledger.book_unplaced();
+        }
+        result
     }
 
     /// The account that `invocation` names to pay for it, if it does.
@@ -253,7 +272,7 @@ impl Inner {
                 return Err(InvokeError::NotFound { function: invocation.function });
             };
             let applicant = Applicant { ready, account, part, accepted: now, patience, is_nested };
-            return member.controller.run(applicant, invocation, member.host(part)).await;
+            return run(&member.controller, applicant, invocation, member.host(part)).await;
         }
         Box::pin(self.send(trip, to, invocation, patience)).await
     }
@@ -298,6 +317,18 @@ impl Inner {
     }
 }
 
+/// Runs a call on a node and joins what it gave with its bill.
+async fn run(
+    controller: &Controller,
+    applicant: Applicant<'_>,
+    invocation: Invocation,
+    host: &Arc<dyn Host>,
+) -> Result<Outcome, InvokeError> {
+    let (mut invocation, mut bill) = (Some(invocation), None);
+    let payload = controller.run(applicant, &mut invocation, host, &mut bill).await?;
+    Ok(Outcome { payload, receipt: bill.expect("a call that gave a payload has its bill") })
+}
+
 /// How long the caller of `invocation` waits.
 fn patience(invocation: &Invocation, route: &Route) -> Duration {
     let wall = route.function.limits.wall;
@@ -319,15 +350,16 @@ impl Handler for InvokeServer {
             tracing::warn!(%from, "dropped a message that is no invocation");
             return Envelope::default();
         };
-        let overhead = Overhead::default();
+        let mut overhead = Overhead::default();
+        let Overhead { meter, payer } = &mut overhead;
         let answered = async {
-            let mut result = inner.answer(self.member, invocation, revision, patience, &overhead).await;
+            let mut result = inner.answer(self.member, invocation, revision, patience, payer).await;
             if let Ok(outcome) = &mut result {
-                outcome.receipt.host += overhead.meter.running();
+                outcome.receipt.host += meter.running();
             }
             wire::answer(result)
         };
-        overhead.meter.run(answered).await
+        meter.run(answered).await
     }
 }
 
@@ -339,10 +371,10 @@ impl Inner {
         invocation: Invocation,
         revision: Revision,
         patience: Duration,
-        overhead: &Overhead,
+        payer: &mut Option<Found>,
     ) -> Result<Outcome, InvokeError> {
         // Where the revision went while the call was on its way, the call goes where it would go now.
-        let found = overhead.is_paid_by(self.find(&invocation, Some(revision))?);
+        let found = &*payer.insert(self.find(&invocation, Some(revision))?);
         let (route, account, part) = (found.route(), found.account(), found.part);
         let Some(ready) = &route.ready[member] else {
             return Err(InvokeError::NotFound { function: invocation.function });
@@ -350,7 +382,7 @@ impl Inner {
         let accepted = self.clock.now();
         let applicant = Applicant { ready, account, part, accepted, patience, is_nested: false };
         let member = &self.members[member];
-        member.controller.run(applicant, invocation, member.host(part)).await
+        run(&member.controller, applicant, invocation, member.host(part)).await
     }
 
     /// Where `invocation` goes and who pays: to `decided`, as long as that is kept.

@@ -16,8 +16,7 @@ use std::{
 };
 
 use scf_core::{
-    Bucket, Clock, Function, FunctionName, IsolateFactory, Node, NodeId, PrepareError, Prepared, StateStore,
-    Statefulness,
+    Bucket, Function, FunctionName, IsolateFactory, Node, NodeId, PrepareError, Prepared, StateStore, Statefulness,
 };
 
 pub use self::lifecycle::Lifecycle;
@@ -28,12 +27,13 @@ use crate::{
     error::DeployError,
     observe::Observer,
     spread::Each,
+    time::Time,
 };
 
 /// Runs the functions that are deployed to one node.
 pub(crate) struct Controller {
     node: Arc<Node>,
-    clock: Arc<dyn Clock>,
+    clock: Time,
     factories: Arc<[Arc<dyn IsolateFactory>]>,
     state: Option<Arc<dyn StateStore>>,
     scaler_for: Option<ScalerFor>,
@@ -50,7 +50,7 @@ pub(crate) struct Controller {
 /// What a fabric's nodes have in common.
 #[derive(Clone)]
 pub(crate) struct Terms {
-    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) clock: Time,
     pub(crate) factories: Arc<[Arc<dyn IsolateFactory>]>,
     pub(crate) scaler_for: Option<ScalerFor>,
     /// Calls that run at the same time on a node.
@@ -69,7 +69,7 @@ pub(crate) struct Fitted {
 impl Controller {
     pub(crate) fn new(node: Arc<Node>, position: usize, state: Option<Arc<dyn StateStore>>, terms: Terms) -> Self {
         let Terms { clock, factories, scaler_for, concurrency, idle, observer } = terms;
-        let gate = Gate::new(node.id.clone(), position, Arc::clone(&clock), concurrency);
+        let gate = Gate::new(node.id.clone(), position, Arc::clone(clock.clock()), concurrency);
         let devices = Devices::new(&node);
         Self {
             node,

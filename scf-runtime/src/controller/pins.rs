@@ -30,8 +30,15 @@ struct Pin {
     /// What the isolate's memory rests on; none while a call has it.
     isolate: Option<(Place, Box<dyn Isolate>)>,
     /// Who has room for the slot; none: the isolate runs in the slots of its calls.
-    seat: Option<Arc<Account>>,
+    seat: Option<Seat>,
     calls: Arc<AtomicU32>,
+}
+
+/// The room of a slot, and on which part of the cores it was taken.
+#[derive(Debug)]
+pub(super) struct Seat {
+    pub(super) account: Arc<Account>,
+    pub(super) part: usize,
 }
 
 /// The state that a call of a key finds.
@@ -126,14 +133,14 @@ impl Controller {
     }
 
     /// Whether the slot that a call of `key` ran in becomes the key's.
-    pub(super) fn gives_seat(&self, ready: &Ready, key: &str, account: &Arc<Account>) -> bool {
+    pub(super) fn gives_seat(&self, ready: &Ready, key: &str, account: &Arc<Account>, part: usize) -> bool {
         let mut keys = ready.pins.keys();
         let seats = keys.values().filter(|pin| pin.seat.is_some()).count();
         let Some(pin) = keys.get_mut(key) else { return false };
         // The node and the tenant keep room for others too.
         let gives = pin.seat.is_none() && seats < ready.most_pins() as usize && self.gate.can_spare(account);
         if gives {
-            pin.seat = Some(Arc::clone(account));
+            pin.seat = Some(Seat { account: Arc::clone(account), part });
         }
         gives
     }
@@ -150,8 +157,8 @@ impl Controller {
         });
         for (seat, isolate) in gone {
             drop(isolate);
-            if let Some(account) = seat {
-                self.gate.give_back(ready, &account);
+            if let Some(seat) = seat {
+                self.gate.give_back(ready, &seat.account, seat.part);
             }
         }
     }

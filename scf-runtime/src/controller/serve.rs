@@ -1,38 +1,44 @@
 //! One call, from its admission to its receipt.
 
-use std::{pin::pin, sync::Arc, time::Duration};
+use std::{pin::pin, sync::Arc, task::Poll, time::Duration};
 
 use scf_core::{
-    Attached, Call, Commit, Function, Host, Invocation, InvokeError, Isolate, LimitKind, MediaType, Opened, Outcome,
-    Payload, Phase, Receipt, Reply, Reuse, Scope, StateError, Statefulness, Usage,
+    Attached, Call, Commit, Function, Host, Invocation, InvokeError, Isolate, LimitKind, MediaType, Opened, Payload,
+    Phase, Receipt, Reply, Reuse, Scope, StateError, Statefulness, Usage,
 };
 
 use tracing::Instrument;
 
 use super::{Applicant, Controller, Ready, admission::Permit, pins::Place, within::within};
-use crate::{ledger::Tab, observe, tenant::Account};
+use crate::{cpu::has_just_ended, ledger::Tab, observe, tenant::Account};
 
 /// How often a stateful call is run again because its state moved on meanwhile.
 const CONFLICT_RETRIES: u32 = 8;
 
 impl Controller {
-    /// Runs a call here and books it.
+    /// Runs a call here and books it. Takes the `invocation` once the call is admitted; what the call came to is in
+    /// `bill` where it gave a payload.
     pub(crate) async fn run(
         &self,
         applicant: Applicant<'_>,
-        invocation: Invocation,
+        invocation: &mut Option<Invocation>,
         host: &Arc<dyn Host>,
-    ) -> Result<Outcome, InvokeError> {
+        bill: &mut Option<Receipt>,
+    ) -> Result<Payload, InvokeError> {
         let mut tab = Tab::open(applicant.part, &applicant.ready.ledger, &applicant.account.ledger, &*self.clock);
         let tenant = &applicant.account.tenant.name;
-        let span = observe::span(&invocation, applicant.ready.revision, tenant, &self.node.id);
+        let span = observe::span(given(invocation), applicant.ready.revision, tenant, &self.node.id);
         let observed = self.observer.begin(span.clone(), applicant.ready, tenant);
         let result = {
             // Pinned here, like what it waits for itself, so that nothing that waits for it copies it.
-            let served = pin!(self.serve(applicant, invocation, host, &mut tab));
-            served.instrument(span).await
+            let served = pin!(self.serve(applicant, invocation, host, &mut tab, bill));
+            if span.is_disabled() { served.await } else { served.instrument(span).await }
         };
-        let receipt = result.as_ref().map(|outcome| &outcome.receipt);
+        let receipt = match (&result, &*bill) {
+            (Ok(_), Some(receipt)) => Ok(receipt),
+            (Ok(_), None) => unreachable!("serve gives a payload and its bill"),
+            (Err(error), _) => Err(error),
+        };
         tab.close(receipt);
         observed.finish(receipt);
         result
@@ -41,58 +47,65 @@ impl Controller {
     async fn serve(
         &self,
         applicant: Applicant<'_>,
-        invocation: Invocation,
+        invocation: &mut Option<Invocation>,
         host: &Arc<dyn Host>,
         tab: &mut Tab<'_>,
-    ) -> Result<Outcome, InvokeError> {
+        bill: &mut Option<Receipt>,
+    ) -> Result<Payload, InvokeError> {
         let Applicant { ready, account, part, accepted, .. } = applicant;
         let function = &*ready.function;
         let name = &function.name;
-        check_input(function, &invocation)?;
-        let (bytes_in, attachment) = (invocation.payload.size(), invocation.attachment.clone());
+        check_input(function, given(invocation))?;
         let patience = applicant.patience.min(function.limits.wall);
         let deadline = accepted + patience;
         if !ready.life.is_ready() {
             self.wake(ready, accepted);
         }
         // A key with a slot of its own asks for none.
-        let pinned = self.pinned(ready, invocation.key.as_deref())?;
+        let pinned = self.pinned(ready, given(invocation).key.as_deref())?;
         let permit = match pinned {
             Some(_) => None,
-            None => Some(self.gate.admit(Applicant { patience, ..applicant }).await?),
+            None => match self.gate.admit_now(&applicant) {
+                Some(permit) => Some(permit),
+                None => Some(self.gate.admit(Applicant { patience, ..applicant }).await?),
+            },
         };
         // Who did not wait was admitted when it was accepted.
         let has_waited = permit.as_ref().is_some_and(Permit::has_waited);
         let admitted = if has_waited { self.clock.now() } else { accepted };
-        let (called, tenant) = (invocation.function, account.name(part));
+        let invocation = invocation.take().expect("only this takes it");
+        let (called, input, tenant) = (invocation.function, invocation.payload, account.name(part));
+        let bytes_in = input.size();
         let mut call = Call::new(invocation.id, called, tenant, deadline, Arc::clone(host));
         call.revision = ready.revision;
         call.key = invocation.key;
         call.attachment = invocation.attachment;
-        let meter = Arc::clone(&call.meter);
-        tab.runs(admitted, &meter);
+        tab.runs(admitted, &call.meter);
 
         let too_late = || InvokeError::Limit { function: name.clone(), limit: LimitKind::Wall };
         let (mut held, mut started) = (None, admitted);
         if !ready.devices.is_empty() {
-            let acquired = self.devices.acquire(&ready.devices, &*self.clock, &meter);
+            let acquired = self.devices.acquire(&ready.devices, &*self.clock, &call.meter);
             let acquired = within(&*self.clock, deadline.since(admitted), acquired);
             held = Some(Box::pin(acquired).await.ok_or_else(too_late)?);
             started = self.clock.now();
         }
         let left = deadline.since(started);
         let result = match function.state {
-            Statefulness::Stateless => {
-                let run = pin!(self.attempt(ready, &call, invocation.payload));
-                within(&*self.clock, left, run).await
+            // The first call of a function that was dormant says when its isolate is there.
+            Statefulness::Stateless if ready.life.is_ready() => {
+                let mut run = ready.prepared.invoke(&call, input);
+                // Here, since a short call is done now, and all that it gives would be moved once more.
+                match futures::poll!(run.as_mut()) {
+                    Poll::Ready(result) => Some(result),
+                    Poll::Pending => Box::pin(within(&*self.clock, left, run)).await,
+                }
             }
-            _ => {
-                let run = Box::pin(self.run_stateful(ready, &mut call, &invocation.payload));
-                within(&*self.clock, left, run).await
-            }
+            Statefulness::Stateless => within(&*self.clock, left, Box::pin(self.attempt(ready, &call, input))).await,
+            _ => within(&*self.clock, left, Box::pin(self.run_stateful(ready, &mut call, &input))).await,
         };
         drop(held);
-        let finished = self.clock.now();
+        let finished = if has_just_ended(&call.meter) { self.clock.marked() } else { self.clock.now() };
         ready.slots.held.service.observe(finished.since(admitted));
         if ready.scaler.is_some() {
             ready.slots.held.ended.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
@@ -100,22 +113,30 @@ impl Controller {
         ready.touch(finished);
         self.settle_pin(ready, &call, account, permit, result.as_ref().is_some_and(Result::is_ok));
         drop(pinned);
-        let reply = result.ok_or_else(too_late)??;
-        let mut receipt = Receipt::new(call.function, call.tenant, self.name(part));
+        let reply = match result {
+            Some(Ok(reply)) => reply,
+            Some(Err(error)) => return Err(error),
+            None => return Err(too_late()),
+        };
+        // What changes state was held to it before that was committed.
+        if function.state == Statefulness::Stateless && reply.payload.size() > function.limits.payload {
+            return Err(InvokeError::Limit { function: call.function, limit: LimitKind::Output });
+        }
+        let (streamed_in, streamed_out) = call.attachment.attached().map(Attached::carried).unwrap_or_default();
+        let usage = all_of(&reply.usage, &call.meter.usage());
+        let receipt = bill.insert(Receipt::new(call.function, call.tenant, self.name(part)));
         receipt.revision = ready.revision;
         receipt.queued = started.since(accepted);
         receipt.wall = finished.since(accepted);
-        receipt.usage = all_of(&reply.usage, &meter.usage());
+        receipt.usage = usage;
         receipt.cold = !reply.reused;
-        let (streamed_in, streamed_out) = attachment.attached().map(Attached::carried).unwrap_or_default();
         receipt.bytes_in = bytes_in + streamed_in;
         receipt.bytes_out = reply.payload.size() + streamed_out;
         receipt.spans = reply.spans;
         receipt.calls = reply.calls;
         // A function that is not declared to give a type says of each payload what it is.
         let media = if function.output == MediaType::OCTETS { reply.payload.media } else { function.output.clone() };
-        let payload = Payload { bytes: reply.payload.bytes, media };
-        Ok(Outcome { payload, receipt })
+        Ok(Payload { bytes: reply.payload.bytes, media })
     }
 
     /// Gives the slot of a call to its key, if that is to have one, and takes it from a key whose state has left.
@@ -129,7 +150,9 @@ impl Controller {
     ) {
         let (Reuse::Pinned, Some(key)) = (ready.function.reuse, &call.key) else { return };
         match permit {
-            Some(permit) if is_done && !permit.is_nested() && self.gives_seat(ready, key, account) => permit.retain(),
+            Some(permit) if is_done && !permit.is_nested() && self.gives_seat(ready, key, account, permit.part()) => {
+                permit.retain();
+            }
             Some(permit) => drop(permit),
             None => {
                 let scope = Scope { function: ready.function.name.clone(), key: key.clone() };
@@ -140,7 +163,7 @@ impl Controller {
         }
     }
 
-    /// Runs a call once, in an isolate of its own.
+    /// Runs a call once, in an isolate of its own, and notes that the function has one.
     async fn attempt(&self, ready: &Arc<Ready>, call: &Call, input: Payload) -> Result<Reply, InvokeError> {
         let mut isolate = ready.prepared.instantiate().await?;
         self.attempt_in(ready, &mut *isolate, call, input).await
@@ -224,6 +247,11 @@ impl Controller {
             return Ok(reply);
         }
     }
+}
+
+/// The invocation of a call that was not admitted yet.
+fn given(invocation: &Option<Invocation>) -> &Invocation {
+    invocation.as_ref().expect("it is taken when the call is admitted")
 }
 
 /// Refuses what the function does not take, before it costs a slot.

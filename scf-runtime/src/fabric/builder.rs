@@ -19,7 +19,6 @@ use tokio::sync::watch;
 
 use super::{Fabric, Inner, Member, tick::Tick};
 use crate::{
-    clock::SystemClock,
     controller::{Controller, ScalerFor, Terms},
     error::BuildError,
     host::MemberHost,
@@ -28,6 +27,7 @@ use crate::{
     router::InvokeServer,
     spread::{Apart, Spread},
     tenant::Accounts,
+    time::Time,
 };
 
 /// Collects the parts of a [`Fabric`] and checks them once, in [`FabricBuilder::build`].
@@ -193,9 +193,9 @@ impl FabricBuilder {
             };
             stores[position] = Some(store);
         }
-        let clock = self.clock.unwrap_or_else(|| Arc::new(SystemClock::new()));
+        let clock = Time::new(self.clock);
         let terms = Terms {
-            clock: Arc::clone(&clock),
+            clock: clock.clone(),
             factories: self.isolates.into(),
             scaler_for: self.scaler_for,
             concurrency: self.concurrency.unwrap_or(u32::MAX),
@@ -205,7 +205,7 @@ impl FabricBuilder {
         let accounts = Accounts::new(self.tenants, self.nodes.len());
         let inner = Arc::new_cyclic(|fabric| {
             let member = |(position, (node, store)): (usize, (Node, Option<Arc<dyn StateStore>>))| {
-                let (node, clock, fabric) = (Arc::new(node), Arc::clone(&clock), fabric.clone());
+                let (node, clock, fabric) = (Arc::new(node), Arc::clone(clock.clock()), fabric.clone());
                 let controller = Controller::new(Arc::clone(&node), position, store, terms.clone());
                 let host = || -> Arc<dyn Host> {
                     let (node, clock, fabric) = (Arc::clone(&node), Arc::clone(&clock), fabric.clone());
@@ -214,7 +214,7 @@ impl FabricBuilder {
                 Member::new(Arc::clone(&node), controller, host)
             };
             Inner {
-                clock: Arc::clone(&clock),
+                clock: clock.clone(),
                 transport: self.transport.clone(),
                 scheduler,
                 slo: self.slo,

@@ -10,8 +10,8 @@ use std::{
 };
 
 use scf_core::{
-    Clock, ClusterView, FunctionName, Health, InvocationId, Name, Node, NodeId, NodeStatus, Scheduler, SloPolicy,
-    Transport, Workflow,
+    ClusterView, FunctionName, Health, InvocationId, Name, Node, NodeId, NodeStatus, Scheduler, SloPolicy, Transport,
+    Workflow,
 };
 use tokio::sync::{Notify, watch};
 
@@ -22,11 +22,12 @@ use crate::{
     route::Route,
     spread::{Apart, Shared, Spread, here},
     tenant::Accounts,
+    time::Time,
 };
 
 /// What the members of a fabric share.
 pub(crate) struct Inner {
-    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) clock: Time,
     pub(crate) transport: Option<Arc<dyn Transport>>,
     pub(crate) scheduler: Arc<dyn Scheduler>,
     /// Who keeps what is promised of functions, and who is told when something is.

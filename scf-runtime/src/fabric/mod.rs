@@ -56,8 +56,12 @@ impl Fabric {
     ///
     /// # Errors
     /// [`InvokeError`], which names the function.
-    pub async fn call(&self, function: &FunctionName, payload: impl Into<Payload>) -> Result<Outcome, InvokeError> {
-        self.invoke(Invocation::new(self.new_id(), function.clone(), payload)).await
+    pub fn call<P: Into<Payload>>(
+        &self,
+        function: &FunctionName,
+        payload: P,
+    ) -> impl Future<Output = Result<Outcome, InvokeError>> + Send + use<'_, P> {
+        self.invoke(Invocation::new(self.new_id(), function.clone(), payload))
     }
 
     /// Makes a call from the first node.
@@ -66,8 +70,12 @@ impl Fabric {
     ///
     /// # Errors
     /// [`InvokeError`], which names the function.
-    pub async fn invoke(&self, invocation: Invocation) -> Result<Outcome, InvokeError> {
-        self.inner.route(0, invocation, false).await
+    pub fn invoke(
+        &self,
+        invocation: Invocation,
+    ) -> impl Future<Output = Result<Outcome, InvokeError>> + Send + use<'_> {
+        // Not one future inside another: each would have a place for the invocation, and move the outcome there.
+        self.inner.route(0, invocation, false)
     }
 
     /// Makes a call from `node`.

@@ -60,7 +60,7 @@ async fn look_after(fabric: Weak<Inner>, position: usize) {
         let controller = &inner.members[position].controller;
         if controller.is_awake() {
             controller.look_after().await;
-            let clock = Arc::clone(&inner.clock);
+            let clock = inner.clock.clone();
             drop(inner);
             clock.sleep(LOOK_EVERY).await;
         } else {
@@ -76,7 +76,7 @@ async fn enforce(fabric: Weak<Inner>) {
     loop {
         let Some(inner) = fabric.upgrade() else { return };
         if inner.enforce() {
-            let clock = Arc::clone(&inner.clock);
+            let clock = inner.clock.clone();
             drop(inner);
             clock.sleep(ENFORCE_EVERY).await;
         } else {
@@ -93,7 +93,7 @@ async fn maintain(fabric: Weak<Inner>, position: usize) {
         if let Some(store) = inner.members[position].controller.state() {
             store.maintain().await;
         }
-        let clock = Arc::clone(&inner.clock);
+        let clock = inner.clock.clone();
         drop(inner);
         clock.sleep(MAINTAIN_EVERY).await;
     }
@@ -122,7 +122,7 @@ async fn probe(fabric: Weak<Inner>, position: usize) {
         if changed {
             inner.epoch.fetch_add(1, Relaxed);
         }
-        let clock = Arc::clone(&inner.clock);
+        let clock = inner.clock.clone();
         drop((inner, transport));
         clock.sleep(PROBE_EVERY).await;
     }

@@ -110,7 +110,7 @@ pub(crate) async fn drain(fabric: Weak<Inner>) {
             }
         };
         // The queue outlives the fabric as long as this waits for it, and the fabric does not.
-        let (queue, clock) = (Arc::clone(&dispatcher.queue), Arc::clone(&inner.clock));
+        let (queue, clock) = (Arc::clone(&dispatcher.queue), inner.clock.clone());
         drop(inner);
         match next {
             Next::Pause => clock.sleep(PAUSE).await,

@@ -66,10 +66,10 @@ async fn exchange(made: &Made, part: usize, call: &Call, attachment: Attachment)
         None => return Err(trapped(program, "it was called without a request")),
     };
     let mut ended = made.run(part, call, Task::Request(attachment)).await?;
-    let (usage, reused, calls) = (ended.usage, ended.reused, std::mem::take(&mut ended.calls));
+    let (usage, reused, calls) = (ended.usage(), ended.reused, ended.take_receipts());
     settled(&progress).await;
     let written = end(program, &progress);
-    let may_keep = ended.refused.is_none() && matches!(written, Ok(true));
+    let may_keep = ended.refused().is_none() && matches!(written, Ok(true));
     // Before the instance goes: what is cut off must not look complete.
     let is_broken = written.is_err() || ended.has_failed();
     if let Some(relay) = progress.relay() {
@@ -80,7 +80,9 @@ async fn exchange(made: &Made, part: usize, call: &Call, attachment: Attachment)
         (_, Err(error @ InvokeError::Limit { .. })) | (Err(error), _) | (Ok(_), Err(error)) => Err(error),
         (Ok(_), Ok(_)) => Ok(()),
     };
-    call.host.pace(usage.cpu).await;
+    if call.host.paces() {
+        call.host.pace(usage.cpu).await;
+    }
     result?;
     Ok(Reply { reused, calls, ..Reply::new(Payload::default(), usage) })
 }

@@ -6,14 +6,14 @@ use std::{
 };
 
 use async_trait::async_trait;
-use scf_core::{
-    Call, InvokeError, Isolate, LimitKind, MediaType, Payload, Prepared, Receipt, Reply, Reuse, Timestamp, Usage,
-};
+use futures::future::BoxFuture;
+use scf_core::{Call, InvokeError, Isolate, LimitKind, Payload, Prepared, Receipt, Reply, Reuse, Timestamp, Usage};
 use wasmtime::PoolConcurrencyLimitError;
 
 use super::{
     account::Account,
     live::{Live, Task},
+    pinned::Pinned,
     program::{NearProgram, Output, Program},
     ticker::{SLOW, TICK},
     warm::Warm,
@@ -49,14 +49,33 @@ impl WasmPrepared {
         let made = Arc::new(Made { program: Arc::new(program), near: Each::default(), warm });
         Self { made, near: Each::default() }
     }
+
+    /// What its isolates share, for `part` of the cores.
+    fn near(&self, part: usize) -> &Shared<Made> {
+        self.near.at(part, || Arc::new(Apart(Arc::clone(&self.made))))
+    }
 }
 
 #[async_trait]
 impl Prepared for WasmPrepared {
     async fn instantiate(&self) -> Result<Box<dyn Isolate>, InvokeError> {
         let part = here();
-        let made = self.near.at(part, || Arc::new(Apart(Arc::clone(&self.made))));
-        Ok(Box::new(WasmIsolate { made: Arc::clone(made), part }))
+        Ok(Box::new(WasmIsolate { made: Arc::clone(self.near(part)), part }))
+    }
+
+    // As `async_trait` would write it, with nothing around the future that would move what it gives.
+    fn invoke<'a, 'b, 'async_trait>(
+        &'a self,
+        call: &'b Call,
+        input: Payload,
+    ) -> BoxFuture<'async_trait, Result<Reply, InvokeError>>
+    where
+        'a: 'async_trait,
+        'b: 'async_trait,
+        Self: 'async_trait,
+    {
+        let part = here();
+        Box::pin(self.near(part).serve(part, call, input))
     }
 
     async fn pin(&self) -> Result<Option<Box<dyn Isolate>>, InvokeError> {
@@ -65,8 +84,7 @@ impl Prepared for WasmPrepared {
             return Ok(None);
         }
         let part = here();
-        let made = self.near.at(part, || Arc::new(Apart(Arc::clone(&self.made))));
-        Ok(Some(Box::new(Pinned { isolate: WasmIsolate { made: Arc::clone(made), part }, live: None })))
+        Ok(Some(Box::new(Pinned::new(Arc::clone(self.near(part)), part))))
     }
 
     async fn keep(&self, isolates: u32) -> Result<u32, InvokeError> {
@@ -76,8 +94,8 @@ impl Prepared for WasmPrepared {
         warm.retire(wanted);
         // Calls may take what is made here meanwhile: no more are made than were missing.
         for _ in warm.idle()..wanted {
-            let mut live = Live::unused(self.made.near(here()));
-            match live.work(program, &Task::Start).await {
+            let mut live = Live::unused(self.made.near(here())).work().await;
+            match live.take_output() {
                 Ok(_) => warm.give(live),
                 Err(error) if error.is::<PoolConcurrencyLimitError>() => break,
                 Err(error) => return Err(program.explain(&error, &live)),
@@ -99,113 +117,76 @@ struct WasmIsolate {
 #[async_trait]
 impl Isolate for WasmIsolate {
     async fn invoke(&mut self, call: &Call, input: Payload) -> Result<Reply, InvokeError> {
-        let (made, part) = (&**self.made, self.part);
-        let program = &made.program;
-        #[cfg(feature = "wasi-http")]
-        if let super::program::Export::Handler(_) = program.export {
-            return super::http::serve(made, part, call, &input).await;
-        }
-        let media = input.media.clone();
-        let mut ended = made.run(part, call, Task::Call(input)).await?;
-        let Ended { usage, refused, reused, .. } = ended;
-        let calls = std::mem::take(&mut ended.calls);
-        let output = made.settle(ended, call, refused.is_none());
-        // The instance is free for others while this call waits.
-        call.host.pace(usage.cpu).await;
-        let payload = output_of(program, output?, refused, &media)?;
-        Ok(Reply { reused, calls, ..Reply::new(payload, usage) })
+        self.made.serve(self.part, call, input).await
     }
 }
 
-fn output_of(
+/// What a call came to, of what its guest answered and the limit that it met.
+pub(super) fn payload_of(
     program: &Program,
     output: Output,
     refused: Option<LimitKind>,
-    media: &MediaType,
 ) -> Result<Payload, InvokeError> {
     match output {
         Ok(payload) if payload.size() > program.limits.payload => Err(program.limit(LimitKind::Output)),
         Ok(payload) => Ok(payload),
         Err(refusal) => match refused {
             Some(limit) => Err(program.limit(limit)),
-            None => Err(program.refuse(refusal, media)),
+            None => Err(program.refuse(refusal)),
         },
-    }
-}
-
-/// Keeps its instance from call to call, for the calls of one key.
-#[derive(Debug)]
-struct Pinned {
-    isolate: WasmIsolate,
-    live: Option<Live>,
-}
-
-#[async_trait]
-impl Isolate for Pinned {
-    async fn invoke(&mut self, call: &Call, input: Payload) -> Result<Reply, InvokeError> {
-        let made = &**self.isolate.made;
-        let program = &made.program;
-        let near = made.near(self.isolate.part);
-        let other = program.other_account(call);
-        let account = other.as_ref().unwrap_or(&program.account);
-        let media = input.media.clone();
-        let live = match self.live.take() {
-            Some(mut live) => {
-                if !live.begin(account, call) {
-                    return Err(program.limit(LimitKind::TenantMemory));
-                }
-                live
-            }
-            None => Live::fresh(near, account, call),
-        };
-        let ended = made.run_in(near, live, call, Task::Call(input), || Live::fresh(near, account, call)).await;
-        let Ended { usage, refused, reused, mut live, output, calls } = ended;
-        call.host.pace(usage.cpu).await;
-        match output {
-            Ok(output) => {
-                let payload = output_of(program, output, refused, &media)?;
-                // Between calls its memory is the function's owner's.
-                if live.store.data_mut().ledger.charge_to(&program.account) {
-                    live.rest();
-                    self.live = Some(live);
-                }
-                Ok(Reply { reused, calls, ..Reply::new(payload, usage) })
-            }
-            Err(error) => Err(made.failed(&error, &live, call)),
-        }
     }
 }
 
 /// A call that came to its end in its instance.
 pub(super) struct Ended {
-    live: Live,
-    output: wasmtime::Result<Output>,
-    pub(super) usage: Usage,
-    /// The limit of memory or tables that was met.
-    pub(super) refused: Option<LimitKind>,
+    live: Box<Live>,
     pub(super) reused: bool,
-    /// The bills of the calls that it made.
-    pub(super) calls: Vec<Receipt>,
 }
 
 impl Ended {
-    fn new(mut live: Live, output: wasmtime::Result<Output>, reused: bool, call: &Call) -> Self {
-        let (usage, refused, calls) = (live.usage(), live.refused(), live.take_receipts());
-        call.meter.saw_memory(usage.memory);
-        Self { live, output, usage, refused, reused, calls }
+    pub(super) fn usage(&self) -> Usage {
+        self.live.usage()
+    }
+
+    /// The limit of memory or tables that was met.
+    pub(super) fn refused(&self) -> Option<LimitKind> {
+        self.live.refused()
+    }
+
+    /// The bills of the calls that it made.
+    pub(super) fn take_receipts(&mut self) -> Vec<Receipt> {
+        self.live.take_receipts()
     }
 
     /// Whether the call ended early.
     #[cfg(feature = "wasi-http")]
     pub(super) const fn has_failed(&self) -> bool {
-        self.output.is_err()
+        self.live.has_failed()
     }
 }
 
 impl Made {
     /// The program, for `part` of the cores.
-    fn near(&self, part: usize) -> &NearProgram {
+    pub(super) fn near(&self, part: usize) -> &NearProgram {
         self.near.at(part, || Arc::new(Apart(Arc::clone(&self.program))))
+    }
+
+    /// Serves a call that was made on `part` of the cores.
+    async fn serve(&self, part: usize, call: &Call, input: Payload) -> Result<Reply, InvokeError> {
+        let program = &self.program;
+        #[cfg(feature = "wasi-http")]
+        if let super::program::Export::Handler(_) = program.export {
+            return Box::pin(super::http::serve(self, part, call, &input)).await;
+        }
+        let mut ended = self.run(part, call, Task::Call(input)).await?;
+        let (usage, refused, reused, calls) = (ended.usage(), ended.refused(), ended.reused, ended.take_receipts());
+        let output = self.settle(ended, call, refused.is_none());
+        if call.host.paces() {
+            // The instance is free for others while this call waits.
+            call.host.pace(usage.cpu).await;
+        }
+        let payload = payload_of(program, output?, refused)?;
+        Ok(Reply { reused, calls, ..Reply::new(payload, usage) })
     }
 
     /// Does `task` for `call` in an instance that was kept, if there is one, or a fresh one.
@@ -214,70 +195,55 @@ impl Made {
         let near = self.near(part);
         let other = program.other_account(call);
         let account = other.as_ref().unwrap_or(&program.account);
-        let live = match warm {
+        let mut live = match warm {
             Some(warm) => self.kept(warm, near, call, account)?,
             None => Live::fresh(near, account, call),
         };
         let mut reused = live.calls > 0;
-        let (mut live, mut task, mut output) = self.work(near, live, task).await;
-        while output.as_ref().is_err_and(|error| error.is::<PoolConcurrencyLimitError>()) {
-            let next = match warm {
+        live.assign(task, part);
+        let mut live = self.work(live, call).await;
+        while live.had_no_room() {
+            let mut next = match warm {
                 // One of its own may have become idle meanwhile.
                 Some(warm) if warm.idle() > 0 => self.kept(warm, near, call, account)?,
                 _ if program.machine.idle.evict() => Live::fresh(near, account, call),
                 _ => break,
             };
             reused = next.calls > 0;
-            (live, task, output) = self.work(near, next, task).await;
+            next.assign(live.take_task(), part);
+            live = self.work(next, call).await;
         }
-        Ok(Ended::new(live, output, reused, call))
-    }
-
-    /// Does `task` for `call` in `live`, or in what `fresh` makes where the pool has no room for that.
-    async fn run_in(&self, near: &NearProgram, live: Live, call: &Call, task: Task, fresh: impl Fn() -> Live) -> Ended {
-        let reused = live.calls > 0;
-        let (mut live, mut task, mut output) = self.work(near, live, task).await;
-        while output.as_ref().is_err_and(|error| error.is::<PoolConcurrencyLimitError>())
-            && self.program.machine.idle.evict()
-        {
-            (live, task, output) = self.work(near, fresh(), task).await;
-        }
-        Ended::new(live, output, reused, call)
+        call.meter.saw_memory(live.usage().memory);
+        Ok(Ended { live, reused })
     }
 
     /// Works on the executor, and beside it once the call runs long.
-    async fn work(&self, near: &NearProgram, mut live: Live, task: Task) -> (Live, Task, wasmtime::Result<Output>) {
+    pub(super) async fn work(&self, live: Box<Live>, call: &Call) -> Box<Live> {
         let program = &self.program;
-        let run = Arc::clone(&live.run);
-        let work = Box::pin({
-            let program = Arc::clone(near);
-            async move {
-                let output = live.work(&program, &task).await;
-                (live, task, output)
-            }
-        });
-        if program.was_long.load(Relaxed) || program.limits.cpu < 2 * SLOW {
+        let was_long = program.was_long.load(Relaxed);
+        if was_long || program.limits.cpu < 2 * SLOW {
             program.machine.ticker.hurry();
         }
-        let is_long = || match run.meter.used() {
-            Duration::ZERO => program.was_long.load(Relaxed),
+        let before = call.meter.cpu();
+        let is_long = || match call.meter.cpu() - before {
+            Duration::ZERO => was_long,
             used if used >= TICK => {
                 program.was_long.store(true, Relaxed);
                 true
             }
             _ => false,
         };
-        let ended = program.machine.lane.run(work, is_long).await;
-        if run.meter.used() < TICK && program.was_long.load(Relaxed) {
+        let live = program.machine.lane.run(Box::pin(live.work()), is_long).await;
+        if was_long && live.run.meter.used() < TICK {
             program.was_long.store(false, Relaxed);
         }
-        ended
+        live
     }
 
     /// Keeps the instance of a call that went well, if it may be kept, and says what came of the call.
     pub(super) fn settle(&self, ended: Ended, call: &Call, may_keep: bool) -> Result<Output, InvokeError> {
-        let Ended { live, output, .. } = ended;
-        match output {
+        let Ended { mut live, .. } = ended;
+        match live.take_output() {
             Ok(output) => {
                 if let Some(warm) = self.warm.as_deref().filter(|_| may_keep) {
                     self.put_back(warm, live);
@@ -290,7 +256,7 @@ impl Made {
     }
 
     /// Why a call did not come to its end.
-    fn failed(&self, error: &wasmtime::Error, live: &Live, call: &Call) -> InvokeError {
+    pub(super) fn failed(&self, error: &wasmtime::Error, live: &Live, call: &Call) -> InvokeError {
         if error.is::<PoolConcurrencyLimitError>() {
             let (function, node) = (self.program.function.clone(), call.host.node().id.clone());
             return InvokeError::Overloaded { function, node, retry_after: RETRY };
@@ -299,7 +265,13 @@ impl Made {
     }
 
     /// An instance that was kept, or a fresh one.
-    fn kept(&self, warm: &Warm, near: &NearProgram, call: &Call, account: &Arc<Account>) -> Result<Live, InvokeError> {
+    fn kept(
+        &self,
+        warm: &Warm,
+        near: &NearProgram,
+        call: &Call,
+        account: &Arc<Account>,
+    ) -> Result<Box<Live>, InvokeError> {
         let now = if warm.ages() { call.host.now() } else { Timestamp::default() };
         let Some(mut live) = warm.take(now) else {
             let mut live = Live::fresh(near, account, call);
@@ -316,7 +288,7 @@ impl Made {
     }
 
     /// Keeps an instance that served its call well.
-    fn put_back(&self, warm: &Warm, mut live: Live) {
+    fn put_back(&self, warm: &Warm, mut live: Box<Live>) {
         // Between calls it is its owner's.
         if live.store.data_mut().ledger.charge_to(&self.program.account) {
             live.rest();

@@ -166,8 +166,12 @@ impl Shared {
 
     fn run(&self) {
         lower_priority();
+        // The job that has just had a turn and wants another one. It queues up behind the others and wakes no thread
+        // for that: this one is awake, and where nobody else waits the job goes on where it was.
+        let mut again = None;
         loop {
             let mut queue = self.lock();
+            queue.extend(again);
             let job = loop {
                 if self.stopped.load(SeqCst) {
                     return;
@@ -178,7 +182,7 @@ impl Shared {
                 }
             };
             drop(queue);
-            job.turn();
+            again = job.turn();
         }
     }
 }
@@ -215,10 +219,10 @@ impl Job {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Polls the work once.
-    fn turn(self: Arc<Self>) {
+    /// Polls the work once. Gives it back where it is to be polled again.
+    fn turn(self: Arc<Self>) -> Option<Arc<Self>> {
         let mut state = self.lock();
-        let Some(mut work) = state.work.take() else { return };
+        let mut work = state.work.take()?;
         state.turn = Turn::Running;
         drop(state);
         let waker = Waker::from(Arc::clone(&self));
@@ -235,16 +239,13 @@ impl Job {
             drop(work);
             self.lock().turn = Turn::Waiting;
             self.turned.notify_all();
-            return;
+            return None;
         }
         state.work = Some(work);
         let is_woken = state.turn == Turn::Again;
         state.turn = if is_woken { Turn::Queued } else { Turn::Waiting };
         drop(state);
-        if is_woken {
-            let shared = Arc::clone(&self.shared);
-            shared.push(self);
-        }
+        is_woken.then_some(self)
     }
 }
 

@@ -1,14 +1,16 @@
 //! An instance of a component, and what the host keeps about its guest.
 
 use std::{
-    fmt, mem,
+    fmt,
+    future::{Future as _, poll_fn},
+    mem,
     pin::pin,
     sync::{Arc, OnceLock},
     time::Duration,
 };
 
 use scf_core::{Call, LimitKind, Payload, Receipt, Timestamp, Usage};
-use wasmtime::{Store, StoreContextMut, UpdateDeadline, component::Func};
+use wasmtime::{PoolConcurrencyLimitError, Store, StoreContextMut, UpdateDeadline, component::Func};
 use wasmtime_wasi::{WasiCtxView, WasiView};
 
 use super::{
@@ -19,7 +21,7 @@ use super::{
     ticker::TICK,
     world::World,
 };
-use crate::cpu::CpuMeter;
+use crate::{cpu::CpuMeter, spread::here};
 
 /// What an instance is to do.
 pub(super) enum Task {
@@ -54,11 +56,19 @@ enum Entry {
 }
 
 /// An instance, or what will be one, with all that belongs to it.
+///
+/// Boxed, and with what it is to do and what came of it inside: it goes from hand to hand several times in a call.
 pub(super) struct Live {
     pub(super) store: Store<Guest>,
     pub(super) run: Arc<Run>,
+    program: NearProgram,
     /// The export, once the component is instantiated.
     entry: Option<Entry>,
+    task: Task,
+    /// On which of the cores the call was made that it works for.
+    part: usize,
+    /// What came of the task, until it is taken.
+    output: Option<wasmtime::Result<Output>>,
     /// Calls that it served.
     pub(super) calls: u32,
     /// When the first of them began.
@@ -67,24 +77,24 @@ pub(super) struct Live {
 
 impl Live {
     /// A fresh instance for `call`, on behalf of `account`.
-    pub(super) fn fresh(program: &NearProgram, account: &Arc<Account>, call: &Call) -> Self {
+    pub(super) fn fresh(program: &NearProgram, account: &Arc<Account>, call: &Call) -> Box<Self> {
         let run = Run::of(call);
         let world = program.world.imports_anything().then(|| Box::new(World::new(&program.world, Some(call), &run)));
         Self::new(program, account, run, world)
     }
 
     /// An instance that no call is there for yet.
-    pub(super) fn unused(program: &NearProgram) -> Self {
+    pub(super) fn unused(program: &NearProgram) -> Box<Self> {
         let run = Arc::default();
         let world = program.world.imports_anything().then(|| Box::new(World::new(&program.world, None, &run)));
         Self::new(program, &program.account, run, world)
     }
 
-    fn new(program: &NearProgram, account: &Arc<Account>, run: Arc<Run>, world: Option<Box<World>>) -> Self {
+    fn new(program: &NearProgram, account: &Arc<Account>, run: Arc<Run>, world: Option<Box<World>>) -> Box<Self> {
         let limits = &program.limits;
         let guest = Guest {
             ledger: Ledger::new(limits.memory, program.machine.memory, Arc::clone(account)),
-            run: Arc::clone(&run),
+            run: Some(Arc::clone(&run)),
             booked: 0,
             program: Arc::clone(program),
             is_over_cpu: false,
@@ -94,7 +104,9 @@ impl Live {
         store.limiter(|guest| &mut guest.ledger);
         store.epoch_deadline_callback(interrupt);
         store.set_max_component_handles(HANDLES);
-        let mut live = Self { store, run, entry: None, calls: 0, began: None };
+        let (program, task) = (Arc::clone(program), Task::Start);
+        let (entry, part, output, calls, began) = (None, here(), None, 0, None);
+        let mut live = Box::new(Self { store, run, program, entry, task, part, output, calls, began });
         live.arm();
         live
     }
@@ -105,8 +117,11 @@ impl Live {
         if !guest.ledger.charge_to(account) {
             return false;
         }
-        self.run = Run::of(call);
-        guest.run = Arc::clone(&self.run);
+        match Arc::get_mut(&mut self.run) {
+            Some(run) => run.meter = CpuMeter::telling(&call.meter),
+            None => self.run = Run::of(call),
+        }
+        guest.run = Some(Arc::clone(&self.run));
         guest.booked = 0;
         if let Some(world) = &mut guest.world {
             world.renew(call, &self.run);
@@ -115,11 +130,12 @@ impl Live {
         true
     }
 
-    /// Leaves the core to others until the next call.
+    /// Leaves the core to others until the next call, and forgets the one that it has served.
     pub(super) fn rest(&mut self) {
-        if self.run.turn.get().is_some() {
-            self.run = Arc::default();
-            self.store.data_mut().run = Arc::clone(&self.run);
+        self.store.data_mut().run = None;
+        match Arc::get_mut(&mut self.run) {
+            Some(run) => *run = Run::default(),
+            None => self.run = Arc::default(),
         }
     }
 
@@ -136,22 +152,62 @@ impl Live {
         }
     }
 
+    /// Gives it something to do for a call that was made on `part` of the cores.
+    pub(super) fn assign(&mut self, task: Task, part: usize) {
+        (self.task, self.part) = (task, part);
+    }
+
+    /// What it was to do.
+    pub(super) fn take_task(&mut self) -> Task {
+        mem::replace(&mut self.task, Task::Start)
+    }
+
     /// Instantiates the component if need be, does the task, and meters both.
-    pub(super) async fn work(&mut self, program: &Program, task: &Task) -> wasmtime::Result<Output> {
-        let Self { store, run, entry, calls, .. } = self;
-        // Pinned here and by reference below, since it would be copied by each that takes it.
-        let work = pin!(perform(program, store, entry, task));
-        let paused = || {
-            if let Some(turn) = run.turn.get() {
-                turn.pause();
-            }
+    pub(super) async fn work(self: Box<Self>) -> Box<Self> {
+        let mut live = self;
+        let Self { store, run, program, entry, task, part, output, calls, .. } = &mut *live;
+        let ticker = &program.machine.ticker;
+        let done = {
+            // Pinned here, since it would be copied by each that takes it.
+            let mut work = pin!(perform(program, store, entry, task));
+            let metered = poll_fn(|cx| {
+                run.meter.count(|| {
+                    let polled = ticker.during(*part, || work.as_mut().poll(cx));
+                    if polled.is_pending()
+                        && let Some(turn) = run.turn.get()
+                    {
+                        turn.pause();
+                    }
+                    polled
+                })
+            });
+            metered.await
         };
-        let work = pin!(program.machine.ticker.during(work, paused));
-        let output = run.meter.run(work).await?;
-        if !matches!(task, Task::Start) {
+        if done.is_ok() && !matches!(task, Task::Start) {
             *calls += 1;
         }
-        Ok(output)
+        *output = Some(done);
+        live
+    }
+
+    /// Whether there was no room for its instance.
+    pub(super) fn had_no_room(&self) -> bool {
+        self.output
+            .as_ref()
+            .and_then(|output| output.as_ref().err())
+            .is_some_and(|error| error.is::<PoolConcurrencyLimitError>())
+    }
+
+    /// Whether the task ended early.
+    #[cfg(feature = "wasi-http")]
+    pub(super) const fn has_failed(&self) -> bool {
+        !matches!(self.output, Some(Ok(_)))
+    }
+
+    /// What came of the task.
+    pub(super) fn take_output(&mut self) -> wasmtime::Result<Output> {
+        self.task = Task::Start;
+        self.output.take().unwrap_or_else(|| Err(wasmtime::format_err!("it has done nothing yet")))
     }
 
     /// Does `work` in the store outside of any call, metered, limited and in turn with others like one.
@@ -227,7 +283,10 @@ async fn perform(
                 }
             };
             match params {
-                Some((params, input)) => program.run(callable, store, function, params, input).await,
+                Some((params, input)) => {
+                    let called = pin!(program.run(callable, store, function, params, input));
+                    called.await
+                }
                 None => Ok(Ok(Payload::default())),
             }
         }
@@ -254,7 +313,8 @@ impl fmt::Debug for Live {
 /// What the host keeps about the guest of one call.
 pub(super) struct Guest {
     pub(super) ledger: Ledger,
-    run: Arc<Run>,
+    /// There during a call.
+    run: Option<Arc<Run>>,
     /// CPU time of the call that was booked on the tenant's account, in nanoseconds.
     booked: u64,
     program: NearProgram,
@@ -266,7 +326,8 @@ pub(super) struct Guest {
 /// Called when a guest sees a tick: ends it if it used what it may use, lets others run if it used a tick.
 fn interrupt(mut store: StoreContextMut<'_, Guest>) -> wasmtime::Result<UpdateDeadline> {
     let guest = store.data_mut();
-    let used = guest.run.meter.running();
+    let Some(run) = guest.run.clone() else { return Ok(UpdateDeadline::Continue(1)) };
+    let used = run.meter.running();
     guest.is_over_cpu = used >= guest.program.limits.cpu;
     Ok(if guest.is_over_cpu {
         UpdateDeadline::Interrupt
@@ -275,7 +336,6 @@ fn interrupt(mut store: StoreContextMut<'_, Guest>) -> wasmtime::Result<UpdateDe
     } else {
         guest.program.machine.ticker.runs_long();
         let cpu = book(guest, used);
-        let run = Arc::clone(&guest.run);
         run.turn.get_or_init(|| Turn::new(&guest.program.machine.share, guest.ledger.account()));
         UpdateDeadline::YieldCustom(
             1,

@@ -41,6 +41,7 @@ mod isolate;
 mod lane;
 mod limits;
 mod live;
+mod pinned;
 mod precompiled;
 mod profile;
 mod program;

@@ -121,14 +121,14 @@ impl Program {
     }
 
     /// What to tell the caller about a call without output that nothing went wrong in.
-    pub(super) fn refuse(&self, refusal: Refusal, input: &MediaType) -> InvokeError {
+    pub(super) fn refuse(&self, refusal: Refusal) -> InvokeError {
         let function = self.function.clone();
         match refusal {
             Refusal::Said(message) => InvokeError::Refused { function, message: escape(&message) },
             Refusal::Input { path, problem } => {
                 InvokeError::Input { function, path: escape(&path), problem: escape(&problem) }
             }
-            Refusal::Media(takes) => InvokeError::Media { function, takes: takes.into(), given: input.to_string() },
+            Refusal::Media { takes, given } => InvokeError::Media { function, takes: takes.into(), given },
             Refusal::Over(limit) => self.limit(limit),
         }
     }

@@ -1,9 +1,7 @@
 //! What interrupts guests that run long.
 
 use std::{
-    future::{Future, poll_fn},
     io,
-    pin::pin,
     sync::{
         Arc,
         atomic::{
@@ -17,7 +15,7 @@ use std::{
 
 use wasmtime::EngineWeak;
 
-use crate::spread::{Apart, PARTS, here};
+use crate::spread::{Apart, PARTS};
 
 /// Time between two ticks while guests run long.
 pub(super) const TICK: Duration = Duration::from_millis(1);
@@ -68,19 +66,10 @@ impl Ticker {
         Ok(Self { shared, thread: Some(thread) })
     }
 
-    /// Runs `future` with the ticks going while it is polled; calls `paused` after a poll at which it was not ready.
-    pub(super) async fn during<F: Future>(&self, future: F, paused: impl Fn()) -> F::Output {
-        let mut future = pin!(future);
-        poll_fn(|cx| {
-            let running = self.enter();
-            let polled = future.as_mut().poll(cx);
-            drop(running);
-            if polled.is_pending() {
-                paused();
-            }
-            polled
-        })
-        .await
+    /// Polls a guest of a call that was made on `part` of the cores, with the ticks going meanwhile.
+    pub(super) fn during<T>(&self, part: usize, poll: impl FnOnce() -> T) -> T {
+        let _running = self.enter(part);
+        poll()
     }
 
     /// A guest saw a tick after it had run for one.
@@ -95,8 +84,8 @@ impl Ticker {
         }
     }
 
-    fn enter(&self) -> Running<'_> {
-        let running = &self.shared.running[here()];
+    fn enter(&self, part: usize) -> Running<'_> {
+        let running = &self.shared.running[part % PARTS];
         running.fetch_add(1, SeqCst);
         // Either this sees that the thread is about to park, or the thread sees that a guest runs.
         if self.shared.parked.load(SeqCst) {

@@ -18,7 +18,7 @@ pub(super) struct Warm {
     max_idle: usize,
     max_calls: u32,
     max_age: Duration,
-    idle: Mutex<Vec<Live>>,
+    idle: Mutex<Vec<Box<Live>>>,
     /// How many, to be asked without the lock.
     count: AtomicUsize,
 }
@@ -46,7 +46,7 @@ impl Warm {
     }
 
     /// An instance that may serve another call at `now`. Older ones are dropped.
-    pub(super) fn take(&self, now: Timestamp) -> Option<Live> {
+    pub(super) fn take(&self, now: Timestamp) -> Option<Box<Live>> {
         loop {
             // Dropped after the lock is let go.
             let live = self.change(Vec::pop)?;
@@ -57,7 +57,7 @@ impl Warm {
     }
 
     /// Keeps an instance that served its call well, if it may serve another and there is room.
-    pub(super) fn give(&self, live: Live) {
+    pub(super) fn give(&self, live: Box<Live>) {
         if live.calls < self.max_calls {
             let surplus = self.change(|idle| {
                 if idle.len() < self.max_idle {
@@ -76,7 +76,7 @@ impl Warm {
         drop(retired);
     }
 
-    fn change<R>(&self, change: impl FnOnce(&mut Vec<Live>) -> R) -> R {
+    fn change<R>(&self, change: impl FnOnce(&mut Vec<Box<Live>>) -> R) -> R {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         let result = change(&mut idle);
         self.count.store(idle.len(), Relaxed);

@@ -22,7 +22,7 @@ use self::{
 };
 use super::{Ready, within::within};
 use crate::{
-    spread::Apart,
+    spread::{Apart, PARTS},
     tenant::{Account, Seat},
 };
 
@@ -38,7 +38,8 @@ pub(crate) struct Gate {
     clock: Arc<dyn Clock>,
     /// Calls that run at the same time on this node.
     capacity: u32,
-    running: Apart<AtomicU32>,
+    /// Where the number is bounded in the first place; elsewhere apart for each core.
+    running: [Apart<AtomicU32>; PARTS],
     waiting: AtomicU32,
     queue: Mutex<FairQueue<Ticket>>,
 }
@@ -102,6 +103,7 @@ pub(crate) struct Applicant<'a> {
 struct Ticket {
     ready: Arc<Ready>,
     account: Arc<Account>,
+    part: usize,
     is_nested: bool,
     go: oneshot::Sender<Go>,
 }
@@ -114,50 +116,59 @@ enum Go {
 
 impl Gate {
     pub(crate) fn new(node: NodeId, position: usize, clock: Arc<dyn Clock>, capacity: u32) -> Self {
-        let (running, waiting) = (Apart(AtomicU32::new(0)), AtomicU32::new(0));
+        let (running, waiting) = (Default::default(), AtomicU32::new(0));
         Self { node, position, clock, capacity: capacity.max(1), running, waiting, queue: Mutex::default() }
     }
 
     /// Calls that run or wait on this node.
     pub(crate) fn load(&self) -> u32 {
-        self.running.load(SeqCst) + self.waiting.load(SeqCst)
+        self.running() + self.waiting.load(SeqCst)
     }
 
-    /// Gives `applicant` room, at once or when it is its turn.
-    ///
-    /// Refuses it where the queues are full or where, by what calls took so far, it would not be done in time.
-    pub(crate) async fn admit<'a>(&'a self, applicant: Applicant<'a>) -> Result<Permit<'a>, InvokeError> {
-        let Applicant { ready, account, patience, is_nested, .. } = applicant;
+    fn running(&self) -> u32 {
+        // A call is taken off where it was put on.
+        self.running.iter().map(|running| running.load(SeqCst)).sum()
+    }
+
+    /// Where a call that was made on `part` of the cores is counted.
+    fn counter(&self, part: usize) -> &AtomicU32 {
+        let part = if self.capacity == u32::MAX { part % PARTS } else { 0 };
+        &self.running[part]
+    }
+
+    /// Gives `applicant` room if there is some and nobody waits for it.
+    pub(crate) fn admit_now<'a>(&'a self, applicant: &Applicant<'a>) -> Option<Permit<'a>> {
+        let &Applicant { ready, account, part, is_nested, .. } = applicant;
         let seat = &account.seats[self.position];
         let nobody_waits = ready.slots.waiting.load(SeqCst) == 0
             && seat.waiting.load(SeqCst) == 0
             && (self.capacity == u32::MAX || self.waiting.load(SeqCst) == 0);
-        if nobody_waits && self.enter(ready, account, is_nested) {
-            return Ok(Permit { gate: self, ready, account, is_nested, has_waited: false });
-        }
-        let waiter = self.line_up(applicant)?;
-        // Boxed: the future of a call that need not wait has no room for it.
-        Box::pin(self.wait(waiter, ready, account, patience)).await
+        let has_entered = nobody_waits && self.enter(ready, account, part, is_nested);
+        has_entered.then(|| Permit { gate: self, ready, account, part, is_nested, has_waited: false })
     }
 
-    async fn wait<'a>(
-        &'a self,
-        mut waiter: Waiter<'a>,
-        ready: &'a Ready,
-        account: &'a Account,
-        patience: Duration,
-    ) -> Result<Permit<'a>, InvokeError> {
+    /// Gives `applicant`, for whom there was no room, some when it is its turn.
+    ///
+    /// Refuses it where the queues are full or where, by what calls took so far, it would not be done in time.
+    pub(crate) async fn admit<'a>(&'a self, applicant: Applicant<'a>) -> Result<Permit<'a>, InvokeError> {
+        let waiter = self.line_up(applicant)?;
+        // Boxed: the future of a call that need not wait has no room for it.
+        Box::pin(self.wait(waiter, applicant)).await
+    }
+
+    async fn wait<'a>(&'a self, mut waiter: Waiter<'a>, applicant: Applicant<'a>) -> Result<Permit<'a>, InvokeError> {
+        let Applicant { ready, account, part, patience, is_nested, .. } = applicant;
         match within(&*self.clock, patience, &mut waiter.go).await {
             Some(Ok(Go::Run)) => {
                 waiter.is_over = true;
-                Ok(Permit { gate: self, ready, account, is_nested: waiter.is_nested, has_waited: true })
+                Ok(Permit { gate: self, ready, account, part, is_nested, has_waited: true })
             }
             _ => Err(InvokeError::Limit { function: ready.function.name.clone(), limit: LimitKind::Wall }),
         }
     }
 
     /// Takes room in all three places, or in none.
-    fn enter(&self, ready: &Ready, account: &Account, is_nested: bool) -> bool {
+    fn enter(&self, ready: &Ready, account: &Account, part: usize, is_nested: bool) -> bool {
         let take = |counter: &AtomicU32, limit: u32| {
             counter.fetch_update(SeqCst, SeqCst, |running| (running < limit).then(|| running + 1)).is_ok()
         };
@@ -172,7 +183,7 @@ impl Gate {
             ready.slots.held.running.fetch_sub(1, SeqCst);
             return false;
         }
-        if !take(&self.running, self.capacity) {
+        if !take(self.counter(part), self.capacity) {
             seat.running.fetch_sub(1, SeqCst);
             ready.slots.held.running.fetch_sub(1, SeqCst);
             return false;
@@ -183,18 +194,18 @@ impl Gate {
     /// Whether node and tenant have more room than the last.
     pub(crate) fn can_spare(&self, account: &Account) -> bool {
         let tenant = account.seats[self.position].running.load(SeqCst);
-        self.running.load(SeqCst) < self.capacity && tenant < account.tenant.concurrency
+        self.running() < self.capacity && tenant < account.tenant.concurrency
     }
 
     /// The room that [`Permit::retain`] kept is free.
-    pub(crate) fn give_back(&self, ready: &Ready, account: &Account) {
-        self.leave(ready, account, false);
+    pub(crate) fn give_back(&self, ready: &Ready, account: &Account, part: usize) {
+        self.leave(ready, account, part, false);
         self.call_next();
     }
 
-    fn leave(&self, ready: &Ready, account: &Account, is_nested: bool) {
+    fn leave(&self, ready: &Ready, account: &Account, part: usize, is_nested: bool) {
         if !is_nested {
-            self.running.fetch_sub(1, SeqCst);
+            self.counter(part).fetch_sub(1, SeqCst);
             account.seats[self.position].running.fetch_sub(1, SeqCst);
         }
         ready.slots.held.running.fetch_sub(1, SeqCst);
@@ -202,7 +213,7 @@ impl Gate {
 
     /// Queues a call and calls whoever is next, which may be this one.
     fn line_up<'a>(&'a self, applicant: Applicant<'a>) -> Result<Waiter<'a>, InvokeError> {
-        let Applicant { ready, account, accepted, patience, is_nested, .. } = applicant;
+        let Applicant { ready, account, part, accepted, patience, is_nested } = applicant;
         let line = Line { tenant: account.number, weight: account.tenant.weight, function: ready.key };
         let seat = &account.seats[self.position];
         let mut queue = self.lock();
@@ -219,8 +230,8 @@ impl Gate {
                 (queue.cost_of(line.tenant), f64::from(self.capacity) * share)
             }),
         };
-        let is_free = is_nested
-            || self.running.load(SeqCst) < self.capacity && seat.running.load(SeqCst) < account.tenant.concurrency;
+        let is_free =
+            is_nested || self.running() < self.capacity && seat.running.load(SeqCst) < account.tenant.concurrency;
         let retry_after = match (is_full, has_room && is_free) {
             (true, _) => Some(ahead.one_is_served()),
             // Who can run at once is not refused: what calls take would never be measured anew.
@@ -235,14 +246,14 @@ impl Gate {
             return Err(InvokeError::Overloaded { function, node, retry_after });
         }
         let (go, called) = oneshot::channel();
-        let ticket = Ticket { ready: Arc::clone(ready), account: Arc::clone(account), is_nested, go };
+        let ticket = Ticket { ready: Arc::clone(ready), account: Arc::clone(account), part, is_nested, go };
         let cost = ready.slots.held.service.mean().unwrap_or_default();
         let place = queue.push(line, cost, accepted + patience, ticket);
         for counter in [&self.waiting, &ready.slots.waiting, &seat.waiting] {
             counter.fetch_add(1, SeqCst);
         }
         drop(queue);
-        let waiter = Waiter { gate: self, ready, account, is_nested, place, go: called, is_over: false };
+        let waiter = Waiter { gate: self, ready, account, part, is_nested, place, go: called, is_over: false };
         // Room that was made before the call was counted as waiting has not been offered to it.
         self.call_next();
         Ok(waiter)
@@ -254,7 +265,7 @@ impl Gate {
             let now = self.clock.now();
             let mut called: SmallVec<[(Ticket, Go); 4]> = SmallVec::new();
             let mut queue = self.lock();
-            let has_room = |ticket: &Ticket| self.enter(&ticket.ready, &ticket.account, ticket.is_nested);
+            let has_room = |ticket: &Ticket| self.enter(&ticket.ready, &ticket.account, ticket.part, ticket.is_nested);
             while let Some(turn) = queue.next(now, has_room) {
                 let (ticket, go) = match turn {
                     Turn::Run(ticket) => (ticket, Go::Run),
@@ -267,10 +278,10 @@ impl Gate {
             // Outside of the lock: a waker may run whatever it likes.
             let mut has_gone = false;
             for (ticket, go) in called {
-                let Ticket { ready, account, is_nested, go: call } = ticket;
+                let Ticket { ready, account, part, is_nested, go: call } = ticket;
                 if call.send(go).is_err() && go == Go::Run {
                     // It gave up meanwhile; its room is the next one's.
-                    self.leave(&ready, &account, is_nested);
+                    self.leave(&ready, &account, part, is_nested);
                     has_gone = true;
                 }
             }
@@ -297,6 +308,7 @@ pub(crate) struct Permit<'a> {
     gate: &'a Gate,
     ready: &'a Ready,
     account: &'a Account,
+    part: usize,
     is_nested: bool,
     has_waited: bool,
 }
@@ -312,6 +324,11 @@ impl Permit<'_> {
         self.is_nested
     }
 
+    /// On which part of the cores it was taken.
+    pub(crate) const fn part(&self) -> usize {
+        self.part
+    }
+
     /// Keeps the room beyond the call, until [`Gate::give_back`].
     pub(crate) fn retain(self) {
         // It owns nothing but the room.
@@ -322,7 +339,7 @@ impl Permit<'_> {
 impl Drop for Permit<'_> {
     fn drop(&mut self) {
         let Self { gate, ready, account, .. } = self;
-        gate.leave(ready, account, self.is_nested);
+        gate.leave(ready, account, self.part, self.is_nested);
         // A node with room for everybody has none waiting for the node itself.
         let is_missed = ready.slots.waiting.load(SeqCst) > 0
             || account.seats[gate.position].waiting.load(SeqCst) > 0
@@ -338,6 +355,7 @@ struct Waiter<'a> {
     gate: &'a Gate,
     ready: &'a Ready,
     account: &'a Account,
+    part: usize,
     is_nested: bool,
     place: Place,
     go: oneshot::Receiver<Go>,
@@ -359,7 +377,7 @@ impl Drop for Waiter<'_> {
         // Who was called meanwhile has room, and gives it back.
         self.go.close();
         if self.go.try_recv() == Ok(Go::Run) {
-            self.gate.leave(self.ready, self.account, self.is_nested);
+            self.gate.leave(self.ready, self.account, self.part, self.is_nested);
             self.gate.call_next();
         }
     }

@@ -89,8 +89,8 @@ pub(super) enum Refusal {
     Said(String),
     /// A part of the input is not of the function's type.
     Input { path: String, problem: String },
-    /// The function cannot be called with this type of payload, but with that.
-    Media(&'static str),
+    /// The function cannot be called with the `given` type of payload, but with those.
+    Media { takes: &'static str, given: String },
     /// Values or output are over a limit.
     Over(LimitKind),
 }
@@ -130,7 +130,7 @@ impl Typed {
 
     /// The parameters that a payload has; `limit` is that of a payload in bytes.
     pub(super) fn read(&self, input: &Payload, limit: usize) -> Result<Vec<Val>, Refusal> {
-        self.decode(Form::of(&input.media), &input.bytes, limit.saturating_mul(EXPANSION))
+        self.decode(&input.media, &input.bytes, limit.saturating_mul(EXPANSION))
     }
 
     /// Calls the function with the parameters of a payload that was of type `media`.
@@ -160,10 +160,10 @@ impl Typed {
         !matches!(self.gives, Gives::Plain(None))
     }
 
-    fn decode(&self, form: Form, bytes: &[u8], budget: usize) -> Result<Vec<Val>, Refusal> {
+    fn decode(&self, media: &MediaType, bytes: &[u8], budget: usize) -> Result<Vec<Val>, Refusal> {
         let Self { names, params, .. } = self;
         let place = Place::new(budget);
-        let (read, encoding) = match (form, &**params) {
+        let (read, encoding) = match (Form::of(media), &**params) {
             (Form::Json, _) => {
                 (from_json::read(names, params, bytes, &place).map_err(|error| error.to_string()), "JSON")
             }
@@ -179,7 +179,10 @@ impl Typed {
                 let text = str::from_utf8(bytes).map_err(|error| format!("expected a string: {error}"));
                 (text.map(|text| vec![Val::String(text.into())]), "text")
             }
-            (Form::Raw, _) => return Err(Refusal::Media("application/json or application/vnd.scf.values")),
+            (Form::Raw, _) => {
+                let takes = "application/json or application/vnd.scf.values";
+                return Err(Refusal::Media { takes, given: media.to_string() });
+            }
         };
         read.map_err(|error| {
             if place.is_over() {

@@ -29,7 +29,15 @@ fn function(params: Vec<(&str, Shape)>) -> Typed {
 }
 
 fn read(function: &Typed, form: Form, bytes: &[u8]) -> Result<Vec<Val>, Refusal> {
-    function.decode(form, bytes, (1 << 20) * EXPANSION)
+    function.decode(&media(form), bytes, (1 << 20) * EXPANSION)
+}
+
+fn media(form: Form) -> MediaType {
+    match form {
+        Form::Json => MediaType::JSON,
+        Form::Values => MediaType::VALUES,
+        Form::Raw => MediaType::OCTETS,
+    }
 }
 
 fn written(function: &Typed, form: Form, value: &Val) -> Payload {
@@ -317,12 +325,14 @@ fn bytes_are_base64_or_an_array() {
 #[test]
 fn values_over_what_the_host_may_use_are_refused_before_they_are_made() {
     let list = function(vec![("list", Shape::List(Box::new(plain(ValueKind::U8))))]);
-    let over = |form, bytes: &[u8]| matches!(list.decode(form, bytes, 4096), Err(Refusal::Over(LimitKind::HostMemory)));
+    let over = |form, bytes: &[u8]| {
+        matches!(list.decode(&media(form), bytes, 4096), Err(Refusal::Over(LimitKind::HostMemory)))
+    };
     let json = format!("[{}0]", "0,".repeat(1000));
     assert!(over(Form::Json, json.as_bytes()));
     assert!(over(Form::Values, &postcard::to_stdvec(&vec![Value::List(vec![Value::U8(0); 1000])]).unwrap()));
     let short = format!("[{}0]", "0,".repeat(20));
-    assert_eq!(list.decode(Form::Json, short.as_bytes(), 4096).unwrap().len(), 1);
+    assert_eq!(list.decode(&MediaType::JSON, short.as_bytes(), 4096).unwrap().len(), 1);
 }
 
 #[test]

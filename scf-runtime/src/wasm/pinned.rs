@@ -1,0 +1,71 @@
+//! Instances that belong to a key.
+
+use async_trait::async_trait;
+use scf_core::{Call, InvokeError, Isolate, LimitKind, Payload, Reply};
+
+use super::{
+    isolate::{Made, payload_of},
+    live::{Live, Task},
+};
+use crate::spread::Shared;
+
+/// Keeps its instance from call to call, for the calls of one key.
+#[derive(Debug)]
+pub(super) struct Pinned {
+    made: Shared<Made>,
+    /// The cores that it was made on.
+    part: usize,
+    live: Option<Box<Live>>,
+}
+
+impl Pinned {
+    pub(super) const fn new(made: Shared<Made>, part: usize) -> Self {
+        Self { made, part, live: None }
+    }
+}
+
+#[async_trait]
+impl Isolate for Pinned {
+    async fn invoke(&mut self, call: &Call, input: Payload) -> Result<Reply, InvokeError> {
+        let made = &**self.made;
+        let program = &made.program;
+        let near = made.near(self.part);
+        let other = program.other_account(call);
+        let account = other.as_ref().unwrap_or(&program.account);
+        let mut live = match self.live.take() {
+            Some(mut live) => {
+                if !live.begin(account, call) {
+                    return Err(program.limit(LimitKind::TenantMemory));
+                }
+                live
+            }
+            None => Live::fresh(near, account, call),
+        };
+        let reused = live.calls > 0;
+        live.assign(Task::Call(input), self.part);
+        let mut live = made.work(live, call).await;
+        while live.had_no_room() && program.machine.idle.evict() {
+            let mut next = Live::fresh(near, account, call);
+            next.assign(live.take_task(), self.part);
+            live = made.work(next, call).await;
+        }
+        let (usage, refused, calls) = (live.usage(), live.refused(), live.take_receipts());
+        call.meter.saw_memory(usage.memory);
+        if call.host.paces() {
+            call.host.pace(usage.cpu).await;
+        }
+        match live.take_output() {
+            Ok(output) => {
+                let payload = payload_of(program, output, refused)?;
+                // Between calls its memory is the function's owner's.
+                if live.store.data_mut().ledger.charge_to(&program.account) {
+                    live.rest();
+                    self.live = Some(live);
+                }
+                Ok(Reply { reused, calls, ..Reply::new(payload, usage) })
+            }
+            // An instance that did not come to its end is not used again.
+            Err(error) => Err(made.failed(&error, &live, call)),
+        }
+    }
+}
