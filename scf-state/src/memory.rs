@@ -349,7 +349,7 @@ impl StateBackend for MemoryState {
         let under = under.take_while(|(key, _)| key.starts_with(prefix)).filter(|(_, entry)| self.wall.lives(entry));
         let mut under = under.map(|(key, entry)| (key.clone(), entry.clone()));
         let entries: Vec<_> = under.by_ref().take(limit).collect();
-        let after = under.next().and(entries.last()).map(|(key, _)| key.clone());
+        let after = under.next().and_then(|_| entries.last()).map(|(key, _)| key.clone());
         Ok(Page { version: record.head.version, entries, after })
     }
 

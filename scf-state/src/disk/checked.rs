@@ -16,7 +16,8 @@ pub(super) struct Hashed([u8; 32]);
 pub struct CheckedDisk(Sectors<Hashed>);
 
 impl CheckedDisk {
-    /// Opens what is on `disk`, or makes it where the disk is empty: then it has eight sectors that are not written.
+    /// Opens what is on `disk`, or makes it where the disk is empty: then it has eight sectors that are
+    /// not written, and is never made shorter than that.
     ///
     /// # Errors
     /// [`SealError`].

@@ -43,7 +43,8 @@ impl fmt::Debug for DiskKey {
 pub struct EncryptedDisk(Sectors<Encrypting>);
 
 impl EncryptedDisk {
-    /// Opens what is on `disk`, or makes it where the disk is empty: then it has eight sectors that are not written.
+    /// Opens what is on `disk`, or makes it where the disk is empty: then it has eight sectors that are
+    /// not written, and is never made shorter than that.
     ///
     /// # Errors
     /// [`SealError`]; [`SealError::WrongKey`] before anything is read with it.

@@ -23,7 +23,8 @@ const SECTOR: usize = 512;
 /// Where sectors begin.
 const HEAD: u64 = 4096;
 /// The length before the head is written: one that is shorter is cut off.
-const LEAST: u64 = HEAD + 8 * SECTOR as u64;
+const LEAST: u64 = HEAD + LEAST_SECTORS * SECTOR as u64;
+const LEAST_SECTORS: u64 = 8;
 const MAGIC: [u8; 8] = *b"SCFSEALS";
 const VERSION: u32 = 1;
 const FIELDS: usize = 8 + 4 + 4 + 16 + 16;
@@ -303,6 +304,9 @@ impl<S: Seal> Disk for Sectors<S> {
     fn set_len(&self, len: u64) -> io::Result<()> {
         let _turn = self.writing();
         let (sectors, used) = Self::place(len);
+        if sectors < LEAST_SECTORS {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
         let whole = HEAD + sectors * SECTOR as u64;
         let shrinks = len < self.len()?;
         if used == 0 {

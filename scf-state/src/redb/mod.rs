@@ -217,7 +217,6 @@ impl RedbState {
     }
 
     /// A store that is yet to be opened: default configuration, no quotas, the machine's clock.
-    #[must_use]
     pub fn builder() -> RedbBuilder {
         RedbBuilder::default()
     }

@@ -321,3 +321,11 @@ pub(super) fn decode_invocation(bytes: &[u8]) -> Result<InvocationId, EngineErro
     let bits = bytes.try_into().map_err(|_| EngineError::Malformed("an invocation"))?;
     Ok(InvocationId::new(u128::from_be_bytes(bits)))
 }
+
+/// Makes `db` one that another version wrote.
+#[cfg(test)]
+pub(super) fn pretend_format(db: &Database, format: u32) -> Result<(), EngineError> {
+    let txn = engine::begin(db)?;
+    txn.open_table(FORMATS)?.insert((), format)?;
+    Ok(txn.commit()?)
+}

@@ -147,3 +147,14 @@ async fn commits_of_sixteen_tasks_share_syncs() {
     println!("{per_commit:.3} syncs per commit");
     assert!(per_commit < 0.5, "{per_commit} syncs per commit");
 }
+
+#[tokio::test]
+async fn a_store_of_another_format_is_refused_by_number() {
+    let disk = Arc::new(MemoryDisk::new());
+    let state = RedbState::on(Arc::clone(&disk) as Arc<dyn Disk>).unwrap();
+    table::pretend_format(&state.shared.db(), 99).unwrap();
+    drop(state);
+    let error = RedbState::on(disk).unwrap_err();
+    let OpenError::Store(source) = error else { panic!("{error:?}") };
+    assert_eq!(source.to_string(), "the store has format 99, this program knows 3");
+}

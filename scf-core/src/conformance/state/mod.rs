@@ -2,6 +2,7 @@
 
 mod delta;
 mod expiry;
+mod linear;
 mod page;
 
 use std::{
@@ -60,6 +61,7 @@ where
         keeps_to_leases_when_the_clock_is_set, lets_the_last_write_say_when_a_value_expires,
         lets_values_expire_at_their_time,
     };
+    use linear::is_linearizable_under_callers_at_the_same_time;
     use page::{gives_pages_in_the_order_of_keys, refuses_what_is_larger_than_it_takes};
     hold!(
         lets_values_expire_at_their_time,
@@ -69,6 +71,7 @@ where
         refuses_what_is_larger_than_it_takes,
         brings_a_copy_up_to_date,
         tells_watchers_what_changes_or_that_it_cannot,
+        is_linearizable_under_callers_at_the_same_time,
     );
 }
 
