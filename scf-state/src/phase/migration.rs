@@ -174,16 +174,18 @@ impl Parts {
         let is_new = hold.pipe.has_failed() || version != base;
         cell.examined = false;
         self.set_phase(slot, Phase::Draining(home));
-        let published = async {
-            if is_new {
-                self.publish(slot, home, base).await?;
-            }
-            self.home.release(&slot.scope, home).await
-        };
-        match published.await {
+        let published = if is_new { self.publish(slot, home, base).await.map(drop) } else { Ok(()) };
+        match published {
             Ok(()) => {
-                self.clear(slot, Some(local)).await;
+                // Whoever sends the release must not go on here, whatever answer comes: the copy goes first. After a
+                // restart in between, home still says that this node owns the scope, and this node knows of none.
+                if let Err(error) = self.local.import(&slot.local, local, Snapshot::default()).await {
+                    tracing::warn!(scope = %slot.scope, %error, "a local copy that has gone home stays behind");
+                }
                 self.end_local(slot, cell);
+                if let Err(error) = self.home.release(&slot.scope, home).await {
+                    tracing::debug!(scope = %slot.scope, %error, "a scope that has gone home stays owned until it is used");
+                }
                 slot.mind().meter.moved_out(self.clock.now().since(started));
                 Ok(())
             }
@@ -198,6 +200,14 @@ impl Parts {
                 tracing::debug!(scope = %slot.scope, %error, "a scope stays local");
                 Err(error)
             }
+        }
+    }
+
+    /// Takes a scope that has left from the list of those to be examined after a restart.
+    pub(super) async fn unlist(&self, slot: &Slot) {
+        let unlisted = Batch::new(index()).durability(self.config.durability).delete(index_key(&slot.scope));
+        if let Err(error) = self.local.commit(unlisted).await {
+            tracing::debug!(scope = %slot.scope, %error, "a scope that has left stays listed");
         }
     }
 

@@ -2,6 +2,8 @@
 
 mod always;
 mod backoff;
+#[cfg(test)]
+mod crash;
 mod load;
 mod meter;
 mod migration;

@@ -405,7 +405,8 @@ impl Parts {
         }
         let mut cell = slot.alone().await;
         if is_due(&cell) {
-            return self.leave(slot, &mut cell).await;
+            self.leave(slot, &mut cell).await?;
+            self.unlist(slot).await;
         }
         Ok(())
     }
@@ -567,7 +568,11 @@ impl StateStore for PhasedState {
             if !cell.examined {
                 parts.examine(&slot, &mut cell).await?;
             }
-            parts.leave(&slot, &mut cell).await
+            if cell.hold.is_some() {
+                parts.leave(&slot, &mut cell).await?;
+                parts.unlist(&slot).await;
+            }
+            Ok(())
         };
         let left: Vec<Result<(), StateError>> =
             stream::iter(slots).map(leave).buffer_unordered(MIGRATIONS).collect().await;
@@ -611,6 +616,13 @@ impl StateStore for PhasedState {
         parts.leave(&slot, &mut cell).await?;
         // Calls that come meanwhile wait until the scope is there, and are then told where.
         to.adopt(scope).await?;
-        Ok(Moved { copying: asked.since(began), closed: parts.clock.now().since(closed) })
+        let moved = Moved { copying: asked.since(began), closed: parts.clock.now().since(closed) };
+        drop(cell);
+        // A copy may be made here again, or the scope be back, by the time that it is unlisted.
+        let cell = slot.alone().await;
+        if cell.hold.is_none() && slot.copied.lock().await.is_none() {
+            parts.unlist(&slot).await;
+        }
+        Ok(moved)
     }
 }

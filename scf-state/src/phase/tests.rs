@@ -408,3 +408,150 @@ fn the_home_record_decodes_what_was_stored() {
     let record = naming::HomeRecord { fence: Fence { epoch: 2, nonce: 3 }, base: Version::new(4) };
     assert_eq!(naming::HomeRecord::decode(&scope(), &[2, 3, 4]), Ok(record));
 }
+
+/// Opens the scope for call `id`, adds one to the count and answers the commit, which has not begun.
+async fn counted(store: &PhasedState, id: u128) -> (u64, Box<dyn StateSession>) {
+    let session = session(store.open(&scope(), InvocationId::new(id)).await.unwrap());
+    let before = session.get("count").await.unwrap();
+    let count = before.map_or(0, |bytes| std::str::from_utf8(&bytes).unwrap().parse::<u64>().unwrap()) + 1;
+    session.put("count", count.to_string().into());
+    (count, session)
+}
+
+#[tokio::test]
+async fn a_call_begins_while_the_commits_before_it_are_under_way_and_its_output_waits_for_them() {
+    let world = World::new();
+    let edge = disk();
+    let store = world.store("edge", &edge, AlwaysLocal);
+    for i in 1..=2 {
+        call(&store, i).await.unwrap();
+    }
+    let (third, session) = counted(&store, 3).await;
+    let mut commit = session.commit("3".into());
+    assert!(futures::poll!(commit.as_mut()).is_pending(), "the writer has not answered yet");
+    let (fourth, session) = counted(&store, 4).await;
+    assert_eq!((third, fourth, session.turn()), (3, 4, 2));
+    let gate = session.output().expect("a commit is under way");
+    let mut opened = Box::pin(gate.open());
+    assert!(futures::poll!(opened.as_mut()).is_pending(), "nothing is sent before what it may have read is safe");
+    assert!(matches!(commit.await, Ok(Commit::Applied { .. })));
+    assert_eq!(opened.await, Ok(()));
+    assert!(matches!(session.commit("4".into()).await, Ok(Commit::Applied { .. })));
+    assert_eq!((call(&store, 3).await, call(&store, 5).await), (Ok(3), Ok(5)));
+}
+
+#[tokio::test]
+async fn calls_that_saw_a_commit_that_failed_fail_too_and_succeed_when_they_are_run_again() {
+    let world = World::new();
+    let store = world.store("edge", &disk(), AlwaysLocal);
+    for i in 1..=2 {
+        call(&store, i).await.unwrap();
+    }
+    let (_, third) = counted(&store, 3).await;
+    // The second was committed before: nothing of this try counts.
+    let again = session(store.open(&Scope { key: "other".into(), ..scope() }, InvocationId::new(2)).await.unwrap());
+    drop((third, again));
+    let (count, session) = counted(&store, 9).await;
+    let mut commit = session.commit(count.to_string().into());
+    assert!(futures::poll!(commit.as_mut()).is_pending());
+    let (after, next) = counted(&store, 10).await;
+    assert_eq!((count, after), (3, 4));
+    // Given up while it is under way: nobody knows what came of it.
+    drop(commit);
+    let turn = next.turn();
+    let next = next.commit("4".into()).await;
+    let seen = session_turn(&store, 11).await;
+    assert!(seen != turn + 1, "an isolate that saw it does not go on: {next:?}");
+    assert_eq!(call(&store, 9).await, Ok(3), "it was applied, or it is now");
+    let last = call(&store, 10).await.unwrap();
+    assert!(last == 4 || last == 5, "{last}");
+    assert_eq!(call(&store, 12).await, Ok(last + 1));
+}
+
+async fn session_turn(store: &PhasedState, id: u128) -> u64 {
+    session(store.open(&scope(), InvocationId::new(id)).await.unwrap()).turn()
+}
+
+#[tokio::test]
+async fn remote_calls_run_beside_each_other_where_they_may_and_conflict_only_on_what_they_read() {
+    let world = World::new();
+    let local = Arc::new(RedbState::on(disk()).unwrap());
+    let config = PhaseConfig { beside: 8, ..PhaseConfig::default() };
+    let clock = Arc::new(world.clock.clone());
+    let home = Arc::clone(&world.home) as _;
+    let store = PhasedState::with(node("edge"), home, local, Arc::new(AlwaysRemote), clock, config).unwrap();
+    let open = async |id| session(store.open(&scope(), InvocationId::new(id)).await.unwrap());
+    let (first, second, third) = (open(1).await, open(2).await, open(3).await);
+    for session in [&first, &second] {
+        assert_eq!(session.get("count").await, Ok(None));
+        session.put("count", "1".into());
+    }
+    third.put("seen", "yes".into());
+    assert!(matches!(first.commit("1".into()).await, Ok(Commit::Applied { .. })));
+    assert!(matches!(third.commit("".into()).await, Ok(Commit::Applied { .. })), "it read nothing");
+    let late = second.commit("1".into()).await;
+    assert!(matches!(late, Err(StateError::Conflict { .. })), "{late:?}");
+    assert_eq!(call(&store, 2).await, Ok(2));
+}
+
+#[tokio::test]
+async fn a_scope_moves_to_another_node_with_what_was_changed_while_it_was_copied() {
+    let world = World::new();
+    let (first, second) = (world.store("first", &disk(), AlwaysLocal), world.store("second", &disk(), AlwaysLocal));
+    for i in 1..=5 {
+        call(&first, i).await.unwrap();
+    }
+    let moving = scope();
+    let (moved, during) = tokio::join!(first.hand_over(&moving, &second), call(&first, 6));
+    assert!(moved.is_ok(), "{moved:?}");
+    assert!(is_local(&second) && first.phase(&scope()) == Phase::Remote);
+    if during.is_err() {
+        assert!(matches!(during, Err(StateError::Held { .. })), "{during:?}");
+    }
+    assert_eq!((call(&second, 6).await, call(&second, 3).await, call(&second, 7).await), (Ok(6), Ok(3), Ok(7)));
+    let held = call(&first, 8).await;
+    assert!(matches!(&held, Err(StateError::Held { owner, .. }) if *owner == node("second")), "{held:?}");
+    second.hand_over(&scope(), &first).await.unwrap();
+    assert_eq!((call(&first, 8).await, first.losses(), second.losses()), (Ok(8), 0, 0));
+}
+
+#[tokio::test]
+async fn no_more_scopes_are_local_than_there_may_be_and_those_called_most_stay() {
+    let world = World::new();
+    let store = world.store("edge", &disk(), SkiRental { scopes: 2, ..SkiRental::default() });
+    let of = |key: u32| Scope { key: key.to_string(), ..scope() };
+    let mut id = 0;
+    let mut call = async |key: u32| {
+        id += 1;
+        let session = session(store.open(&of(key), InvocationId::new(id)).await.unwrap());
+        session.put("called", id.to_string().into());
+        session.commit(Bytes::new()).await.unwrap();
+        world.clock.advance(Duration::from_millis(20));
+    };
+    store.maintain().await;
+    for round in 0..200 {
+        for key in 0..5 {
+            call(key).await;
+        }
+        store.maintain().await;
+        assert!(store.local_scopes() <= 2, "round {round}");
+    }
+    assert_eq!(store.local_scopes(), 2);
+    // One that is called far more often takes a place.
+    let cold = (0..5).find(|&key| store.phase(&of(key)) == Phase::Remote).unwrap();
+    for round in 0..400 {
+        for _ in 0..20 {
+            call(cold).await;
+        }
+        if round % 20 == 0 {
+            for key in 0..5 {
+                call(key).await;
+            }
+        }
+        store.maintain().await;
+        if matches!(store.phase(&of(cold)), Phase::Local(_)) {
+            return;
+        }
+    }
+    panic!("{cold} is still remote");
+}
