@@ -2,6 +2,7 @@
 
 mod always;
 mod backoff;
+mod calls;
 mod load;
 mod meter;
 mod migration;
