@@ -27,7 +27,7 @@ use scf_core::{Delta, Entry, FunctionName, InvocationId, Page, Scope, Snapshot, 
 use serde::{Deserialize, Serialize};
 
 use super::error::EngineError;
-use crate::{change::behind, head::HeadRecord, history::Changed, wall::Wall};
+use crate::{change::behind, head::HeadRecord, history::Changed, queue::REGION, wall::Wall};
 
 /// What this code writes; another number on the disk is refused.
 const FORMAT: u32 = 3;
@@ -257,7 +257,7 @@ pub(super) fn sizes(db: &Database, mut each: impl FnMut(&FunctionName, u64)) -> 
     let table = table(db)?;
     let mut from = Vec::new();
     loop {
-        let Some(found) = table.range(&from[..]..&SYSTEM[..])?.next() else { return Ok(()) };
+        let Some(found) = table.range(&from[..]..&REGION[..])?.next() else { return Ok(()) };
         let key = found?.0;
         let (scope, function) = scope_of(key.value())?;
         if let Some(head) = table.get(&[scope, &[HEAD]].concat()[..])? {
