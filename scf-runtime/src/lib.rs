@@ -71,6 +71,7 @@ mod spread;
 mod tenant;
 mod time;
 pub mod transport;
+mod upgrade;
 mod values;
 #[cfg(feature = "wasm-runtime-only")]
 mod wasm;
@@ -90,6 +91,7 @@ pub use observe::Metrics;
 pub use outbound::{HttpClient, Resolver, SystemResolver, TrustError};
 pub use queue::{DispatchConfig, EnqueueError};
 pub use service::{MemoryKeyValue, MemorySecrets, StateKeyValue};
+pub use upgrade::UpgradeFuture;
 pub use values::{ValuesError, decode_values, encode_values};
 #[cfg(feature = "snapshot")]
 pub use wasm::SnapshotError;

@@ -17,12 +17,17 @@ use std::{
 use async_trait::async_trait;
 use futures::future::BoxFuture;
 use scf_core::{
-    Call, Callee, Code, Function, FunctionName, InvalidName, InvokeError, Isolate, IsolateFactory, LimitKind, Limits,
-    MediaType, Name, Outcome, Payload, PrepareError, Prepared, Receipt, Reply, Span, StateError, StateSession, Usage,
+    Call, Callee, Code, Due, Function, FunctionName, InvalidName, InvocationId, InvokeError, Isolate, IsolateFactory,
+    LimitKind, Limits, MediaType, Name, Outcome, Payload, Phase, PrepareError, Prepared, QueuedCall, Receipt, Reply,
+    Scope, Span, StateError, StateSession, Usage,
 };
 use thiserror::Error;
 
-use crate::{cpu::CpuMeter, escape::escape};
+use crate::{
+    cpu::CpuMeter,
+    escape::escape,
+    upgrade::{Upgrade, UpgradeFuture},
+};
 
 /// What a native function returns, boxed: `async move { .. }.boxed()`.
 pub type NativeFuture<'a> = BoxFuture<'a, Result<Payload, NativeError>>;
@@ -63,6 +68,7 @@ type Entry = dyn for<'a> Fn(&'a NativeCall<'a>, Payload) -> NativeFuture<'a> + S
 #[derive(Clone, Default)]
 pub struct NativeFactory {
     entries: HashMap<Name, Arc<Entry>>,
+    upgrades: HashMap<Name, Arc<Upgrade>>,
 }
 
 impl NativeFactory {
@@ -81,6 +87,21 @@ impl NativeFactory {
         F: for<'a> Fn(&'a NativeCall<'a>, Payload) -> NativeFuture<'a> + Send + Sync + 'static,
     {
         self.entries.insert(Name::new(entry)?, Arc::new(function));
+        Ok(self)
+    }
+
+    /// Has `hook` bring state that an earlier revision wrote to the `layout` that `entry` works on. Before the first
+    /// call of each key that has an earlier layout it is given the key's state and the layout that this has, 0 where
+    /// none was ever noted: the state of a revision without a hook, or none at all. What it changes is committed
+    /// with that call, once. State of a later layout is not touched and the call fails.
+    ///
+    /// # Errors
+    /// [`InvalidName`] when `entry` is no [`Name`].
+    pub fn with_upgrade<F>(mut self, entry: &str, layout: u32, hook: F) -> Result<Self, InvalidName>
+    where
+        F: for<'a> Fn(&'a dyn StateSession, u32) -> UpgradeFuture<'a> + Send + Sync + 'static,
+    {
+        self.upgrades.insert(Name::new(entry)?, Arc::new(Upgrade::new(layout, hook)));
         Ok(self)
     }
 
@@ -130,6 +151,7 @@ impl IsolateFactory for NativeFactory {
             output: function.output.clone(),
             limits: function.limits,
             run: Arc::clone(run),
+            upgrade: self.upgrades.get(entry).cloned(),
         };
         Ok(Arc::new(NativePrepared(Arc::new(function))))
     }
@@ -140,6 +162,20 @@ struct Registered {
     output: MediaType,
     limits: Limits,
     run: Arc<Entry>,
+    upgrade: Option<Arc<Upgrade>>,
+}
+
+impl Registered {
+    /// Runs the function, on state of its layout.
+    fn start<'a>(&'a self, call: &'a NativeCall<'a>, input: Payload) -> NativeFuture<'a> {
+        match (&self.upgrade, call.call.state.as_deref()) {
+            (Some(upgrade), Some(state)) => Box::pin(async move {
+                upgrade.run(state).await?;
+                (self.run)(call, input).await
+            }),
+            _ => (self.run)(call, input),
+        }
+    }
 }
 
 impl fmt::Debug for Registered {
@@ -203,7 +239,7 @@ impl Isolate for NativeIsolate {
 
 /// Runs the function; a panic becomes an error, as does going over the CPU limit.
 async fn caught<'a>(
-    function: &Registered,
+    function: &'a Registered,
     meter: &CpuMeter,
     call: &'a NativeCall<'a>,
     input: Payload,
@@ -213,7 +249,7 @@ async fn caught<'a>(
     poll_fn(|cx| {
         // The function itself may panic before it makes a future.
         let polled = catch_unwind(AssertUnwindSafe(|| {
-            let running = running.get_or_insert_with(|| (function.run)(call, input.take().unwrap_or_default()));
+            let running = running.get_or_insert_with(|| function.start(call, input.take().unwrap_or_default()));
             running.as_mut().poll(cx)
         }));
         match polled {
@@ -241,8 +277,8 @@ impl Failure {
             Self::Function(NativeError::Refused { message }) => {
                 InvokeError::Refused { function: name, message: escape(&message) }
             }
-            Self::Function(NativeError::Stateless) => {
-                InvokeError::Trapped { function: name, message: NativeError::Stateless.to_string() }
+            Self::Function(error @ (NativeError::Stateless | NativeError::Layout { .. })) => {
+                InvokeError::Trapped { function: name, message: error.to_string() }
             }
             Self::Function(NativeError::State(source)) => {
                 InvokeError::State { function: name, key: call.key.clone().unwrap_or_default(), source }
@@ -271,6 +307,14 @@ pub enum NativeError {
     /// It asked for state and was deployed without any.
     #[error("the function is deployed as stateless and asks for state")]
     Stateless,
+    /// The state of its key was written by a later revision.
+    #[error("the state has layout {found}, the function works on {known}")]
+    Layout {
+        /// What the state has.
+        found: u32,
+        /// What the function works on.
+        known: u32,
+    },
     /// Its state could not be read.
     #[error("the function's state")]
     State(#[from] StateError),
@@ -324,6 +368,59 @@ impl NativeCall<'_> {
         if let Some(memory) = &self.memory {
             *memory.lock().unwrap_or_else(PoisonError::into_inner) = Some(value);
         }
+    }
+
+    /// Sets a timer of the call's key: a call of this function with this key and `payload`, in place of an earlier timer
+    /// of that `name`. It is set when this call commits, or not at all.
+    ///
+    /// # Errors
+    /// [`NativeError::Stateless`], [`NativeError::State`]. The call fails when its commit finds no room for the timer.
+    pub fn set_timer(&self, name: &str, due: Due, payload: impl Into<Payload>) -> Result<(), NativeError> {
+        let timer = self.timer(name, due)?.payload(payload);
+        Ok(self.state()?.enqueue(timer)?)
+    }
+
+    /// Sets a timer that comes again every `period` until it is called off or set anew. What was missed while
+    /// nothing ran comes once.
+    ///
+    /// # Errors
+    /// As [`NativeCall::set_timer`].
+    pub fn set_reminder(
+        &self,
+        name: &str,
+        first: Due,
+        period: Duration,
+        payload: impl Into<Payload>,
+    ) -> Result<(), NativeError> {
+        let timer = self.timer(name, first)?.payload(payload).every(period);
+        Ok(self.state()?.enqueue(timer)?)
+    }
+
+    /// Calls a timer of the call's key off when the call commits; nothing when there is none of that name.
+    ///
+    /// # Errors
+    /// As [`NativeCall::set_timer`].
+    pub fn cancel_timer(&self, name: &str) -> Result<(), NativeError> {
+        Ok(self.state()?.cancel_timer(name)?)
+    }
+
+    /// Accepts a call that nobody waits for when this call commits, or not at all. `make` is given its id, which a retry
+    /// repeats.
+    ///
+    /// # Errors
+    /// As [`NativeCall::set_timer`].
+    pub fn enqueue(&self, make: impl FnOnce(InvocationId) -> QueuedCall) -> Result<(), NativeError> {
+        let step = self.step.fetch_add(1, Ordering::Relaxed);
+        Ok(self.state()?.enqueue(make(self.call.id.child(step)))?)
+    }
+
+    fn timer(&self, name: &str, due: Due) -> Result<QueuedCall, NativeError> {
+        let epoch = match self.state()?.phase() {
+            Phase::Local(fence) | Phase::Draining(fence) => fence.epoch,
+            _ => 0,
+        };
+        let scope = Scope { function: self.call.function.clone(), key: self.call.key.clone().unwrap_or_default() };
+        Ok(QueuedCall::timer(self.call.id, scope, name, epoch, due))
     }
 
     /// Calls another function, or this one on another node. Its bill becomes part of this call's.

@@ -41,7 +41,7 @@ pub enum StateError {
         scope: Scope,
         /// Why not.
         #[source]
-        source: QueueError,
+        source: Box<QueueError>,
     },
     /// Somebody else owns the scope: the commit came from a former owner, or from none.
     #[error("{scope} is owned by another, who took it in epoch {epoch}")]

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use super::{Commit, Scope, StateError};
-use crate::{InvocationId, Phase};
+use crate::{InvocationId, Phase, QueuedCall};
 
 /// The state service of one node: opens the state of a function and key for a call, wherever it lives.
 #[async_trait]
@@ -117,6 +117,26 @@ pub trait StateSession: Debug + Send + Sync {
 
     /// Removes a value when the call commits.
     fn delete(&self, key: &str);
+
+    /// Has a call accepted into the invocation queue of the backend when this call commits, or not at all. A
+    /// [timer](QueuedCall::timer) is such a call.
+    ///
+    /// # Errors
+    /// [`StateError::Unsupported`] where the state service does not do that. Whether the backend has a queue, and room in
+    /// it, the commit says.
+    fn enqueue(&self, call: QueuedCall) -> Result<(), StateError> {
+        let _ = call;
+        Err(StateError::Unsupported { what: "accept calls".to_owned() })
+    }
+
+    /// Calls a timer of this scope off when the call commits.
+    ///
+    /// # Errors
+    /// As [`StateSession::enqueue`].
+    fn cancel_timer(&self, name: &str) -> Result<(), StateError> {
+        let _ = name;
+        Err(StateError::Unsupported { what: "call timers off".to_owned() })
+    }
 
     /// The phase that the scope is in.
     fn phase(&self) -> Phase;

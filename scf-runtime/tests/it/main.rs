@@ -1,5 +1,6 @@
 //! Isolates and transports as those who embed them use them.
 
+mod actor;
 #[cfg(feature = "wasm")]
 mod check;
 mod control;

@@ -2,6 +2,7 @@
 
 mod always;
 mod backoff;
+mod calls;
 #[cfg(test)]
 mod crash;
 mod load;

@@ -9,9 +9,12 @@ use std::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::poll;
-use scf_core::{Batch, Commit, Entry, InvocationId, OutputGate, Phase, StateError, StateSession, Timestamp, Version};
+use scf_core::{
+    Batch, Commit, Entry, InvocationId, OutputGate, Phase, QueuedCall, StateError, StateSession, Timestamp, Version,
+};
 
 use super::{
+    calls::Calls,
     naming::local_key,
     pipe::{Pipe, UnderWay},
     slot::{Alone, Beside, Slot},
@@ -35,11 +38,12 @@ pub(super) struct Visit<G> {
 pub(super) struct LocalSession {
     visit: Visit<Alone>,
     writes: Mutex<Writes>,
+    calls: Calls,
 }
 
 impl LocalSession {
     pub(super) fn new(visit: Visit<Alone>) -> Self {
-        Self { visit, writes: Mutex::default() }
+        Self { visit, writes: Mutex::default(), calls: Calls::default() }
     }
 
     fn writes(&self) -> MutexGuard<'_, Writes> {
@@ -83,6 +87,16 @@ impl StateSession for LocalSession {
         self.writes().insert(key.to_owned(), None);
     }
 
+    fn enqueue(&self, call: QueuedCall) -> Result<(), StateError> {
+        self.calls.enqueue(call);
+        Ok(())
+    }
+
+    fn cancel_timer(&self, name: &str) -> Result<(), StateError> {
+        self.calls.cancel_timer(&self.visit.slot.scope, name);
+        Ok(())
+    }
+
     fn phase(&self) -> Phase {
         self.visit.gate.hold.as_ref().map_or(Phase::Remote, |hold| Phase::Local(hold.home))
     }
@@ -117,6 +131,7 @@ impl StateSession for LocalSession {
                 None => batch.delete(key),
             };
         }
+        let batch = self.calls.join(batch);
         let under_way = hold.pipe.begin(invocation);
         hold.version = expected.next();
         hold.turn += 1;
@@ -200,6 +215,7 @@ pub(super) struct RemoteSession {
     visit: Visit<Beside>,
     version: Version,
     progress: Mutex<Progress>,
+    calls: Calls,
 }
 
 #[derive(Debug, Default)]
@@ -213,7 +229,12 @@ struct Progress {
 impl RemoteSession {
     /// `spent` is what opening it took at home.
     pub(super) fn new(visit: Visit<Beside>, version: Version, spent: Duration) -> Self {
-        Self { visit, version, progress: Mutex::new(Progress { spent, ..Progress::default() }) }
+        Self {
+            visit,
+            version,
+            progress: Mutex::new(Progress { spent, ..Progress::default() }),
+            calls: Calls::default(),
+        }
     }
 
     fn progress(&self) -> MutexGuard<'_, Progress> {
@@ -258,6 +279,16 @@ impl StateSession for RemoteSession {
         self.progress().writes.insert(key.to_owned(), None);
     }
 
+    fn enqueue(&self, call: QueuedCall) -> Result<(), StateError> {
+        self.calls.enqueue(call);
+        Ok(())
+    }
+
+    fn cancel_timer(&self, name: &str) -> Result<(), StateError> {
+        self.calls.cancel_timer(&self.visit.slot.scope, name);
+        Ok(())
+    }
+
     fn phase(&self) -> Phase {
         Phase::Remote
     }
@@ -283,7 +314,7 @@ impl StateSession for RemoteSession {
             };
         }
         let started = parts.clock.now();
-        let answer = parts.home.commit(batch).await;
+        let answer = parts.home.commit(self.calls.join(batch)).await;
         let now = parts.clock.now();
         let took = now.since(started);
         slot.mind().meter.requested(took);

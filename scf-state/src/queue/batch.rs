@@ -22,6 +22,6 @@ pub(crate) fn calls_of<'b>(batch: &Batch, book: Option<&'b Book>) -> Result<Vec<
     let calls = asks.iter().filter_map(|(_, ask)| if let Ask::Accept(call) = ask { Some(call) } else { None });
     match book.refuses(calls) {
         None => Ok(asks),
-        Some(source) => Err(StateError::Queue { scope: batch.scope.clone(), source }),
+        Some(refused) => Err(StateError::Queue { scope: batch.scope.clone(), source: Box::new(refused) }),
     }
 }

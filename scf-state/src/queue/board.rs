@@ -311,8 +311,9 @@ impl Board {
         true
     }
 
-    /// Moves the calls on that have become due.
-    pub(super) fn advance(&mut self, now: Moment) {
+    /// Moves the calls on that have become due. Answers whether there were any.
+    pub(super) fn advance(&mut self, now: Moment) -> bool {
+        let before = self.passing.len() + self.walls.len();
         while let Some(&(at, id)) = self.passing.first().filter(|(at, _)| *at <= now.passed) {
             self.passing.remove(&(at, id));
             self.arrive(id, now.passed);
@@ -321,6 +322,7 @@ impl Board {
             self.walls.remove(&(at, id));
             self.arrive(id, now.passed);
         }
+        before > self.passing.len() + self.walls.len()
     }
 
     /// The calls whose workers made no progress.

@@ -166,7 +166,8 @@ impl Book {
             return Ok(Err(refused));
         }
         let mut state = self.state();
-        let mut page = Page { state: &mut state, records, config: &self.config, now: self.passing.now() };
+        let now = self.passing.now();
+        let mut page = Page { state: &mut state, records, config: &self.config, now, is_news: false };
         let answer = match ask {
             Ask::Accept(call) => page.accept(call, self.durability).map(Answer::Accepted).map(Ok),
             Ask::Lease(ask) => page.lease(ask).map(Answer::Leased).map(Ok),
@@ -179,9 +180,10 @@ impl Book {
             Ask::Release(scope) => page.release(scope).map(Answer::Released).map(Ok),
             Ask::Recover => page.recover().map(|()| Ok(Answer::Done)),
         };
+        let is_news = page.is_news;
         drop(state);
-        // A lease makes nothing ready but what it found due, and gave out as far as there was room.
-        if !matches!(ask, Ask::Lease(_)) {
+        // What a lease found to be due, others may have waited for.
+        if !matches!(ask, Ask::Lease(_)) || is_news {
             self.changed.notify_one();
         }
         answer
@@ -308,6 +310,8 @@ struct Page<'a, R> {
     records: &'a mut R,
     config: &'a QueueConfig,
     now: Moment,
+    /// Whether calls became ready by time.
+    is_news: bool,
 }
 
 impl<R: Records> Page<'_, R> {
@@ -359,10 +363,11 @@ impl<R: Records> Page<'_, R> {
             let lease = self.state.board.get(id).and_then(Pending::run).map_or(Duration::ZERO, |run| run.lease);
             self.retry(id, Cause::NoProgress { lease })?;
         }
-        self.state.board.advance(self.now);
+        self.is_news |= self.state.board.advance(self.now);
         for id in self.state.board.expired(now) {
             let age = self.state.board.get(id).map_or(Duration::ZERO, |pending| pending.max_age);
             self.bury(id, Cause::Expired { age })?;
+            self.is_news = true;
         }
         self.forget()?;
         let mut deliveries = Vec::new();

@@ -46,7 +46,8 @@ impl MemoryQueue {
         for (book, ask) in calls_of(batch, Some(&self.book))? {
             let applied = book.apply(&mut *records, &ask);
             let source = applied.unwrap_or_else(|error| Err(corrupt(ask.id(), &error)));
-            source.map_err(|source| StateError::Queue { scope: batch.scope.clone(), source })?;
+            let refused = |source| StateError::Queue { scope: batch.scope.clone(), source: Box::new(source) };
+            source.map_err(refused)?;
         }
         Ok(())
     }

@@ -82,7 +82,7 @@ pub(super) fn key(tag: u8, id: InvocationId) -> [u8; 22] {
 pub(super) fn held_key(scope: &Scope) -> Result<Vec<u8>, postcard::Error> {
     let mut key = REGION.to_vec();
     key.push(HELD);
-    Ok(postcard::to_extend(scope, key)?)
+    postcard::to_extend(scope, key)
 }
 
 /// The key of the moment after civil time was set.

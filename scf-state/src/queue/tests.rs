@@ -331,7 +331,7 @@ async fn a_commit_accepts_calls_and_sets_timers_with_its_changes_or_none_of_it()
     assert_eq!(state_of(&queue, 8).await, None, "a commit that is refused accepts nothing");
 
     let too_many = Batch::new(scope()).put("v", "2").enqueue(call(8)).enqueue(call(9)).enqueue(call(10));
-    let source = QueueError::Full { id: id(10), room: Room::Calls { limit: 4 } };
+    let source = Box::new(QueueError::Full { id: id(10), room: Room::Calls { limit: 4 } });
     assert_eq!(state.commit(too_many).await, Err(StateError::Queue { scope: scope(), source }));
     assert_eq!(state_of(&queue, 8).await, None, "all of them or none");
     let value = state.get(&scope(), "v").await.unwrap().unwrap().value;
