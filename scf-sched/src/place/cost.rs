@@ -43,7 +43,7 @@ impl AddAssign for Cost {
     }
 }
 
-/// What money and energy are worth in time, so that costs can be compared; neither is below 0.
+/// What money and energy are worth in time, so that costs can be compared.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 #[expect(clippy::exhaustive_structs, reason = "written as a literal by everyone who weighs costs")]
 pub struct Exchange {

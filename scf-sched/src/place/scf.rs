@@ -158,11 +158,6 @@ impl<C: Score, F: Filter> Judge<C, F> {
         if decision.choices.iter().any(|choice| choice.node == node) {
             return true;
         }
-        if decision.choices.len() == most
-            && decision.choices.last().is_some_and(|worst| worst.cost <= self.score.at_least(scene, &candidate))
-        {
-            return true;
-        }
         let cost = self.exchange.seconds(self.score.cost(scene, &candidate));
         decision.offer(Choice { node, cost }, most);
         true

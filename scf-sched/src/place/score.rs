@@ -4,7 +4,7 @@ use std::fmt::Debug;
 
 use super::{Candidate, Cost, Parts, Scene, context};
 use crate::{
-    Estimate, Estimator, Objective, ProfileKey, Unknown,
+    Estimator, Objective, ProfileKey, Unknown,
     fleet::{HotView, Spot, Way},
 };
 
@@ -20,13 +20,6 @@ pub trait Score: Debug + Send + Sync + 'static {
     /// The cost. Finite numbers only.
     fn cost(&self, scene: &Scene<'_>, candidate: &Candidate) -> Cost;
 
-    /// Seconds that it certainly costs, from what is quickly known: a node that is behind all chosen ones by that alone
-    /// is not looked at closer. Default: nothing is known.
-    #[inline]
-    fn at_least(&self, _scene: &Scene<'_>, _candidate: &Candidate) -> f32 {
-        0.0
-    }
-
     /// What its seconds are made of; for explanations. Default: nothing is known of the parts.
     fn parts(&self, _scene: &Scene<'_>, _candidate: &Candidate) -> Option<Parts> {
         None
@@ -38,11 +31,6 @@ impl<A: Score, B: Score> Score for (A, B) {
     #[inline]
     fn cost(&self, scene: &Scene<'_>, candidate: &Candidate) -> Cost {
         self.0.cost(scene, candidate) + self.1.cost(scene, candidate)
-    }
-
-    #[inline]
-    fn at_least(&self, scene: &Scene<'_>, candidate: &Candidate) -> f32 {
-        self.0.at_least(scene, candidate) + self.1.at_least(scene, candidate)
     }
 
     fn parts(&self, scene: &Scene<'_>, candidate: &Candidate) -> Option<Parts> {
@@ -95,11 +83,12 @@ impl<E: Estimator> CompletionTime<E> {
         &self.estimator
     }
 
-    /// The parts that follow from a node's record and the way to it.
     #[inline]
-    fn record(&self, scene: &Scene<'_>, candidate: &Candidate) -> (Option<Estimate>, f32, Parts) {
-        let (request, hot) = (scene.request, &candidate.hot);
-        let estimate = self.estimator.execution(profile(scene, candidate));
+    fn reckon(&self, scene: &Scene<'_>, candidate: &Candidate) -> (Parts, f32) {
+        let request = scene.request;
+        let hot = &candidate.hot;
+        let key = ProfileKey { function: request.demand.function, input: request.input_class, class: hot.class() };
+        let estimate = self.estimator.execution(key);
         let alone = estimate.map_or_else(|| work(scene, candidate), |estimate| estimate.seconds);
         let cores = (hot.total().milli() as f32 / 1000.0).max(0.001);
         let queued = hot.queued() as f32;
@@ -107,21 +96,10 @@ impl<E: Estimator> CompletionTime<E> {
         // What the node says, or else what the calls before it come to.
         let ahead = (queued + 1.0 - cores).max(0.0) / cores * alone;
         parts.wait = if hot.wait() > 0.0 { hot.wait() } else { ahead };
-        if scene.from.is_some() {
-            let time = |(there, back): (Way, Way)| there.time_for(request.payload) + back.time_for(request.reply);
-            parts.transfer = candidate.ways.map_or(NO_WAY, time);
-        }
-        (estimate, alone, parts)
-    }
-
-    #[inline]
-    fn reckon(&self, scene: &Scene<'_>, candidate: &Candidate) -> (Parts, f32) {
-        let request = scene.request;
-        let hot = &candidate.hot;
-        let (estimate, alone, mut parts) = self.record(scene, candidate);
-        let key = profile(scene, candidate);
         let mut remote = 0.0;
         if let Some(from) = &scene.from {
+            let time = |(there, back): (Way, Way)| there.time_for(request.payload) + back.time_for(request.reply);
+            parts.transfer = candidate.ways.map_or(NO_WAY, time);
             remote += left(from, hot, request.payload + request.reply);
         }
         if !scene.fleet.is_warm(request.demand.function, candidate.node) {
@@ -175,20 +153,9 @@ impl<E: Estimator> Score for CompletionTime<E> {
         Cost { seconds: parts.sum(), money: busy * rates.money, joules: busy * rates.joules }
     }
 
-    #[inline]
-    fn at_least(&self, scene: &Scene<'_>, candidate: &Candidate) -> f32 {
-        self.record(scene, candidate).2.sum()
-    }
-
     fn parts(&self, scene: &Scene<'_>, candidate: &Candidate) -> Option<Parts> {
         Some(self.reckon(scene, candidate).0)
     }
-}
-
-#[inline]
-fn profile(scene: &Scene<'_>, candidate: &Candidate) -> ProfileKey {
-    let request = scene.request;
-    ProfileKey { function: request.demand.function, input: request.input_class, class: candidate.hot.class() }
 }
 
 /// Seconds that the call takes on a candidate by the request's own word.
