@@ -29,7 +29,7 @@ mod score;
 pub use autoscale::{ConcurrencyTarget, FixedConcurrency};
 pub use demand::{Bound, Demand, LinkBound};
 pub use estimate::{Estimate, Estimator, Means, ProfileKey, Unknown};
-pub use filter::{AllowedNode, Candidate, Filter, FreeResources, HasAccelerator, InZone, Reach, needs};
+pub use filter::{AllowedNode, Candidate, Filter, FreeResources, HasAccelerator, InZone, Reach, Surroundings, needs};
 pub use fleet::{Fleet, NodeIx};
 pub use pipeline::Pipeline;
 pub use place::{Placer, Scf};
