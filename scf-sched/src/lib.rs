@@ -13,6 +13,7 @@
 #![forbid(unsafe_code)]
 #![warn(clippy::print_stdout, clippy::print_stderr, clippy::unwrap_used)]
 
+pub mod auction;
 mod autoscale;
 mod demand;
 mod estimate;

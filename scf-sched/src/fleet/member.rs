@@ -103,6 +103,7 @@ impl Fleet {
         let epoch = cold.epoch.fetch_add(1, SeqCst) + 1;
         claim::begin(&hot.free, &hot.units, epoch, Need::default());
         self.index.buckets.remove(ix);
+        self.feeds().note(ix);
         Ok(())
     }
 
@@ -212,6 +213,7 @@ impl Fleet {
             && let Some(hot) = self.hot.get(node.index())
         {
             change(hot);
+            self.feeds().note(node);
         }
     }
 
@@ -292,6 +294,7 @@ impl Fleet {
         ];
         let rows = rows.into_iter().flatten().map(|row| (row, self.index.make_row(row).push(ix))).collect();
         *cold.record.lock().unwrap_or_else(PoisonError::into_inner) = Record { node: Some(node), rows };
+        self.feeds().note(ix);
     }
 
     /// Takes a node out of its lists. Called under the membership lock.

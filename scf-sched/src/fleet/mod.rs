@@ -5,6 +5,7 @@ mod bitmap;
 mod bucket;
 mod claim;
 mod error;
+mod feed;
 mod find;
 mod geo;
 mod hold;
@@ -28,6 +29,7 @@ pub use self::{
     amount::{Amount, Need, Units},
     claim::Conflict,
     error::FleetError,
+    feed::{Delta, Feed},
     find::Pool,
     hold::{Claim, Hold, HoldError},
     hot::{Caps, HotView},
@@ -56,6 +58,7 @@ pub struct Fleet {
     classes: Segments<ClassRecord>,
     index: Index,
     network: Network,
+    feeds: feed::Feeds,
     holds: Holds,
     tokens: AtomicU64,
 }
@@ -123,6 +126,7 @@ impl Fleet {
             classes: Segments::new(),
             index: Index::new(),
             network: Network::new(),
+            feeds: feed::Feeds::new(),
             holds: Holds::new(most),
             tokens: AtomicU64::new(1),
         }
@@ -164,6 +168,10 @@ impl Fleet {
     #[must_use]
     pub fn spot(&self, node: NodeIx) -> Option<Spot> {
         Some(Spot::of(node, &self.look(node)?))
+    }
+
+    pub(crate) const fn feeds(&self) -> &feed::Feeds {
+        &self.feeds
     }
 
     pub(crate) const fn network(&self) -> &Network {
