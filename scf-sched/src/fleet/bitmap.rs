@@ -72,7 +72,7 @@ impl Bitmap {
         let mut at = from;
         while at < end {
             let number = at / BLOCK;
-            if at % BLOCK == 0 {
+            if at.is_multiple_of(BLOCK) {
                 // At the start of a block: skip the blocks that have none.
                 let some = self.some.get(number / 64).map_or(0, |some| some.load(SeqCst)) >> (number % 64);
                 if some == 0 {

@@ -88,6 +88,13 @@ pub struct Class {
     pub rates: Rates,
 }
 
+impl Default for Class {
+    /// As fast as this CPU, for nothing.
+    fn default() -> Self {
+        Self { slowdown: 1.0, rates: Rates::default() }
+    }
+}
+
 /// The same in words: slowdown | money, joules | carbon.
 #[derive(Debug, Default)]
 struct ClassRecord(AtomicU64, AtomicU64);
@@ -155,7 +162,7 @@ impl Fleet {
     #[inline]
     #[must_use]
     pub fn class(&self, class: ClassIx) -> Class {
-        self.classes.get(class.index()).map_or(Class { slowdown: 1.0, rates: Rates::default() }, ClassRecord::read)
+        self.classes.get(class.index()).map_or_else(Class::default, ClassRecord::read)
     }
 
     /// The way from one node to another; `None` when none is known.

@@ -89,7 +89,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        auction::{Agent, Shelf, Terms},
+        bidding::{Agent, Shelf, Terms},
         fleet::{FunctionIx, Need, NodeIx},
     };
 
