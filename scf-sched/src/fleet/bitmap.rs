@@ -27,9 +27,9 @@ impl Default for Block {
 /// looking at the absent ones, in a time that grows with the number of blocks, one for 4,096 positions.
 #[derive(Debug)]
 pub(crate) struct Bitmap {
-    blocks: Segments<OnceLock<Box<Block>>>,
+    blocks: Segments<OnceLock<Box<Block>>, 4>,
     /// One bit for each block that has any.
-    some: Segments<AtomicU64>,
+    some: Segments<AtomicU64, 4>,
 }
 
 impl Bitmap {

@@ -191,7 +191,7 @@ impl Fleet {
     /// Whether a node has a function started.
     #[must_use]
     pub fn is_warm(&self, function: FunctionIx, node: NodeIx) -> bool {
-        self.index.warm(function).is_some_and(|nodes| nodes.contains(node.index()))
+        self.index.warm(function).is_some_and(|nodes| nodes.contains(node))
     }
 
     /// The number of something that functions read, and its size in bytes.
@@ -205,7 +205,7 @@ impl Fleet {
     /// Says whether a node holds a copy of what functions read.
     pub fn set_holder(&self, data: DataIx, node: NodeIx, is_holder: bool) {
         let Some(holders) = self.index.holders(data) else { return };
-        if is_holder { holders.insert(node.index()) } else { holders.remove(node.index()) }
+        if is_holder { holders.insert(node) } else { holders.remove(node) }
     }
 
     fn change(&self, node: NodeIx, change: impl FnOnce(&Hot)) {

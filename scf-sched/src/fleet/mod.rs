@@ -16,6 +16,7 @@ mod member;
 mod names;
 mod network;
 mod segments;
+mod set;
 mod take;
 
 use std::sync::{
