@@ -1,5 +1,6 @@
 //! The contracts, over the schedulers of this crate.
 
+mod bind;
 mod fleet;
 mod scf;
 mod support;
