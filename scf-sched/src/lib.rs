@@ -2,7 +2,11 @@
 //!
 //! | module of the source | what it has |
 //! |---|---|
-//! | `pipeline` | [`Pipeline`], the default scheduler: sample, filter, score |
+//! | [`fleet`] | [`Fleet`], the nodes as schedulers share them: a record of 64 bytes each, claims by compare-and-set |
+//! | [`place`] | the steps of a decision over a fleet, [`Scf`], the default policy, and [`Placer`], which holds what it chose |
+//! | [`policy`] | [`Policy`], the trait of ways to choose |
+//! | [`bidding`] | nodes that bid for calls, and for what they keep |
+//! | `pipeline` | [`Pipeline`], the same steps over a small picture of a cluster, as the router asks for |
 //! | `filter/` | one [`Filter`] per need that a function can state |
 //! | `score/` | what a placement costs, as one [`Score`] per question |
 //! | `round_robin` | [`RoundRobin`], the yardstick |
@@ -16,6 +20,7 @@
 #![warn(clippy::print_stdout, clippy::print_stderr, clippy::unwrap_used)]
 
 mod autoscale;
+pub mod bidding;
 pub mod budget;
 mod demand;
 mod estimate;
@@ -41,7 +46,7 @@ pub use autoscale::{
 };
 pub use demand::{Bound, Demand, LinkBound};
 pub use estimate::{Estimate, Estimator, Means, ProfileKey, Unknown};
-pub use filter::{AllowedNode, Candidate, Filter, FreeResources, HasAccelerator, InZone, Reach, needs};
+pub use filter::{AllowedNode, Candidate, Filter, FreeResources, HasAccelerator, InZone, Reach, Surroundings, needs};
 pub use fleet::{Fleet, NodeIx};
 pub use learned::LearnedTimes;
 pub use pipeline::Pipeline;

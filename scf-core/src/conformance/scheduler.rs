@@ -3,8 +3,9 @@
 use std::{sync::Arc, time::Duration};
 
 use crate::{
-    Accelerator, Bandwidth, ByteSize, ClusterView, Code, Function, FunctionName, Health, MilliCpu, Name, Needs, Node,
-    NodeId, NodeStatus, Path, PlacementRequest, Resources, ScheduleError, Scheduler, Tier, Timestamp, Zone,
+    Accelerator, Area, Bandwidth, Battery, BatteryNeed, ByteSize, ClusterView, Code, Context, Function, FunctionName,
+    GeoPoint, Health, LinkNeed, MilliCpu, Name, Needs, Node, NodeId, NodeStatus, Path, PlacementRequest, Resources,
+    ScheduleError, Scheduler, Strength, Tier, Timestamp, Wanted, Zone,
 };
 
 /// Clusters that are drawn; each is asked for several functions.
@@ -98,6 +99,28 @@ fn fits(function: &Function, from: &NodeId, view: &ClusterView, at: usize) -> bo
         && function.needs.allow(&status.node)
         && status.free.fits(&function.needs.resources)
         && path.is_some_and(|path| function.needs.within.is_none_or(|within| path.latency <= within))
+        && surrounds(&function.needs.context, caller, view, at)
+}
+
+/// Whether a node satisfies the hard needs of a [`Context`], by its words alone. The drawn functions ask for one at a
+/// time, and of ways only for what a [`Path`] says.
+fn surrounds(context: &Context, caller: usize, view: &ClusterView, at: usize) -> bool {
+    let node = &view.nodes()[at].node;
+    if let Some(Wanted { what: area, strength: Strength::Hard }) = context.area
+        && !node.location.is_some_and(|point| area.contains(point))
+    {
+        return false;
+    }
+    if let Some(Wanted { what: need, strength: Strength::Hard }) = context.battery
+        && node.battery.is_some_and(|battery| battery.percent < need.percent)
+    {
+        return false;
+    }
+    if let Some(Wanted { what: need, strength: Strength::Hard }) = context.link {
+        let carries = |path: Option<Path>| path.is_some_and(|path| path.bandwidth >= need.bandwidth);
+        return carries(view.path(caller, at)) && carries(view.path(at, caller));
+    }
+    true
 }
 
 fn cluster(random: &mut Random, nodes: usize) -> ClusterView {
@@ -110,7 +133,16 @@ fn cluster(random: &mut Random, nodes: usize) -> ClusterView {
                 node = node.zone(zone(random.below(2)));
             }
             if random.below(4) == 0 {
-                node = node.accelerator(Accelerator::Npu);
+                node = node.accelerators(Accelerator::Npu, 1 + random.below(3) as u16);
+            }
+            if random.below(2) == 0 {
+                node = node.region(zone(random.below(2))).label(name("arm"));
+            }
+            if random.below(2) == 0 {
+                node = node.at(GeoPoint::degrees(48.0 + random.below(20) as f64 / 10.0, 16.0), 0.0);
+            }
+            if random.below(3) == 0 {
+                node = node.battery(Battery { watt_hours: 20, percent: random.below(101) as u8 });
             }
             let free = resources(
                 random.below(total.cpu.milli() as usize / 1000 + 1) as u32,
@@ -145,16 +177,34 @@ fn function(random: &mut Random) -> Function {
     if random.below(2) == 0 {
         needs.resources = resources(random.below(4) as u32, random.below(4) as u64);
     }
-    match random.below(6) {
+    let strength = |random: &mut Random| match random.below(3) {
+        0 => Strength::Soft(Duration::from_millis(50)),
+        _ => Strength::Hard,
+    };
+    match random.below(12) {
         0 => needs.tiers = vec![Tier::Edge, Tier::Cloud],
         1 => needs.nodes = vec![id("n0"), id("n3")],
         2 => needs.accelerator = Some(Accelerator::Npu),
         3 => needs.zone = Some(zone(random.below(2))),
         4 => needs.within = Some(Duration::from_millis(20)),
+        5 => (needs.accelerator, needs.accelerator_units) = (Some(Accelerator::Npu), 2),
+        6 => needs.regions = vec![zone(random.below(2))],
+        7 => needs.labels = vec![name("arm")],
+        8 => {
+            let what = Area { centre: GeoPoint::degrees(48.5, 16.0), metres: 40_000 };
+            needs.context.area = Some(Wanted { what, strength: strength(random) });
+        }
+        9 => {
+            let what = BatteryNeed { percent: 50, share: 1_000_000 };
+            needs.context.battery = Some(Wanted { what, strength: strength(random) });
+        }
+        10 => {
+            let what = LinkNeed { bandwidth: Bandwidth::from_mbit_per_s(30), ..LinkNeed::default() };
+            needs.context.link = Some(Wanted { what, strength: strength(random) });
+        }
         _ => {}
     }
-    let name = FunctionName::new("f").expect("a name");
-    Function::new(name, Code::Native { entry: self::name("f") }).needs(needs)
+    Function::new(FunctionName::new("f").expect("a name"), Code::Native { entry: name("f") }).needs(needs)
 }
 
 const fn resources(cores: u32, gib: u64) -> Resources {

@@ -4,13 +4,17 @@ mod accelerator;
 mod node;
 mod reach;
 mod resources;
+mod surroundings;
 mod zone;
 
 use std::fmt::Debug;
 
 use scf_core::{ClusterView, NodeStatus, PlacementRequest};
 
-pub use self::{accelerator::HasAccelerator, node::AllowedNode, reach::Reach, resources::FreeResources, zone::InZone};
+pub use self::{
+    accelerator::HasAccelerator, node::AllowedNode, reach::Reach, resources::FreeResources, surroundings::Surroundings,
+    zone::InZone,
+};
 
 /// A node that is looked at.
 #[derive(Clone, Copy, Debug)]
@@ -42,7 +46,14 @@ pub trait Filter: Debug + Send + Sync + 'static {
 /// The filters of every need that [`Needs`](scf_core::Needs) can state, cheapest first.
 #[must_use]
 pub fn needs() -> Vec<Box<dyn Filter>> {
-    vec![Box::new(AllowedNode), Box::new(HasAccelerator), Box::new(InZone), Box::new(FreeResources), Box::new(Reach)]
+    vec![
+        Box::new(AllowedNode),
+        Box::new(HasAccelerator),
+        Box::new(InZone),
+        Box::new(FreeResources),
+        Box::new(Reach),
+        Box::new(Surroundings),
+    ]
 }
 
 /// The first of `filters` that refuses the node, by position; `None` when all admit it.

@@ -27,9 +27,9 @@ impl Default for Block {
 /// looking at the absent ones, in a time that grows with the number of blocks, one for 4,096 positions.
 #[derive(Debug)]
 pub(crate) struct Bitmap {
-    blocks: Segments<OnceLock<Box<Block>>>,
+    blocks: Segments<OnceLock<Box<Block>>, 4>,
     /// One bit for each block that has any.
-    some: Segments<AtomicU64>,
+    some: Segments<AtomicU64, 4>,
 }
 
 impl Bitmap {
@@ -72,7 +72,7 @@ impl Bitmap {
         let mut at = from;
         while at < end {
             let number = at / BLOCK;
-            if at % BLOCK == 0 {
+            if at.is_multiple_of(BLOCK) {
                 // At the start of a block: skip the blocks that have none.
                 let some = self.some.get(number / 64).map_or(0, |some| some.load(SeqCst)) >> (number % 64);
                 if some == 0 {

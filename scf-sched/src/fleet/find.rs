@@ -99,21 +99,21 @@ impl Fleet {
     /// Up to `most` nodes that have the function started, beginning at one that `turn` decides.
     pub fn warm_nodes(&self, function: FunctionIx, turn: usize, most: usize, each: impl FnMut(NodeIx)) {
         if let Some(nodes) = self.index().warm(function) {
-            self.some_of(nodes, turn, most, each);
+            nodes.some(turn, most).for_each(each);
         }
     }
 
     /// Up to `most` nodes that hold a copy, beginning at one that `turn` decides.
     pub fn holders(&self, data: DataIx, turn: usize, most: usize, each: impl FnMut(NodeIx)) {
         if let Some(nodes) = self.index().holders(data) {
-            self.some_of(nodes, turn, most, each);
+            nodes.some(turn, most).for_each(each);
         }
     }
 
     /// Whether a node holds a copy.
     #[must_use]
     pub fn is_holder(&self, data: DataIx, node: NodeIx) -> bool {
-        self.index().holders(data).is_some_and(|nodes| nodes.contains(node.index()))
+        self.index().holders(data).is_some_and(|nodes| nodes.contains(node))
     }
 
     /// The size of what functions read, in bytes; 0 when it is not known.
@@ -145,21 +145,5 @@ impl Fleet {
     #[must_use]
     pub fn node_of_site(&self, site: SiteIx, at: usize) -> Option<NodeIx> {
         self.index().row(Row::Site(site)).filter(|list| at < list.len())?.get(at)
-    }
-
-    fn some_of(&self, nodes: &super::bitmap::Bitmap, turn: usize, most: usize, mut each: impl FnMut(NodeIx)) {
-        let len = self.len();
-        let start = if len == 0 { 0 } else { turn % len };
-        let mut left = most;
-        for (from, end) in [(start, len), (0, start)] {
-            let mut at = from;
-            while left > 0
-                && let Some(found) = nodes.next(at, end)
-            {
-                each(NodeIx(found as u32));
-                left -= 1;
-                at = found + 1;
-            }
-        }
     }
 }

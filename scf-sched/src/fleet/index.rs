@@ -6,13 +6,13 @@ use std::sync::{
 };
 
 use super::{
-    bitmap::Bitmap,
     bucket::Buckets,
     geo::Cells,
     hot::Caps,
     list::List,
     names::{DataIx, FunctionIx, NodeIx, SiteIx, ZoneIx},
     segments::Segments,
+    set::NodeSet,
 };
 
 /// Sets of capabilities that have a list each; nodes with further ones share the last, which every request looks at.
@@ -29,7 +29,7 @@ struct Kind {
 #[derive(Debug)]
 struct Data {
     bytes: AtomicU64,
-    holders: Bitmap,
+    holders: NodeSet,
 }
 
 /// The indexes of a fleet.
@@ -43,7 +43,7 @@ pub(crate) struct Index {
     regions: Segments<List>,
     pub(crate) buckets: Buckets,
     pub(crate) cells: Cells,
-    warm: Segments<OnceLock<Box<Bitmap>>>,
+    warm: Segments<OnceLock<Box<NodeSet>>>,
     data: Segments<OnceLock<Box<Data>>>,
 }
 
@@ -119,21 +119,21 @@ impl Index {
     }
 
     pub(crate) fn set_warm(&self, function: FunctionIx, node: NodeIx, is_warm: bool) {
-        let nodes = self.warm.make(function.index()).get_or_init(|| Box::new(Bitmap::new()));
-        if is_warm { nodes.insert(node.index()) } else { nodes.remove(node.index()) }
+        let nodes = self.warm.make(function.index()).get_or_init(|| Box::new(NodeSet::new()));
+        if is_warm { nodes.insert(node) } else { nodes.remove(node) }
     }
 
     #[inline]
-    pub(crate) fn warm(&self, function: FunctionIx) -> Option<&Bitmap> {
+    pub(crate) fn warm(&self, function: FunctionIx) -> Option<&NodeSet> {
         self.warm.get(function.index())?.get().map(|nodes| &**nodes)
     }
 
     pub(crate) fn set_data(&self, data: DataIx, bytes: u64) {
-        let new = || Box::new(Data { bytes: AtomicU64::new(0), holders: Bitmap::new() });
+        let new = || Box::new(Data { bytes: AtomicU64::new(0), holders: NodeSet::new() });
         self.data.make(data.index()).get_or_init(new).bytes.store(bytes, SeqCst);
     }
 
-    pub(crate) fn holders(&self, data: DataIx) -> Option<&Bitmap> {
+    pub(crate) fn holders(&self, data: DataIx) -> Option<&NodeSet> {
         self.data.get(data.index())?.get().map(|data| &data.holders)
     }
 

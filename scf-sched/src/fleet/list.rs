@@ -8,7 +8,7 @@ use super::{names::NodeIx, segments::Segments};
 /// filter looks at it anyway. Changed by one thread at a time.
 #[derive(Debug)]
 pub(crate) struct List {
-    nodes: Segments<AtomicU32>,
+    nodes: Segments<AtomicU32, 4>,
     len: AtomicU32,
 }
 

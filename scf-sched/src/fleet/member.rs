@@ -103,6 +103,7 @@ impl Fleet {
         let epoch = cold.epoch.fetch_add(1, SeqCst) + 1;
         claim::begin(&hot.free, &hot.units, epoch, Need::default());
         self.index.buckets.remove(ix);
+        self.feeds().note(ix);
         Ok(())
     }
 
@@ -190,7 +191,7 @@ impl Fleet {
     /// Whether a node has a function started.
     #[must_use]
     pub fn is_warm(&self, function: FunctionIx, node: NodeIx) -> bool {
-        self.index.warm(function).is_some_and(|nodes| nodes.contains(node.index()))
+        self.index.warm(function).is_some_and(|nodes| nodes.contains(node))
     }
 
     /// The number of something that functions read, and its size in bytes.
@@ -204,7 +205,7 @@ impl Fleet {
     /// Says whether a node holds a copy of what functions read.
     pub fn set_holder(&self, data: DataIx, node: NodeIx, is_holder: bool) {
         let Some(holders) = self.index.holders(data) else { return };
-        if is_holder { holders.insert(node.index()) } else { holders.remove(node.index()) }
+        if is_holder { holders.insert(node) } else { holders.remove(node) }
     }
 
     fn change(&self, node: NodeIx, change: impl FnOnce(&Hot)) {
@@ -212,6 +213,7 @@ impl Fleet {
             && let Some(hot) = self.hot.get(node.index())
         {
             change(hot);
+            self.feeds().note(node);
         }
     }
 
@@ -292,6 +294,7 @@ impl Fleet {
         ];
         let rows = rows.into_iter().flatten().map(|row| (row, self.index.make_row(row).push(ix))).collect();
         *cold.record.lock().unwrap_or_else(PoisonError::into_inner) = Record { node: Some(node), rows };
+        self.feeds().note(ix);
     }
 
     /// Takes a node out of its lists. Called under the membership lock.

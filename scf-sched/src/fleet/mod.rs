@@ -5,6 +5,7 @@ mod bitmap;
 mod bucket;
 mod claim;
 mod error;
+mod feed;
 mod find;
 mod geo;
 mod hold;
@@ -15,6 +16,7 @@ mod member;
 mod names;
 mod network;
 mod segments;
+mod set;
 mod take;
 
 use std::sync::{
@@ -28,6 +30,7 @@ pub use self::{
     amount::{Amount, Need, Units},
     claim::Conflict,
     error::FleetError,
+    feed::{Delta, Feed},
     find::Pool,
     hold::{Claim, Hold, HoldError},
     hot::{Caps, HotView},
@@ -56,6 +59,7 @@ pub struct Fleet {
     classes: Segments<ClassRecord>,
     index: Index,
     network: Network,
+    feeds: feed::Feeds,
     holds: Holds,
     tokens: AtomicU64,
 }
@@ -83,6 +87,13 @@ pub struct Class {
     pub slowdown: f32,
     /// What its work costs beside time.
     pub rates: Rates,
+}
+
+impl Default for Class {
+    /// As fast as this CPU, for nothing.
+    fn default() -> Self {
+        Self { slowdown: 1.0, rates: Rates::default() }
+    }
 }
 
 /// The same in words: slowdown | money, joules | carbon.
@@ -123,6 +134,7 @@ impl Fleet {
             classes: Segments::new(),
             index: Index::new(),
             network: Network::new(),
+            feeds: feed::Feeds::new(),
             holds: Holds::new(most),
             tokens: AtomicU64::new(1),
         }
@@ -151,7 +163,7 @@ impl Fleet {
     #[inline]
     #[must_use]
     pub fn class(&self, class: ClassIx) -> Class {
-        self.classes.get(class.index()).map_or(Class { slowdown: 1.0, rates: Rates::default() }, ClassRecord::read)
+        self.classes.get(class.index()).map_or_else(Class::default, ClassRecord::read)
     }
 
     /// The way from one node to another; `None` when none is known.
@@ -164,6 +176,10 @@ impl Fleet {
     #[must_use]
     pub fn spot(&self, node: NodeIx) -> Option<Spot> {
         Some(Spot::of(node, &self.look(node)?))
+    }
+
+    pub(crate) const fn feeds(&self) -> &feed::Feeds {
+        &self.feeds
     }
 
     pub(crate) const fn network(&self) -> &Network {

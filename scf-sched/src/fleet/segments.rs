@@ -2,17 +2,15 @@
 
 use std::sync::OnceLock;
 
-/// Entries of the first segment; each further one is twice as long.
-const FIRST: usize = 1 << FIRST_BITS;
-const FIRST_BITS: u32 = 10;
-/// Segments; together they have room for some four thousand million entries.
+/// Segments; with a first one of 16 entries they have room for 67 million, with one of 1,024 for as many as a `u32` counts.
 const SEGMENTS: usize = 22;
 
-/// Entries by position, in segments that are made when they are first needed. Reading takes no lock.
+/// Entries by position, in segments that are made when they are first needed: the first has 2^`BITS` entries, each
+/// further one twice as many as the one before. Reading takes no lock.
 #[derive(Debug)]
-pub(crate) struct Segments<T>([OnceLock<Box<[T]>>; SEGMENTS]);
+pub(crate) struct Segments<T, const BITS: u32 = 10>([OnceLock<Box<[T]>>; SEGMENTS]);
 
-impl<T: Default> Segments<T> {
+impl<T: Default, const BITS: u32> Segments<T, BITS> {
     pub(crate) const fn new() -> Self {
         Self([const { OnceLock::new() }; SEGMENTS])
     }
@@ -20,26 +18,26 @@ impl<T: Default> Segments<T> {
     /// The entry, if its segment was ever needed.
     #[inline]
     pub(crate) fn get(&self, at: usize) -> Option<&T> {
-        let (segment, offset) = locate(at);
+        let (segment, offset) = Self::locate(at);
         self.0.get(segment)?.get()?.get(offset)
     }
 
     /// The entry, which is made when it is not there. Allocates for every segment once.
     ///
     /// # Panics
-    /// Beyond the room of all segments, which no `u32` position reaches.
+    /// Beyond the room of all segments.
     pub(crate) fn make(&self, at: usize) -> &T {
-        let (segment, offset) = locate(at);
-        let entries = self.0[segment].get_or_init(|| (0..FIRST << segment).map(|_| T::default()).collect());
+        let (segment, offset) = Self::locate(at);
+        let entries = self.0[segment].get_or_init(|| (0..1_usize << BITS << segment).map(|_| T::default()).collect());
         &entries[offset]
     }
-}
 
-#[inline]
-const fn locate(at: usize) -> (usize, usize) {
-    let shifted = at + FIRST;
-    let segment = (shifted.ilog2() - FIRST_BITS) as usize;
-    (segment, shifted - (FIRST << segment))
+    #[inline]
+    const fn locate(at: usize) -> (usize, usize) {
+        let shifted = at + (1 << BITS);
+        let segment = (shifted.ilog2() - BITS) as usize;
+        (segment, shifted - (1 << BITS << segment))
+    }
 }
 
 #[cfg(test)]
@@ -50,7 +48,7 @@ mod tests {
 
     #[test]
     fn every_position_has_an_entry_of_its_own_across_the_segments_edges() {
-        let segments: Segments<AtomicU32> = Segments::new();
+        let segments: Segments<AtomicU32, 4> = Segments::new();
         for at in 0..10_000 {
             segments.make(at).store(at as u32, Relaxed);
         }

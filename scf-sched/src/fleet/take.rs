@@ -133,7 +133,8 @@ impl Fleet {
         given.is_some()
     }
 
-    fn note(&self, node: NodeIx, hot: &Hot, (before, after): Moved) {
+    pub(crate) fn note(&self, node: NodeIx, hot: &Hot, (before, after): Moved) {
         self.index.buckets.moved(node, before, after, || Amount::of_word(hot.free.load(SeqCst)));
+        self.feeds().note(node);
     }
 }

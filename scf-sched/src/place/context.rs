@@ -101,7 +101,7 @@ fn carries(
     let asked = link.what;
     let Some((there, back)) = ways else { return each(LATENCY, link.penalty) };
     // A caller from outside has no way that could be uneven.
-    let even = other.map_or([Evenness::default(); 2], |other| {
+    let even: [Evenness; 2] = other.map_or_else(Default::default, |other| {
         let network = scene.fleet.network();
         [network.evenness(other, &candidate.spot), network.evenness(&candidate.spot, other)]
     });

@@ -120,7 +120,7 @@ fn seen(request: &Request<'_>, hot: &HotView, each: &mut impl FnMut(Reason) -> b
 #[inline]
 fn looked_up(scene: &Scene<'_>, candidate: &Candidate, each: &mut impl FnMut(Reason) -> bool) {
     let demand = scene.request.demand;
-    if !(demand.nodes.is_empty() || demand.nodes.contains(&candidate.node)) && !each(NODE) {
+    if !(demand.nodes.is_empty() || demand.nodes.contains(&candidate.node) || each(NODE)) {
         return;
     }
     match candidate.ways {

@@ -27,7 +27,7 @@ pub enum Unplaced {
         /// Nodes that were looked at.
         considered: u32,
         /// Why they were refused, and how many for each reason.
-        refused: SmallVec<[(Reason, u32); 16]>,
+        refused: Vec<(Reason, u32)>,
     },
     /// Everything that was chosen was claimed by others first.
     #[error("{attempts} decisions were claimed by others first")]
@@ -162,7 +162,7 @@ impl<P: Policy> Placer<P> {
         self.decision.clear();
         self.policy.decide(fleet, request, &mut self.decision);
         if self.decision.choices.is_empty() {
-            let refused = self.decision.refused.clone();
+            let refused = self.decision.refused.to_vec();
             return Err(Unplaced::NoNode { considered: self.decision.evaluated, refused });
         }
         Ok(())

@@ -1,6 +1,7 @@
 //! The contracts, over the schedulers of this crate.
 
 mod azure;
+mod bind;
 mod budget;
 mod chunkfunc;
 mod coverage;
