@@ -16,6 +16,7 @@ mod network;
 mod platform;
 mod profile;
 mod rng;
+mod scenario;
 mod station;
 pub mod topology;
 pub mod workload;
@@ -32,4 +33,5 @@ pub use platform::{
 };
 pub use profile::Profiles;
 pub use rng::Rng;
+pub use scenario::{PolicyKind, Prepared, Scenario, ScenarioError, Times, TunedFor};
 pub use station::Station;
