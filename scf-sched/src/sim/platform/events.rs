@@ -767,7 +767,10 @@ impl Platform {
     }
 
     fn idle_check(&mut self) {
-        self.engine.after_s(self.config.idle_check, Happening::IdleCheck);
+        // When nothing else is to come, the run is over.
+        if self.engine.pending() > 0 {
+            self.engine.after_s(self.config.idle_check, Happening::IdleCheck);
+        }
         let now = self.engine.now();
         for replica in 0..self.replicas.len() as u32 {
             let Replica { function, stage, .. } = self.replicas[replica as usize];
