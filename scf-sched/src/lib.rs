@@ -7,6 +7,8 @@
 //! | `score/` | what a placement costs, as one [`Score`] per question |
 //! | `round_robin` | [`RoundRobin`], the yardstick |
 //! | `autoscale/` | one [`Autoscaler`](scf_core::Autoscaler) a file: [`Kpa`], [`Queueing`], [`KeepAlive`] and others |
+//! | [`budget`] | a workflow's time, divided between its steps at the least cost |
+//! | `slo/` | [`SloKeeper`], who keeps promises, by a [`Learner`] and a [`BurnRate`] |
 //!
 //! Every decision is synchronous and pure: same request, view and seed, same answer. Nothing here knows a
 //! runtime, an executor or a clock.
@@ -14,6 +16,7 @@
 #![warn(clippy::print_stdout, clippy::print_stderr, clippy::unwrap_used)]
 
 mod autoscale;
+pub mod budget;
 mod demand;
 mod estimate;
 mod filter;
@@ -28,10 +31,13 @@ mod round_robin;
 mod score;
 #[cfg(feature = "sim")]
 pub mod sim;
+mod slo;
 
 pub use autoscale::{
-    Averaging, Change, FixedConcurrency, IdleTimes, KeepAlive, Kpa, KpaDecision, KpaSettings, MOST_SERVERS,
-    OfferedLoad, Population, Queueing, Start, WarmPool, WarmWindow, erlang_c,
+    Allotment, Ask, Averaging, Bounds, Change, FixedConcurrency, Forecast, Grant, IdleTimes, KeepAlive, Kpa,
+    KpaDecision, KpaSettings, MOST_AT_ONCE, MOST_SERVERS, Merits, MultiDimensional, OfferedLoad, Population, Proactive,
+    Queueing, SlotPrice, Start, StepDemand, Variant, WarmPool, WarmWindow, Weights, WithinBudget, WorkflowScaling,
+    auction, choose, erlang_c, greenest, provide,
 };
 pub use demand::{Bound, Demand, LinkBound};
 pub use estimate::{Estimate, Estimator, Means, ProfileKey, Unknown};
@@ -45,3 +51,7 @@ pub use random::Random;
 pub use request::{Binding, Choice, Decision, Input, MOST_CHOICES, Neighbour, Objective, Reason, Request, Source};
 pub use round_robin::RoundRobin;
 pub use score::{Latency, Score};
+pub use slo::{
+    BurnRate, BurnWindow, CallFeatures, Configuration, Exploration, Learner, MOST_FEATURES, Prediction, SloKeeper,
+    choose_configuration,
+};

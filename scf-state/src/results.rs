@@ -5,6 +5,8 @@ use std::collections::{HashMap, VecDeque};
 use bytes::Bytes;
 use scf_core::InvocationId;
 
+use crate::quota::result_size;
+
 /// Results by invocation, the oldest forgotten at the bound.
 #[derive(Debug, Default)]
 pub(crate) struct Results {
@@ -17,16 +19,23 @@ impl Results {
         self.by_invocation.get(&invocation)
     }
 
-    /// Keeps `result`, and `limit` results at most.
-    pub(crate) fn keep(&mut self, invocation: InvocationId, result: Bytes, limit: usize) {
-        if self.by_invocation.insert(invocation, result).is_none() {
-            self.by_age.push_back(invocation);
-        }
+    /// Keeps `result`, and `limit` results at most. Answers the sizes of what went for it.
+    pub(crate) fn keep(&mut self, invocation: InvocationId, result: Bytes, limit: usize) -> u64 {
+        let mut gone = match self.by_invocation.insert(invocation, result) {
+            Some(replaced) => result_size(replaced.len()),
+            None => {
+                self.by_age.push_back(invocation);
+                0
+            }
+        };
         while self.by_age.len() > limit {
-            if let Some(oldest) = self.by_age.pop_front() {
-                self.by_invocation.remove(&oldest);
+            if let Some(oldest) = self.by_age.pop_front()
+                && let Some(result) = self.by_invocation.remove(&oldest)
+            {
+                gone += result_size(result.len());
             }
         }
+        gone
     }
 
     /// All of them, oldest first.

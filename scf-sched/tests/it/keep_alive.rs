@@ -83,7 +83,7 @@ fn learned(apps: &[Application], span: f64, mut pool: WarmPool) -> Came {
 #[test]
 fn there_are_fewer_cold_starts_in_less_memory_than_with_ten_minutes_for_all() {
     let span = 3.0 * 86_400.0;
-    let apps = applications(240, Duration::from_secs_f64(span), 1);
+    let apps = applications(140, Duration::from_secs_f64(span), 1);
     let ten_minutes = fixed(&apps, span, TEN_MINUTES);
     let ours = learned(&apps, span, WarmPool::new(ByteSize::from_bytes(u64::MAX)));
     println!("ten minutes: {ten_minutes:?}\nlearned: {ours:?}");
@@ -94,10 +94,10 @@ fn there_are_fewer_cold_starts_in_less_memory_than_with_ten_minutes_for_all() {
 #[test]
 fn under_a_hard_bound_of_what_ten_minutes_take_there_are_still_fewer_cold_starts() {
     let span = 3.0 * 86_400.0;
-    let apps = applications(240, Duration::from_secs_f64(span), 2);
+    let apps = applications(140, Duration::from_secs_f64(span), 2);
     let ten_minutes = fixed(&apps, span, TEN_MINUTES);
     let limit = ByteSize::from_bytes(ten_minutes.warm as u64);
-    let ours = learned(&apps, span, WarmPool::new(limit).patience(Duration::from_secs(3600)));
+    let ours = learned(&apps, span, WarmPool::new(limit).patience(Duration::from_secs(900)));
     println!("ten minutes: {ten_minutes:?}\nlearned: {ours:?}");
     assert!(ours.cold < ten_minutes.cold);
     assert!(ours.by_application < ten_minutes.by_application);

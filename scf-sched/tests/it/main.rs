@@ -1,9 +1,15 @@
 //! The contracts, over the schedulers of this crate.
 
 mod azure;
+mod budget;
+mod chunkfunc;
+mod coverage;
 mod erlang;
+mod fleet;
 mod keep_alive;
 mod random;
+mod scf;
+mod support;
 
 use std::sync::Arc;
 

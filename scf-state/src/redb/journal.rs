@@ -96,8 +96,9 @@ impl Journal {
         self.last + 1
     }
 
-    /// Writes and syncs a record; redb need not have what is in it until the journal begins anew.
-    pub(super) fn append(&mut self, changes: &[u8]) -> io::Result<()> {
+    /// Writes a record and, if it is to be `durable`, syncs it and those before; redb need not have what is in it
+    /// until the journal begins anew.
+    pub(super) fn append(&mut self, changes: &[u8], durable: bool) -> io::Result<()> {
         let number = self.next();
         let mut bytes = Vec::with_capacity(size(changes.len()) as usize);
         bytes.resize(HASH, 0);
@@ -107,7 +108,9 @@ impl Journal {
         let hash = hash(&self.id, &bytes[HASH..]);
         bytes[..HASH].copy_from_slice(&hash);
         self.disk.write(BLOCK + self.end, &bytes)?;
-        self.disk.sync()?;
+        if durable {
+            self.disk.sync()?;
+        }
         self.end += size(changes.len());
         self.last = number;
         Ok(())
@@ -257,12 +260,12 @@ mod tests {
         let disk = Arc::new(MemoryDisk::new());
         let mut first = journal(&disk);
         for i in 0..3u8 {
-            first.append(&vec![i; 5000]).unwrap();
+            first.append(&vec![i; 5000], true).unwrap();
         }
         let mut second = journal(&disk);
         let records = second.recover(1).unwrap();
         assert_eq!(records.iter().map(|r| (r.number, r.changes[0])).collect::<Vec<_>>(), [(2, 1), (3, 2)]);
-        second.append(b"four").unwrap();
+        second.append(b"four", true).unwrap();
         assert_eq!(recovered(&disk, 1), [2, 3, 4]);
     }
 
@@ -271,11 +274,11 @@ mod tests {
         let disk = Arc::new(MemoryDisk::new());
         let mut journal = journal(&disk);
         for _ in 0..3 {
-            journal.append(b"old").unwrap();
+            journal.append(b"old", true).unwrap();
         }
         journal.restart(4);
         assert_eq!(recovered(&disk, 4), [0u64; 0]);
-        journal.append(b"new").unwrap();
+        journal.append(b"new", true).unwrap();
         assert_eq!(recovered(&disk, 4), [5]);
     }
 
@@ -283,8 +286,8 @@ mod tests {
     fn a_record_that_is_cut_off_ends_it_and_any_flipped_bit_does() {
         let disk = Arc::new(MemoryDisk::new());
         let mut journal = journal(&disk);
-        journal.append(b"whole").unwrap();
-        journal.append(b"damaged").unwrap();
+        journal.append(b"whole", true).unwrap();
+        journal.append(b"damaged", true).unwrap();
         for byte in 0..(RECORD + b"damaged".len()) as u64 {
             for bit in 0..8 {
                 let at = 2 * BLOCK + byte;
@@ -303,7 +306,7 @@ mod tests {
         let disk = Arc::new(MemoryDisk::new());
         let mut journal = journal(&disk);
         journal.restart(7);
-        journal.append(b"8").unwrap();
+        journal.append(b"8", true).unwrap();
         assert!(matches!(self::journal(&disk).recover(6), Err(EngineError::Malformed(_))));
     }
 
@@ -313,7 +316,7 @@ mod tests {
         let mut journal = journal(&disk);
         assert!(journal.fits(16 * BLOCK as usize - RECORD) && !journal.fits(16 * BLOCK as usize - RECORD + 1));
         for _ in 0..15 {
-            journal.append(b"x").unwrap();
+            journal.append(b"x", true).unwrap();
         }
         assert!(journal.fits(BLOCK as usize - RECORD) && !journal.fits(BLOCK as usize - RECORD + 1));
     }

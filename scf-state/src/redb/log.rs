@@ -25,16 +25,23 @@ impl<'t> Logged<'t> {
         Ok(Self { table: txn.open_table(STATE)?, log: Some(Vec::new()), longest })
     }
 
-    pub(super) fn put(&mut self, key: &[u8], value: &[u8]) -> Result<(), EngineError> {
-        self.table.insert(key, value)?;
+    /// Writes a value. Answers what `replaced` says of the one that was there.
+    pub(super) fn put<T>(
+        &mut self,
+        key: &[u8],
+        value: &[u8],
+        replaced: impl FnOnce(&[u8]) -> T,
+    ) -> Result<Option<T>, EngineError> {
+        let was = self.table.insert(key, value)?.map(|was| replaced(was.value()));
         self.note(PUT, key, value);
-        Ok(())
+        Ok(was)
     }
 
-    pub(super) fn remove(&mut self, key: &[u8]) -> Result<(), EngineError> {
-        self.table.remove(key)?;
+    /// Removes a value. Answers what `removed` says of it, if it was there.
+    pub(super) fn remove<T>(&mut self, key: &[u8], removed: impl FnOnce(&[u8]) -> T) -> Result<Option<T>, EngineError> {
+        let was = self.table.remove(key)?.map(|was| removed(was.value()));
         self.note(REMOVE, key, &[]);
-        Ok(())
+        Ok(was)
     }
 
     /// Removes the keys from `from` up to, not including, `to`.

@@ -6,6 +6,7 @@ mod error;
 mod journal;
 mod lease;
 mod log;
+mod queue;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -13,7 +14,10 @@ mod writer;
 
 use std::{
     path::Path,
-    sync::{Arc, OnceLock, PoisonError, RwLock},
+    sync::{
+        Arc, OnceLock, PoisonError, RwLock,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -21,8 +25,8 @@ use ::redb::Database;
 use async_trait::async_trait;
 use bytes::Bytes;
 use scf_core::{
-    Batch, ByteSize, Caps, Commit, Disk, Durability, Entry, Fence, Head, InvocationId, NodeId, Scope, Snapshot,
-    StateBackend, StateError, Timestamp,
+    Batch, ByteSize, Caps, Clock, Commit, Delta, Disk, Durability, Entry, Fence, Head, InvocationId, NodeId, Page,
+    Scope, Snapshot, StateBackend, StateError, Timestamp, Version, Watch,
 };
 
 use self::{
@@ -33,12 +37,16 @@ use self::{
     log::Logged,
     writer::Writer,
 };
-use crate::disk::FileDisk;
+use crate::{
+    disk::FileDisk,
+    history::History,
+    limit::{MAX_BATCH, MAX_VALUE, check_snapshot},
+    queue::Book,
+    quota::{Ledger, Quotas},
+    wall::Wall,
+};
 
-pub use self::error::OpenError;
-
-/// The largest value that is taken.
-const LARGEST_VALUE: usize = 256 << 20;
+pub use self::{error::OpenError, queue::RedbQueue};
 
 /// What a [`RedbState`] keeps and queues.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,7 +77,7 @@ impl Default for RedbConfig {
 ///
 /// Gives [`Durability::Durable`]: a commit is acknowledged after the sync that it shares with all that were
 /// queued beside it. What is synced is a journal in space that was written before, one write per group; redb takes
-/// its content over when it is full, and when the store is closed or opened. Reads do not wait for the writer. Values of 256 MiB and more are refused.
+/// its content over when it is full, and when the store is closed or opened. Reads do not wait for the writer.
 ///
 /// After a failed write or sync it takes no more commits and answers [`StateError::Unavailable`]; it never
 /// syncs again in the hope that it works. What was acknowledged is still read. Open it anew to go on.
@@ -87,14 +95,39 @@ struct Shared {
     db: RwLock<Arc<Database>>,
     disk: Arc<dyn Disk>,
     leases: Leases,
+    wall: Wall,
+    ledger: Ledger,
+    history: History,
+    /// Whether any value may expire.
+    expiring: AtomicBool,
     /// Why nothing is written any more.
     failure: OnceLock<String>,
     /// Where the database begins on the disk.
     start: u64,
     config: RedbConfig,
+    /// What commits accept calls into, once it is open.
+    queue: OnceLock<Arc<Book>>,
 }
 
 impl Shared {
+    fn expires(&self) -> bool {
+        self.expiring.load(Ordering::Relaxed)
+    }
+
+    fn note_expiry(&self) {
+        self.expiring.store(true, Ordering::Relaxed);
+    }
+
+    /// Counts what is in `db`.
+    fn recount(&self, db: &Database) -> Result<(), EngineError> {
+        self.expiring.store(table::expires(db)?, Ordering::Relaxed);
+        if self.ledger.is_kept() {
+            self.ledger.clear();
+            table::sizes(db, |function, bytes| self.ledger.count(function, 0, bytes))?;
+        }
+        Ok(())
+    }
+
     fn db(&self) -> Arc<Database> {
         self.db.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -126,7 +159,7 @@ impl RedbState {
     /// # Errors
     /// [`OpenError`].
     pub fn open(path: impl AsRef<Path>) -> Result<Self, OpenError> {
-        Self::on(Arc::new(FileDisk::open(path).map_err(OpenError::Disk)?))
+        Self::builder().open(path)
     }
 
     /// Opens the store on `disk`, or makes one there, with the default configuration. Blocks.
@@ -134,7 +167,7 @@ impl RedbState {
     /// # Errors
     /// [`OpenError`].
     pub fn on(disk: Arc<dyn Disk>) -> Result<Self, OpenError> {
-        Self::with(disk, RedbConfig::default())
+        Self::builder().on(disk)
     }
 
     /// Opens the store on `disk`, or makes one there. Blocks.
@@ -142,13 +175,22 @@ impl RedbState {
     /// # Errors
     /// [`OpenError`].
     pub fn with(disk: Arc<dyn Disk>, config: RedbConfig) -> Result<Self, OpenError> {
-        let config = RedbConfig { results_per_scope: config.results_per_scope.max(1), ..config };
-        let (db, journal) = start(&disk, config).map_err(|error| OpenError::Store(Box::new(error)))?;
-        let (db, start) = (RwLock::new(Arc::new(db)), journal.redb());
-        let (leases, failure) = (Leases::default(), OnceLock::new());
-        let shared = Arc::new(Shared { db, disk, leases, failure, start, config });
-        let writer = Writer::start(Arc::clone(&shared), journal, config.queue.max(1), config.group.max(1));
-        Ok(Self { writer: writer.map_err(OpenError::Disk)?, shared })
+        Self::builder().config(config).on(disk)
+    }
+
+    /// A store that is yet to be opened: default configuration, no quotas, the machine's clock.
+    #[must_use]
+    pub fn builder() -> RedbBuilder {
+        RedbBuilder::default()
+    }
+
+    fn entry(&self, scope: &Scope, key: &str) -> Result<Option<Entry>, StateError> {
+        let entry = self.read(scope, |db| table::entry(db, scope, key))?;
+        Ok(entry.filter(|entry| self.shared.wall.lives(entry)))
+    }
+
+    fn version(&self, scope: &Scope) -> Result<Version, StateError> {
+        Ok(self.read(scope, |db| table::head(db, scope))?.head.version)
     }
 
     fn read<T>(&self, scope: &Scope, read: impl FnOnce(&Database) -> Result<T, EngineError>) -> Result<T, StateError> {
@@ -156,20 +198,89 @@ impl RedbState {
     }
 }
 
+/// What a [`RedbState`] is opened with.
+#[derive(Debug, Default)]
+#[must_use]
+pub struct RedbBuilder {
+    config: RedbConfig,
+    wall: Wall,
+    quotas: Option<Quotas>,
+}
+
+impl RedbBuilder {
+    /// What it keeps and queues; default [`RedbConfig::default`].
+    pub const fn config(mut self, config: RedbConfig) -> Self {
+        self.config = config;
+        self
+    }
+
+    /// The clock by which values expire; default the machine's.
+    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.wall = Wall::Given(clock);
+        self
+    }
+
+    /// How much tenants may keep; default no bounds. What they keep already is counted at the opening.
+    pub fn quotas(mut self, quotas: Quotas) -> Self {
+        self.quotas = Some(quotas);
+        self
+    }
+
+    /// Opens the store in the file at `path`, or creates it. Blocks.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub fn open(self, path: impl AsRef<Path>) -> Result<RedbState, OpenError> {
+        self.on(Arc::new(FileDisk::open(path).map_err(OpenError::Disk)?))
+    }
+
+    /// Opens the store on `disk`, or makes one there. Blocks.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub fn on(self, disk: Arc<dyn Disk>) -> Result<RedbState, OpenError> {
+        let Self { config, wall, quotas } = self;
+        let config = RedbConfig { results_per_scope: config.results_per_scope.max(1), ..config };
+        let store = |error| OpenError::Store(Box::new(error));
+        let (db, journal) = start(&disk, config).map_err(store)?;
+        let (db, start) = (Arc::new(db), journal.redb());
+        let shared = Arc::new(Shared {
+            db: RwLock::new(Arc::clone(&db)),
+            disk,
+            leases: Leases::default(),
+            wall,
+            ledger: Ledger::new(quotas),
+            history: History::default(),
+            expiring: AtomicBool::new(false),
+            failure: OnceLock::new(),
+            start,
+            config,
+            queue: OnceLock::new(),
+        });
+        shared.recount(&db).map_err(store)?;
+        drop(db);
+        let writer = Writer::start(Arc::clone(&shared), journal, config.queue.max(1), config.group.max(1));
+        Ok(RedbState { writer: writer.map_err(OpenError::Disk)?, shared })
+    }
+}
+
 #[async_trait]
 impl StateBackend for RedbState {
     fn caps(&self) -> Caps {
-        let (value, batch) = (ByteSize::from_mib(128), ByteSize::from_mib(256));
-        let results = self.shared.config.results_per_scope;
-        Caps::new(Durability::Durable).results_per_scope(results).max_value(value).max_batch(batch)
+        Caps::new(Durability::Durable)
+            .results_per_scope(self.shared.config.results_per_scope)
+            .max_value(MAX_VALUE)
+            .max_batch(MAX_BATCH)
+            .with_expiry()
+            .with_watch()
     }
 
     fn try_get(&self, scope: &Scope, key: &str) -> Option<Result<Option<Entry>, StateError>> {
-        Some(self.read(scope, |db| table::entry(db, scope, key)))
+        Some(self.entry(scope, key))
     }
 
     async fn get(&self, scope: &Scope, key: &str) -> Result<Option<Entry>, StateError> {
-        self.read(scope, |db| table::entry(db, scope, key))
+        self.entry(scope, key)
     }
 
     async fn head(&self, scope: &Scope, now: Timestamp) -> Result<Head, StateError> {
@@ -212,14 +323,37 @@ impl StateBackend for RedbState {
         self.writer.ask(Request::Release { scope: scope.clone(), fence }).await.map(drop)
     }
 
+    async fn scan(&self, scope: &Scope, prefix: &str, after: Option<&str>, limit: usize) -> Result<Page, StateError> {
+        self.read(scope, |db| table::scan(db, scope, prefix, after, limit, &self.shared.wall))
+    }
+
+    async fn watch(&self, scope: &Scope, prefix: &str, from: Version) -> Result<Box<dyn Watch>, StateError> {
+        let history = &self.shared.history;
+        let watcher = history.watch(scope, prefix);
+        let head = self.version(scope)?;
+        history.copied(scope, head);
+        Ok(Box::new(watcher.begin(from, head, history.between(scope, from, head))))
+    }
+
     async fn export(&self, scope: &Scope) -> Result<Snapshot, StateError> {
-        self.read(scope, |db| table::snapshot(db, scope))
+        self.shared.history.track(scope);
+        let snapshot = self.read(scope, |db| table::snapshot(db, scope, &self.shared.wall))?;
+        self.shared.history.copied(scope, snapshot.version);
+        Ok(snapshot)
     }
 
     async fn import(&self, scope: &Scope, fence: Fence, snapshot: Snapshot) -> Result<(), StateError> {
-        let results = snapshot.results.iter().map(|(_, result)| result);
-        refuse_large(snapshot.entries.iter().map(|(_, entry)| &entry.value).chain(results))?;
+        check_snapshot(self.caps(), scope, &snapshot)?;
         self.writer.ask(Request::Import { scope: scope.clone(), fence, snapshot }).await.map(drop)
+    }
+
+    async fn export_since(&self, scope: &Scope, since: Version) -> Result<Option<Delta>, StateError> {
+        let changed = |version| self.shared.history.between(scope, since, version);
+        self.read(scope, |db| table::delta(db, scope, since, &self.shared.wall, changed))
+    }
+
+    async fn import_since(&self, scope: &Scope, fence: Fence, delta: Delta) -> Result<(), StateError> {
+        self.writer.ask(Request::ImportSince { scope: scope.clone(), fence, delta }).await.map(drop)
     }
 }
 
@@ -245,13 +379,6 @@ fn recover(db: &Database, journal: &mut Journal) -> Result<(), EngineError> {
     txn.commit()?;
     journal.restart(last);
     tracing::info!(records = records.len(), "the database has taken over what the journal held");
-    Ok(())
-}
-
-fn refuse_large<'a>(mut values: impl Iterator<Item = &'a Bytes>) -> Result<(), StateError> {
-    if values.any(|value| value.len() >= LARGEST_VALUE) {
-        return Err(StateError::Unavailable { reason: format!("a value has {LARGEST_VALUE} bytes or more") });
-    }
     Ok(())
 }
 

@@ -8,7 +8,14 @@
 //! | [`HEAD`] | nothing | [`Stored`], in postcard |
 //! | [`ORDER`] | place in the order (8 bytes, big endian) | invocation (16 bytes) |
 //! | [`RESULT`] | invocation (16 bytes, big endian) | result |
-//! | [`ENTRY`] | the user's key | version (8 bytes, little endian), value |
+//! | [`ENTRY`] | the user's key | version, expiry or 0 (8 bytes each, little endian), value |
+//!
+//! Keys that begin with [`SYSTEM`], which is the length of no name, belong to no scope; a tag follows:
+//!
+//! | tag | rest of the key | value |
+//! |---|---|---|
+//! | [`EXPIRY`] | when (8 bytes, big endian), the entry's key in this table | nothing |
+//! | 1 | what `queue/record.rs` says | records of the invocation queue |
 
 use std::ops::RangeInclusive;
 
@@ -16,14 +23,14 @@ use bytes::Bytes;
 use redb::{
     Database, ReadOnlyTable, ReadableDatabase as _, ReadableTable, TableDefinition, TableError, WriteTransaction,
 };
-use scf_core::{Entry, InvocationId, Scope, Snapshot, Version};
+use scf_core::{Delta, Entry, FunctionName, InvocationId, Page, Scope, Snapshot, Version, WallTime};
 use serde::{Deserialize, Serialize};
 
 use super::error::EngineError;
-use crate::head::HeadRecord;
+use crate::{change::behind, head::HeadRecord, history::Changed, queue::REGION, wall::Wall};
 
 /// What this code writes; another number on the disk is refused.
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
 
 const FORMATS: TableDefinition<'_, (), u32> = TableDefinition::new("scf.format");
 /// The number of the journal's last record that is applied.
@@ -35,12 +42,20 @@ pub(super) const ORDER: u8 = 1;
 pub(super) const RESULT: u8 = 2;
 pub(super) const ENTRY: u8 = 3;
 
+pub(super) const SYSTEM: [u8; 4] = [u8::MAX; 4];
+pub(super) const EXPIRY: u8 = 0;
+
+/// Bytes before the value of an entry.
+pub(super) const ENTRY_HEAD: usize = 16;
+
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Stored {
     pub(super) head: HeadRecord,
     /// Places in the order of the results that are kept: from the first up to, not including, the next.
     pub(super) first_result: u64,
     pub(super) next_result: u64,
+    /// Sizes of entries and results.
+    pub(super) bytes: u64,
 }
 
 /// Builds the keys of one scope.
@@ -149,16 +164,9 @@ pub(super) fn result_of(db: &Database, scope: &Scope, invocation: InvocationId) 
 }
 
 /// Everything in a scope, of one read transaction.
-pub(super) fn snapshot(db: &Database, scope: &Scope) -> Result<Snapshot, EngineError> {
+pub(super) fn snapshot(db: &Database, scope: &Scope, wall: &Wall) -> Result<Snapshot, EngineError> {
     let (table, mut keys) = (table(db)?, Keys::of(scope));
-    let version = stored(&table, &mut keys)?.head.version;
-    let (from, to) = keys.range(ENTRY..=ENTRY);
-    let mut entries = Vec::new();
-    for found in table.range(&from[..]..&to[..])? {
-        let (key, value) = found?;
-        let key = std::str::from_utf8(keys.rest(key.value())).map_err(|_| EngineError::Malformed("a key"))?;
-        entries.push((key.to_owned(), decode_entry(value.value())?));
-    }
+    let Page { version, entries, .. } = page(&table, &mut keys, "", None, usize::MAX, wall)?;
     let (from, to) = keys.range(ORDER..=ORDER);
     let mut results = Vec::new();
     for found in table.range(&from[..]..&to[..])? {
@@ -170,23 +178,143 @@ pub(super) fn snapshot(db: &Database, scope: &Scope) -> Result<Snapshot, EngineE
     Ok(Snapshot { version, entries, results })
 }
 
-/// The version of an entry, if it is there.
-pub(super) fn version(
+/// Some of a scope's entries, of one read transaction.
+pub(super) fn scan(
+    db: &Database,
+    scope: &Scope,
+    prefix: &str,
+    after: Option<&str>,
+    limit: usize,
+    wall: &Wall,
+) -> Result<Page, EngineError> {
+    page(&table(db)?, &mut Keys::of(scope), prefix, after, limit, wall)
+}
+
+fn page(
+    table: &ReadOnlyTable<&'static [u8], &'static [u8]>,
+    keys: &mut Keys,
+    prefix: &str,
+    after: Option<&str>,
+    limit: usize,
+    wall: &Wall,
+) -> Result<Page, EngineError> {
+    let version = stored(table, keys)?.head.version;
+    let to = match behind(prefix.as_bytes()) {
+        Some(behind) => keys.key(ENTRY, &behind).to_vec(),
+        None => keys.range(ENTRY..=ENTRY).1,
+    };
+    let from = match after {
+        Some(after) if after >= prefix => [keys.key(ENTRY, after.as_bytes()), &[0]].concat(),
+        _ => keys.key(ENTRY, prefix.as_bytes()).to_vec(),
+    };
+    let mut entries: Vec<(String, Entry)> = Vec::new();
+    if from >= to {
+        return Ok(Page { version, entries, after: None });
+    }
+    for found in table.range(&from[..]..&to[..])? {
+        let (key, value) = found?;
+        let entry = decode_entry(value.value())?;
+        if !wall.lives(&entry) {
+            continue;
+        }
+        if entries.len() >= limit {
+            let after = entries.last().map(|(key, _)| key.clone());
+            return Ok(Page { version, entries, after });
+        }
+        let key = std::str::from_utf8(keys.rest(key.value())).map_err(|_| EngineError::Malformed("a key"))?;
+        entries.push((key.to_owned(), entry));
+    }
+    Ok(Page { version, entries, after: None })
+}
+
+/// What `changed` says has changed since, as it is in one read transaction; `None` when it does not say.
+pub(super) fn delta(
+    db: &Database,
+    scope: &Scope,
+    since: Version,
+    wall: &Wall,
+    changed: impl FnOnce(Version) -> Option<Changed>,
+) -> Result<Option<Delta>, EngineError> {
+    let (table, mut keys) = (table(db)?, Keys::of(scope));
+    let version = stored(&table, &mut keys)?.head.version;
+    let Some(changed) = changed(version) else { return Ok(None) };
+    let mut delta = Delta { since, version, ..Delta::default() };
+    for key in changed.keys {
+        let found = table.get(keys.key(ENTRY, key.as_bytes()))?;
+        let entry = found.map(|found| decode_entry(found.value())).transpose()?;
+        delta.entries.push((key, entry.filter(|entry| wall.lives(entry))));
+    }
+    for invocation in changed.invocations {
+        if let Some(kept) = result(&table, &mut keys, invocation)? {
+            delta.results.push((invocation, kept));
+        }
+    }
+    Ok(Some(delta))
+}
+
+/// Calls `each` with the function and the size of every scope.
+pub(super) fn sizes(db: &Database, mut each: impl FnMut(&FunctionName, u64)) -> Result<(), EngineError> {
+    let table = table(db)?;
+    let mut from = Vec::new();
+    loop {
+        let Some(found) = table.range(&from[..]..&REGION[..])?.next() else { return Ok(()) };
+        let key = found?.0;
+        let (scope, function) = scope_of(key.value())?;
+        if let Some(head) = table.get(&[scope, &[HEAD]].concat()[..])? {
+            each(&function, postcard::from_bytes::<Stored>(head.value())?.bytes);
+        }
+        from = [scope, &[u8::MAX]].concat();
+    }
+}
+
+/// The part of a key that names its scope, and the scope's function.
+pub(super) fn scope_of(key: &[u8]) -> Result<(&[u8], FunctionName), EngineError> {
+    let parse = || {
+        let len = u32::from_be_bytes(*key.first_chunk()?) as usize;
+        let scope = key.get(..len.checked_add(4)?)?;
+        let function = scope.get(4..)?.split(|&byte| byte == 0).next()?;
+        Some((scope, FunctionName::new(std::str::from_utf8(function).ok()?).ok()?))
+    };
+    parse().ok_or(EngineError::Malformed("a scope's name"))
+}
+
+/// The key under which the expiry of the entry under `key` is kept.
+pub(super) fn expiry(expires: WallTime, key: &[u8]) -> Vec<u8> {
+    [&SYSTEM[..], &[EXPIRY], &expires.millis().to_be_bytes(), key].concat()
+}
+
+/// Whether any value expires.
+pub(super) fn expires(db: &Database) -> Result<bool, EngineError> {
+    let first = expiry(WallTime::from_millis(0), &[]);
+    let behind = [&SYSTEM[..], &[EXPIRY + 1]].concat();
+    Ok(table(db)?.range(&first[..]..&behind[..])?.next().is_some())
+}
+
+/// An entry, whether it has expired or not.
+pub(super) fn found(
     table: &impl ReadableTable<&'static [u8], &'static [u8]>,
     keys: &mut Keys,
     key: &str,
-) -> Result<Option<Version>, EngineError> {
-    let found = table.get(keys.key(ENTRY, key.as_bytes()))?;
-    found.map(|found| decode_entry(found.value()).map(|entry| entry.version)).transpose()
+) -> Result<Option<Entry>, EngineError> {
+    table.get(keys.key(ENTRY, key.as_bytes()))?.map(|found| decode_entry(found.value())).transpose()
 }
 
-pub(super) fn encode_entry(version: Version, value: &[u8]) -> Vec<u8> {
-    [&version.get().to_le_bytes()[..], value].concat()
+pub(super) fn encode_entry(entry: &Entry) -> Vec<u8> {
+    let expires = entry.expires.map_or(0, WallTime::millis);
+    [&entry.version.get().to_le_bytes()[..], &expires.to_le_bytes(), &entry.value].concat()
+}
+
+/// When an entry expires, if it does.
+pub(super) fn expiry_of(bytes: &[u8]) -> Option<WallTime> {
+    let expires = u64::from_le_bytes(*bytes.get(8..)?.first_chunk()?);
+    (expires > 0).then_some(WallTime::from_millis(expires))
 }
 
 fn decode_entry(bytes: &[u8]) -> Result<Entry, EngineError> {
-    let (version, value) = bytes.split_first_chunk().ok_or(EngineError::Malformed("an entry"))?;
-    Ok(Entry::new(Bytes::copy_from_slice(value), Version::new(u64::from_le_bytes(*version))))
+    let (version, _) = bytes.split_first_chunk().ok_or(EngineError::Malformed("an entry"))?;
+    let value = bytes.get(ENTRY_HEAD..).ok_or(EngineError::Malformed("an entry"))?;
+    let (value, version) = (Bytes::copy_from_slice(value), Version::new(u64::from_le_bytes(*version)));
+    Ok(Entry { value, version, expires: expiry_of(bytes) })
 }
 
 pub(super) fn decode_invocation(bytes: &[u8]) -> Result<InvocationId, EngineError> {

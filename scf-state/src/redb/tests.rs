@@ -24,8 +24,9 @@ fn counted(i: u64) -> Batch {
 #[tokio::test]
 async fn passes_the_suite() {
     let config = RedbConfig { results_per_scope: 64, ..RedbConfig::default() };
-    let make = |_: ManualClock| async move {
-        Arc::new(RedbState::with(Arc::new(MemoryDisk::new()), config).unwrap()) as Arc<dyn StateBackend>
+    let make = |clock: ManualClock| async move {
+        let builder = RedbState::builder().config(config).clock(Arc::new(clock));
+        Arc::new(builder.on(Arc::new(MemoryDisk::new())).unwrap()) as Arc<dyn StateBackend>
     };
     conformance::state::state_backend(make).await;
 }

@@ -5,8 +5,11 @@ use std::{
     thread::{self, JoinHandle},
 };
 
-use redb::Durability;
-use scf_core::StateError;
+use scf_core::{
+    Commit,
+    Durability::{Durable, OsBuffered},
+    StateError,
+};
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
@@ -141,9 +144,8 @@ fn transact(shared: &Shared, journal: &mut Journal, jobs: &[Job]) -> Result<Vec<
     let db = shared.db();
     let mut txn = db.begin_write().map_err(|error| certain(error.into()))?;
     let mut answers = Vec::with_capacity(jobs.len());
-    let log = {
-        let results = shared.config.results_per_scope as u64;
-        let mut changes = Changes::open(&txn, &shared.leases, results, journal.longest()).map_err(certain)?;
+    let (log, notes) = {
+        let mut changes = Changes::open(&txn, shared, journal.longest()).map_err(certain)?;
         for job in jobs {
             match changes.apply(&job.request) {
                 Ok(answer) => answers.push(answer),
@@ -154,6 +156,7 @@ fn transact(shared: &Shared, journal: &mut Journal, jobs: &[Job]) -> Result<Vec<
                 Err(error) => return Err(certain(error)),
             }
         }
+        changes.sweep().map_err(certain)?;
         if !changes.changed {
             drop(changes);
             txn.abort().map_err(|error| certain(error.into()))?;
@@ -162,18 +165,32 @@ fn transact(shared: &Shared, journal: &mut Journal, jobs: &[Job]) -> Result<Vec<
         changes.into_log()
     };
     let uncertain = |error: EngineError| Broken { error, uncertain: true };
+    let asked = jobs.iter().map(|job| job.request.durability()).max();
+    let mut given = if asked > Some(OsBuffered) { Durable } else { OsBuffered };
     let number = journal.next();
     table::apply(&txn, number).map_err(certain)?;
+    for (scope, note) in &notes {
+        shared.history.note(scope, note);
+    }
     match log.filter(|log| journal.fits(log.len())) {
         Some(log) => {
-            txn.set_durability(Durability::None).map_err(|error| certain(error.into()))?;
-            journal.append(&log).map_err(|error| uncertain(error.into()))?;
+            txn.set_durability(redb::Durability::None).map_err(|error| certain(error.into()))?;
+            journal.append(&log, given == Durable).map_err(|error| uncertain(error.into()))?;
             txn.commit().map_err(|error| uncertain(error.into()))?;
         }
         None => {
             txn.commit().map_err(|error| uncertain(error.into()))?;
             journal.restart(number);
+            given = Durable;
         }
+    }
+    for answer in &mut answers {
+        if let Ok(Done::Committed(Commit::Applied { durability, .. })) = answer {
+            *durability = given;
+        }
+    }
+    for (scope, note) in notes {
+        shared.history.publish(&scope, note);
     }
     Ok(answers)
 }

@@ -5,18 +5,19 @@ use std::{sync::Arc, time::Duration};
 use async_trait::async_trait;
 use bytes::Bytes;
 use scf_core::{
-    Batch, Caps, Commit, Durability, Entry, Fence, Head, InvocationId, NodeId, Scope, Snapshot, StateBackend,
-    StateError, Subject, Timestamp, Transport, TransportError,
+    Batch, Caps, Commit, Delta, Durability, Entry, Fence, Head, InvocationId, NodeId, Page, Scope, Snapshot,
+    StateBackend, StateError, Subject, Timestamp, Transport, TransportError, Version, Watch, Watched,
 };
 
 use super::message::{Reply, Request, envelope, head};
+use crate::limit::{MAX_BATCH, MAX_VALUE};
 
 /// The state of another node, its home, over a [`Transport`].
 ///
 /// Every call is one request; nothing is cached and nothing retried. When the home cannot be reached, or a
 /// read gets no answer, that is [`StateError::Unavailable`]; when a change gets no answer it is
 /// [`StateError::Unknown`]. The `now` of leases is not sent: the home measures them on its own clock.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct RemoteState {
     transport: Arc<dyn Transport>,
     node: NodeId,
@@ -29,11 +30,11 @@ impl RemoteState {
     /// The state that `home` serves, asked for by `node`.
     #[must_use]
     pub fn new(transport: Arc<dyn Transport>, node: NodeId, home: NodeId) -> Self {
-        let caps = Caps::new(Durability::Durable);
+        let caps = Caps::new(Durability::Durable).max_value(MAX_VALUE).max_batch(MAX_BATCH).with_expiry().with_watch();
         Self { transport, node, home, caps, patience: Duration::from_secs(2) }
     }
 
-    /// What the home's backend can do, as its operator says; default durable with 1024 results per scope. A
+    /// What the home's backend can do, as its operator says; default what a [`RedbState`](crate::RedbState) can. A
     /// home that gives less refuses a commit that asks for more.
     #[must_use]
     pub const fn caps(mut self, caps: Caps) -> Self {
@@ -65,6 +66,35 @@ impl RemoteState {
             Ok(Reply::Failed(error)) => Err(Silence::Refused(error)),
             Ok(reply) => Ok((reply, answer.body)),
             Err(error) => Err(Silence::Unanswered(format!("the answer cannot be decoded: {error}"))),
+        }
+    }
+}
+
+/// Asks again and again for the next change; the home keeps nothing of it in between.
+#[derive(Debug)]
+struct RemoteWatch {
+    asker: RemoteState,
+    scope: Scope,
+    prefix: String,
+    from: Version,
+}
+
+#[async_trait]
+impl Watch for RemoteWatch {
+    async fn next(&mut self) -> Result<Watched, StateError> {
+        loop {
+            let wait = self.asker.patience / 2;
+            let (scope, prefix, from) = (self.scope.clone(), self.prefix.clone(), self.from);
+            match self.asker.read(&Request::Watch { scope, prefix, from, wait }).await? {
+                (Reply::Watched(Some(watched)), _) => {
+                    if let Watched::Change { version, .. } | Watched::Gap { version } = &watched {
+                        self.from = *version;
+                    }
+                    return Ok(watched);
+                }
+                (Reply::Watched(None), _) => {}
+                (other, _) => return Err(mismatch(&other)),
+            }
         }
     }
 }
@@ -173,5 +203,32 @@ impl StateBackend for RemoteState {
 
     async fn import(&self, scope: &Scope, fence: Fence, snapshot: Snapshot) -> Result<(), StateError> {
         self.change(scope, &Request::Import { scope: scope.clone(), fence, snapshot }).await.map(drop)
+    }
+
+    async fn scan(&self, scope: &Scope, prefix: &str, after: Option<&str>, limit: usize) -> Result<Page, StateError> {
+        let (prefix, after) = (prefix.to_owned(), after.map(str::to_owned));
+        match self.read(&Request::Scan { scope: scope.clone(), prefix, after, limit }).await? {
+            (Reply::Page(page), _) => Ok(page),
+            (other, _) => Err(mismatch(&other)),
+        }
+    }
+
+    async fn watch(&self, scope: &Scope, prefix: &str, from: Version) -> Result<Box<dyn Watch>, StateError> {
+        if !self.caps.watch {
+            return Err(StateError::Unsupported { what: "watch".to_owned() });
+        }
+        let (asker, scope, prefix) = (self.clone(), scope.clone(), prefix.to_owned());
+        Ok(Box::new(RemoteWatch { asker, scope, prefix, from }))
+    }
+
+    async fn export_since(&self, scope: &Scope, since: Version) -> Result<Option<Delta>, StateError> {
+        match self.read(&Request::ExportSince { scope: scope.clone(), since }).await? {
+            (Reply::Delta(delta), _) => Ok(delta),
+            (other, _) => Err(mismatch(&other)),
+        }
+    }
+
+    async fn import_since(&self, scope: &Scope, fence: Fence, delta: Delta) -> Result<(), StateError> {
+        self.change(scope, &Request::ImportSince { scope: scope.clone(), fence, delta }).await.map(drop)
     }
 }

@@ -4,22 +4,70 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use scf_core::{
-    Batch, Commit, Envelope, Fence, Head, InvocationId, NodeId, Scope, Snapshot, StateError, Version, WallTime,
+    Batch, Commit, Delta, Envelope, Fence, Head, InvocationId, NodeId, Page, Scope, Snapshot, StateError, Version,
+    WallTime, Watched,
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 /// One method of `StateBackend`. No timestamp travels: the home measures leases on its own clock.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Request {
-    Get { scope: Scope, key: String },
-    Head { scope: Scope },
-    ResultOf { scope: Scope, invocation: InvocationId },
+    Get {
+        scope: Scope,
+        key: String,
+    },
+    Head {
+        scope: Scope,
+    },
+    ResultOf {
+        scope: Scope,
+        invocation: InvocationId,
+    },
     Commit(Batch),
-    Acquire { scope: Scope, owner: NodeId, lease: Duration },
-    Renew { scope: Scope, fence: Fence, lease: Duration },
-    Release { scope: Scope, fence: Fence },
-    Export { scope: Scope },
-    Import { scope: Scope, fence: Fence, snapshot: Snapshot },
+    Acquire {
+        scope: Scope,
+        owner: NodeId,
+        lease: Duration,
+    },
+    Renew {
+        scope: Scope,
+        fence: Fence,
+        lease: Duration,
+    },
+    Release {
+        scope: Scope,
+        fence: Fence,
+    },
+    Export {
+        scope: Scope,
+    },
+    Import {
+        scope: Scope,
+        fence: Fence,
+        snapshot: Snapshot,
+    },
+    Scan {
+        scope: Scope,
+        prefix: String,
+        after: Option<String>,
+        limit: usize,
+    },
+    /// The first change after `from`; nothing if there is none for so long.
+    Watch {
+        scope: Scope,
+        prefix: String,
+        from: Version,
+        wait: Duration,
+    },
+    ExportSince {
+        scope: Scope,
+        since: Version,
+    },
+    ImportSince {
+        scope: Scope,
+        fence: Fence,
+        delta: Delta,
+    },
 }
 
 /// The answer. A single value travels in the message's body, which nobody copies.
@@ -32,6 +80,9 @@ pub(super) enum Reply {
     Commit(Commit),
     Fence(Fence),
     Snapshot(Snapshot),
+    Page(Page),
+    Watched(Option<Watched>),
+    Delta(Option<Delta>),
     Done,
     Failed(StateError),
 }

@@ -26,7 +26,8 @@ mod tests {
     fn pair(clock: ManualClock) -> (Arc<Loopback>, RemoteState) {
         let net = Arc::new(Loopback::default());
         let (node, home) = (NodeId::new("edge").unwrap(), NodeId::new("home").unwrap());
-        let backend = Arc::new(RedbState::on(Arc::new(MemoryDisk::new())).unwrap());
+        let builder = RedbState::builder().clock(Arc::new(clock.clone()));
+        let backend = Arc::new(builder.on(Arc::new(MemoryDisk::new())).unwrap());
         net.attach(&home, Subject::State, Arc::new(StateServer::new(backend, Arc::new(clock)))).unwrap();
         let remote = RemoteState::new(Arc::clone(&net) as _, node, home);
         (net, remote)

@@ -1,12 +1,16 @@
 //! The side that has the state.
 
-use std::sync::Arc;
+use std::{pin::pin, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures::future::{Either, select};
 use scf_core::{Clock, Envelope, Handler, NodeId, StateBackend, StateError};
 
 use super::message::{Reply, Request, envelope, head};
+
+/// How long a watcher is let wait for a change before it is told that there is none.
+const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
 /// Serves a backend to other nodes: attach it to [`Subject::State`](scf_core::Subject) of the node that is
 /// their home.
@@ -54,6 +58,24 @@ impl StateServer {
             Request::Release { scope, fence } => backend.release(&scope, fence).await.map(done)?,
             Request::Export { scope } => (Reply::Snapshot(backend.export(&scope).await?), Bytes::new()),
             Request::Import { scope, fence, snapshot } => backend.import(&scope, fence, snapshot).await.map(done)?,
+            Request::Scan { scope, prefix, after, limit } => {
+                (Reply::Page(backend.scan(&scope, &prefix, after.as_deref(), limit).await?), Bytes::new())
+            }
+            Request::Watch { scope, prefix, from, wait } => {
+                let mut watch = backend.watch(&scope, &prefix, from).await?;
+                let (next, time) = (pin!(watch.next()), pin!(self.clock.sleep(wait.min(LONGEST_WAIT))));
+                let watched = match select(next, time).await {
+                    Either::Left((watched, _)) => Some(watched?),
+                    Either::Right(_) => None,
+                };
+                (Reply::Watched(watched), Bytes::new())
+            }
+            Request::ExportSince { scope, since } => {
+                (Reply::Delta(backend.export_since(&scope, since).await?), Bytes::new())
+            }
+            Request::ImportSince { scope, fence, delta } => {
+                backend.import_since(&scope, fence, delta).await.map(done)?
+            }
         })
     }
 }

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 /// Bins of the histogram.
-const BINS: usize = 112;
+const BINS: usize = 224;
 /// The upper end of the first bin and the lower end of the last, in seconds.
-const SHORTEST: f64 = 1.0;
-const LONGEST: f64 = 7.0 * 86_400.0;
+const SHORTEST: f64 = 4.0;
+const LONGEST: f64 = 4.0 * 86_400.0;
 /// Idle times that are in it at most.
 const MEMORY: u32 = 1024;
 /// Times before which nothing is said of a function.
@@ -20,14 +20,14 @@ const LEVEL: f32 = 0.3;
 const TREND: f32 = 0.1;
 const DAMPING: f32 = 0.9;
 
-/// The idle times of a function: a histogram in logarithmic bins from a second to a week, and their damped trend.
+/// The idle times of a function: a histogram in logarithmic bins from seconds to four days, and their damped trend.
 ///
 /// The hybrid histogram policy (Shahrad et al., Serverless in the Wild, USENIX ATC 2020, section 4.2) for nodes that
-/// count their memory: bins a twelfth apart instead of a minute, and Holt's damped trend (Gardner and McKenzie 1985)
+/// count their memory: bins a twentieth apart instead of a minute, and Holt's damped trend (Gardner and McKenzie 1985)
 /// instead of ARIMA for what is longer than the bins reach.
 #[derive(Clone, Debug)]
 pub struct IdleTimes {
-    bins: [u16; BINS],
+    bins: [u8; BINS],
     counted: u32,
     /// Times longer than the bins reach.
     beyond: u16,
@@ -68,8 +68,8 @@ fn bin_of(seconds: f64) -> usize {
 }
 
 impl IdleTimes {
-    /// Takes down that it rested for `idle` between the end of a call and the next one. When 1024 are in it, all
-    /// are halved: what is old weighs less.
+    /// Takes down that it rested for `idle` between the end of a call and the next one. When 1024 are in it or one bin
+    /// is full, all are halved: what is old weighs less.
     pub fn observe(&mut self, idle: Duration) {
         let seconds = idle.as_secs_f64();
         let log = (seconds.max(1e-3)).ln() as f32;
@@ -86,7 +86,7 @@ impl IdleTimes {
             return;
         }
         let bin = bin_of(seconds);
-        if self.counted() >= MEMORY {
+        if self.counted() >= MEMORY || self.bins[bin] == u8::MAX {
             self.bins.iter_mut().for_each(|count| *count /= 2);
             self.beyond /= 2;
         }
@@ -102,7 +102,7 @@ impl IdleTimes {
     /// When it should be warm after a call; none before enough is known.
     ///
     /// From 0.9 times the 5th percentile of the idle times to 1.1 times the 99th. Where more than half of them are
-    /// longer than a week, around the damped trend's forecast, as wide as the policy has it for its own forecasts.
+    /// longer than four days, around the damped trend's forecast, as wide as the policy has it for its own forecasts.
     #[must_use]
     pub fn window(&self) -> Option<WarmWindow> {
         let counted = self.counted();
@@ -126,7 +126,7 @@ impl IdleTimes {
         let inside = self.counted() - u32::from(self.beyond);
         let rank = (f64::from(inside) * share).ceil().max(1.0) as u32;
         let mut seen = 0;
-        let reached = |(_, count): &(usize, &u16)| {
+        let reached = |(_, count): &(usize, &u8)| {
             seen += u32::from(**count);
             seen >= rank
         };
@@ -141,35 +141,56 @@ impl IdleTimes {
     /// indices, 1979), so that keeping what has the highest index per cost loses least.
     #[must_use]
     pub fn worth(&self, idle: Duration, others: &Population) -> f64 {
-        let now = idle.as_secs_f64();
-        let mass = |bin: usize| f64::from(self.bins[bin]) + others.prior(bin);
-        let beyond = f64::from(self.beyond) + others.prior(BINS);
-        let first = bin_of(now);
-        let mut left = beyond + (first + 1..BINS).map(mass).sum::<f64>();
-        let (from, to) = (begins(first), begins(first + 1));
-        // Spread evenly over the bin.
-        let rest = mass(first) * ((to - now) / (to - from)).clamp(0.0, 1.0);
-        left += rest;
-        let (mut met, mut waited, mut best) = (0.0, 0.0, 0.0_f64);
-        for bin in first..BINS {
-            let (from, to) = (begins(bin).max(now), begins(bin + 1));
-            let due = if bin == first { rest } else { mass(bin) };
-            met += due;
-            waited += due * ((from + to) / 2.0 - now);
-            left -= due;
-            best = best.max(met / (waited + left.max(0.0) * (to - now)).max(f64::MIN_POSITIVE));
-        }
-        best
+        Expected::new(self, others).worth(idle.as_secs_f64())
     }
 
     /// Whether it is worth keeping at `price`, in calls per second kept, after it has rested for `idle`; and how long
     /// it must have rested until that changes, if it does.
     #[must_use]
     pub fn phase(&self, idle: Duration, price: f64, others: &Population) -> (bool, Option<Duration>) {
-        let is_kept = self.worth(idle, others) >= price;
-        let changes = |bin: &usize| (self.worth(Duration::from_secs_f64(begins(*bin)), others) >= price) != is_kept;
+        let expected = Expected::new(self, others);
+        let is_kept = expected.worth(idle.as_secs_f64()) >= price;
+        let changes = |bin: &usize| (expected.worth(expected.begins[*bin]) >= price) != is_kept;
         let next = (bin_of(idle.as_secs_f64()) + 1..BINS).find(changes);
-        (is_kept, next.map(|bin| Duration::from_secs_f64(begins(bin))))
+        // A nanosecond later, so that rounding does not put it into the bin before.
+        (is_kept, next.map(|bin| Duration::from_secs_f64(expected.begins[bin]) + Duration::from_nanos(1)))
+    }
+}
+
+/// What is expected of a function and how it is spread: its own idle times and those of others.
+struct Expected {
+    begins: [f64; BINS + 1],
+    mass: [f64; BINS],
+    /// From each bin on, with what is beyond all.
+    left: [f64; BINS + 1],
+}
+
+impl Expected {
+    fn new(own: &IdleTimes, others: &Population) -> Self {
+        let mut left = [f64::from(own.beyond) + others.prior(BINS); BINS + 1];
+        let mass: [f64; BINS] = std::array::from_fn(|bin| f64::from(own.bins[bin]) + others.prior(bin));
+        for bin in (0..BINS).rev() {
+            left[bin] = left[bin + 1] + mass[bin];
+        }
+        Self { begins: std::array::from_fn(begins), mass, left }
+    }
+
+    fn worth(&self, now: f64) -> f64 {
+        let first = bin_of(now);
+        let to = self.begins[first + 1];
+        // Spread evenly over the bin.
+        let rest = self.mass[first] * ((to - now) / (to - self.begins[first])).clamp(0.0, 1.0);
+        let mut left = self.left[first + 1];
+        let (mut met, mut waited) = (rest, rest * (to - now) / 2.0);
+        let mut best = met / (waited + left * (to - now)).max(f64::MIN_POSITIVE);
+        for bin in first + 1..BINS {
+            let (from, to, due) = (self.begins[bin] - now, self.begins[bin + 1] - now, self.mass[bin]);
+            met += due;
+            waited += due * (from + to) / 2.0;
+            left -= due;
+            best = best.max(met / (waited + left.max(0.0) * to));
+        }
+        best
     }
 }
 
@@ -246,7 +267,7 @@ mod tests {
 
     #[test]
     fn what_is_longer_than_the_bins_is_forecast() {
-        let days = 9 * 86_400;
+        let days = 5 * 86_400;
         let window = after(&[days; 6]).window().unwrap();
         assert!(window.from < Duration::from_secs(days) && window.until > Duration::from_secs(days), "{window:?}");
     }

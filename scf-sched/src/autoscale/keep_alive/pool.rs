@@ -211,8 +211,8 @@ impl WarmPool {
         let (is_worth, until) = known.phase(idle, self.price, &self.others);
         let has_room = is_worth && (was_warm || self.make_room(function, bytes, now, changes));
         let Some(known) = self.known.get_mut(function) else { return };
-        // What found no room asks again after a twelfth of the time that it rests by then.
-        let again = if is_worth && !has_room { Some(idle + idle / 12 + Duration::from_secs(1)) } else { until };
+        // What found no room asks again after a twentieth of the time that it rests by then.
+        let again = if is_worth && !has_room { Some(idle + idle / 20 + Duration::from_secs(1)) } else { until };
         known.is_warm = has_room;
         match (was_warm, has_room) {
             (false, true) => self.warm += bytes,

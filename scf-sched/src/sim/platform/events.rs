@@ -311,7 +311,12 @@ impl Platform {
     }
 
     /// Runs to the end. `progress` is told the number of requests done, every few thousand events.
-    pub fn run(mut self, mut progress: impl FnMut(u64)) -> Report {
+    pub fn run(self, progress: impl FnMut(u64)) -> Report {
+        self.run_to_end(progress).0
+    }
+
+    /// The same, and gives the cluster as it was left.
+    pub fn run_to_end(mut self, mut progress: impl FnMut(u64)) -> (Report, Cluster) {
         loop {
             for _ in 0..STRETCH {
                 let done = self.report.invocations() >= self.config.invocations;
@@ -326,7 +331,7 @@ impl Platform {
         }
     }
 
-    fn finish(mut self) -> Report {
+    fn finish(mut self) -> (Report, Cluster) {
         let carried = |kind| {
             let links = self.cluster.topology.links().iter().enumerate().filter(move |(_, link)| link.kind == kind);
             links.map(|(link, _)| self.flows.carried(link)).sum::<f64>()
@@ -336,7 +341,7 @@ impl Platform {
         self.report.virtual_s = self.engine.now().nanos() as f64 / 1e9;
         self.report.log = *self.engine.log();
         self.report.waiting = self.functions.iter().map(|function| function.waiting.len() as u64).sum();
-        self.report
+        (self.report, self.cluster)
     }
 
     fn schedule_flows(&mut self) {

@@ -253,6 +253,6 @@ mod tests {
         assert!(error("cells = 4", "cells = 0").contains("topology.cells"));
         assert!(error("deployments = 46", "deployments = 0").contains("workload.deployments"));
         assert!(error("times = \"known\"", "times = \"guessed\"").contains("guessed"));
-        assert!(error("seeds = [1, 2, 3]", "seeds = []").contains("seeds"));
+        assert!(error("seeds = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10]", "seeds = []").contains("seeds"));
     }
 }

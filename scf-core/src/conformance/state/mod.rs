@@ -1,5 +1,9 @@
 //! What every [`StateBackend`] promises.
 
+mod delta;
+mod expiry;
+mod page;
+
 use std::{
     future::{Future, poll_fn},
     pin::Pin,
@@ -11,8 +15,8 @@ use std::{
 use bytes::Bytes;
 
 use crate::{
-    Batch, Clock as _, Commit, Durability, Entry, Fence, FunctionName, InvocationId, ManualClock, NodeId, Scope,
-    Snapshot, StateBackend, StateError, Version,
+    Batch, Clock as _, Commit, Durability, Entry, Fence, FunctionName, InvocationId, ManualClock, NodeId, Page, Scope,
+    Snapshot, StateBackend, StateError, Version, Watched,
 };
 
 const LEASE: Duration = Duration::from_secs(10);
@@ -20,7 +24,7 @@ const LEASE: Duration = Duration::from_secs(10);
 /// Holds the backends that `make` gives against the contract of [`StateBackend`].
 ///
 /// `make` is called once per promise, with the clock that the suite moves by hand, for a backend that measures
-/// leases on a clock of its own. Each backend starts empty.
+/// leases, or lets values expire, on a clock of its own. Each backend starts empty.
 ///
 /// # Panics
 /// At the first promise that is not kept.
@@ -50,6 +54,21 @@ where
         lets_one_of_several_writers_win,
         lets_one_of_several_nodes_acquire,
         forgets_the_oldest_results_first,
+    );
+    use delta::{brings_a_copy_up_to_date, tells_watchers_what_changes_or_that_it_cannot};
+    use expiry::{
+        keeps_to_leases_when_the_clock_is_set, lets_the_last_write_say_when_a_value_expires,
+        lets_values_expire_at_their_time,
+    };
+    use page::{gives_pages_in_the_order_of_keys, refuses_what_is_larger_than_it_takes};
+    hold!(
+        lets_values_expire_at_their_time,
+        lets_the_last_write_say_when_a_value_expires,
+        keeps_to_leases_when_the_clock_is_set,
+        gives_pages_in_the_order_of_keys,
+        refuses_what_is_larger_than_it_takes,
+        brings_a_copy_up_to_date,
+        tells_watchers_what_changes_or_that_it_cannot,
     );
 }
 
@@ -144,7 +163,8 @@ async fn applies_an_invocation_once(backend: &dyn StateBackend, clock: &ManualCl
 async fn refuses_more_durability_than_it_has(backend: &dyn StateBackend, _: &ManualClock) {
     let scope = scope("a");
     let given = backend.caps().durability;
-    for asked in [Durability::Memory, Durability::OsBuffered, Durability::Durable] {
+    let replicated = Durability::Replicated(2);
+    for asked in [Durability::Memory, Durability::OsBuffered, Durability::Durable, replicated] {
         let answer = backend.commit(Batch::new(scope.clone()).put("k", "1").durability(asked)).await;
         if asked > given {
             assert_eq!(answer, Err(StateError::Durability { asked, given }), "durability is never silently less");
