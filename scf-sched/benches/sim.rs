@@ -7,7 +7,8 @@
 use std::{error::Error, fs, sync::Arc, time::Duration};
 
 use scf_core::{
-    Bandwidth, ByteSize, Code, Function, FunctionName, LinkQuality, MilliCpu, Name, Node, NodeId, Resources, Slowdown, Tier,
+    Bandwidth, ByteSize, Code, Function, FunctionName, LinkQuality, MilliCpu, Name, Node, NodeId, Resources, Slowdown,
+    Tier,
 };
 use scf_sched::{
     Fleet, Scf,

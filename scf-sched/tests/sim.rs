@@ -109,7 +109,10 @@ fn what_is_claimed_is_what_runs() {
     let mut prepared = scenario.prepare(1).unwrap();
     let room = |prepared: &scf_sched::sim::Prepared| -> u64 {
         let fleet = prepared.cluster.fleet();
-        (0..fleet.len()).filter_map(|node| fleet.look(NodeIx::new(node as u32))).map(|hot| u64::from(hot.free().milli())).sum()
+        (0..fleet.len())
+            .filter_map(|node| fleet.look(NodeIx::new(node as u32)))
+            .map(|hot| u64::from(hot.free().milli()))
+            .sum()
     };
     let before = room(&prepared);
     prepared.disturbances.clear();

@@ -97,7 +97,8 @@ struct Axis {
 
 impl Axis {
     fn by_tens(values: impl Iterator<Item = f64>, start: f64, end: f64) -> Self {
-        let (low, high) = values.fold((f64::INFINITY, 1e-3), |(low, high): (f64, f64), value| (low.min(value.max(1e-3)), high.max(value)));
+        let (low, high) = values
+            .fold((f64::INFINITY, 1e-3), |(low, high): (f64, f64), value| (low.min(value.max(1e-3)), high.max(value)));
         let (mut from, mut to) = (low.min(high).log10() - 0.08, high.log10() + 0.08);
         // At least one whole step, so that there is something to read it by.
         if to.floor() < from.ceil() || to - from < 0.6 {

@@ -31,12 +31,17 @@ fn arguments() -> Result<Arguments, Box<dyn Error>> {
     }
     let usage = || {
         let names: Vec<&str> = Scenario::names().collect();
-        format!("usage: simulate SCENARIO [--out FOLDER] [--invocations N]; a TOML file, or one of {}", names.join(", "))
+        format!(
+            "usage: simulate SCENARIO [--out FOLDER] [--invocations N]; a TOML file, or one of {}",
+            names.join(", ")
+        )
     };
     let name = name.ok_or_else(usage)?;
     let scenario = match Scenario::shipped(&name) {
         Some(scenario) => scenario?,
-        None => Scenario::from_toml(&fs::read_to_string(&name).map_err(|error| format!("{name}: {error}\n{}", usage()))?)?,
+        None => {
+            Scenario::from_toml(&fs::read_to_string(&name).map_err(|error| format!("{name}: {error}\n{}", usage()))?)?
+        }
     };
     let scenario = if let Some(invocations) = invocations { scenario.with_invocations(invocations) } else { scenario };
     Ok(Arguments { scenario, out })

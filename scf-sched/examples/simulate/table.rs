@@ -8,7 +8,16 @@ use scf_sched::sim::Report;
 pub(crate) fn of(all: &[(String, Vec<Report>)]) -> String {
     let mut text = format!(
         "{:20} {:>9} {:>9} {:>9} {:>10} {:>6} {:>8} {:>7} {:>7}  {}\n",
-        "policy", "seconds", "p99", "waited", "uplink GB", "edge", "cloud $", "retries", "unserved", "events, hash of the first run"
+        "policy",
+        "seconds",
+        "p99",
+        "waited",
+        "uplink GB",
+        "edge",
+        "cloud $",
+        "retries",
+        "unserved",
+        "events, hash of the first run"
     );
     for (policy, runs) in all {
         let mean = |of: &dyn Fn(&Report) -> f64| runs.iter().map(of).sum::<f64>() / runs.len() as f64;

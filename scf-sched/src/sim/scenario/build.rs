@@ -46,7 +46,9 @@ fn hosts(file: &File) -> Topology {
             };
             topology::regions(&of, device, *per_place, *wan_mbit)
         }
-        Hosts::Places { place } => topology::places(place.iter().enumerate().map(|(zone, of)| place_of(of, zone as u16))),
+        Hosts::Places { place } => {
+            topology::places(place.iter().enumerate().map(|(zone, of)| place_of(of, zone as u16)))
+        }
     }
 }
 
@@ -154,11 +156,7 @@ fn functions(
 /// Node, joules, watts when idle, watts more when busy.
 type Batteries = Vec<(usize, f64, f64, f64)>;
 
-fn trouble(
-    file: &File,
-    topology: &Topology,
-    seed: u64,
-) -> Result<(Vec<(f64, Disturbance)>, Batteries), ScenarioError> {
+fn trouble(file: &File, topology: &Topology, seed: u64) -> Result<(Vec<(f64, Disturbance)>, Batteries), ScenarioError> {
     let until = file.until_s.unwrap_or(HORIZON);
     let of = &file.disturbance;
     let zones = topology.hosts().iter().map(|host| host.zone).max().unwrap_or(0) + 1;
@@ -169,7 +167,10 @@ fn trouble(
             }
         }
         let hosts = topology.hosts().iter().enumerate();
-        Ok(hosts.filter(|(_, host)| devices.contains(&host.device) && !host.storage).map(|(at, _)| at).collect::<Vec<_>>())
+        Ok(hosts
+            .filter(|(_, host)| devices.contains(&host.device) && !host.storage)
+            .map(|(at, _)| at)
+            .collect::<Vec<_>>())
     };
     let mut all = Vec::new();
     if let Some(of) = &of.churn {
@@ -183,7 +184,8 @@ fn trouble(
             return Err(ScenarioError::field("disturbance.cuts", "only a topology of places has places to cut off"));
         };
         let zone = place.iter().position(|place| place.name == cut.place);
-        let zone = zone.ok_or_else(|| ScenarioError::field("disturbance.cuts.place", format!("no place is {}", cut.place)))?;
+        let zone =
+            zone.ok_or_else(|| ScenarioError::field("disturbance.cuts.place", format!("no place is {}", cut.place)))?;
         all.push((cut.from_s, Disturbance::Cut { zone: zone as u16 }));
         all.push((cut.to_s, Disturbance::Heal { zone: zone as u16 }));
     }

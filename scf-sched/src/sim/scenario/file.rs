@@ -5,7 +5,10 @@ use std::{collections::BTreeMap, fmt};
 use serde::Deserialize;
 
 use super::ScenarioError;
-use crate::{policy::Weights, sim::{Distribution, workload::published_invocations}};
+use crate::{
+    policy::Weights,
+    sim::{Distribution, workload::published_invocations},
+};
 
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]

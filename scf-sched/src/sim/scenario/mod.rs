@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use thiserror::Error;
 
-pub use self::file::{PolicyKind, Times, TunedFor};
 use self::file::File;
+pub use self::file::{PolicyKind, Times, TunedFor};
 use super::{Cluster, ClusterError, Config, Disturbance, FunctionSpec, Platform, Report, workload::TraceError};
 use crate::{
     Estimator, LearnedTimes, Policy,
@@ -69,6 +69,9 @@ impl ScenarioError {
     }
 }
 
+/// A policy, and the learner that is to be told of executions.
+pub type Made = (Box<dyn Policy>, Option<Arc<dyn Estimator>>);
+
 /// Something to simulate: hosts, what they are asked to do, what disturbs them, and policies to compare.
 #[derive(Clone, Debug)]
 pub struct Scenario {
@@ -105,6 +108,7 @@ impl Scenario {
     ///
     /// # Errors
     /// None for the shipped files, which are tested.
+    #[must_use]
     pub fn shipped(name: &str) -> Option<Result<Self, ScenarioError>> {
         SHIPPED.iter().find(|(shipped, _)| *shipped == name).map(|(_, text)| Self::from_toml(text))
     }
@@ -176,8 +180,7 @@ impl Prepared {
         policy: Box<dyn Policy>,
         learner: Option<Arc<dyn Estimator>>,
     ) -> Result<Platform, ClusterError> {
-        let mut platform =
-            Platform::new(self.cluster, self.specs, self.disturbances, policy, learner, self.config)?;
+        let mut platform = Platform::new(self.cluster, self.specs, self.disturbances, policy, learner, self.config)?;
         for (node, joules, idle, busy) in self.batteries {
             platform.set_battery(node, joules, idle, busy);
         }
@@ -191,7 +194,7 @@ impl PolicyKind {
     ///
     /// # Errors
     /// [`ClusterError`] when a function asks for more than any node can have.
-    pub fn make(self, of: &mut Prepared) -> Result<(Box<dyn Policy>, Option<Arc<dyn Estimator>>), ClusterError> {
+    pub fn make(self, of: &mut Prepared) -> Result<Made, ClusterError> {
         let skippy = |of: &mut Prepared, weights: Weights| -> Result<Box<dyn Policy>, ClusterError> {
             // The images must be known before their sizes are told.
             for spec in &of.specs {
