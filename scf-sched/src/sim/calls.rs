@@ -135,7 +135,7 @@ impl<'a, P: Policy> Calls<'a, P> {
                     });
                     let seed = rng.bits();
                     engine.after_s(rng.exponential(1.0 / origin.rate), Happening::Call(id));
-                    let Some(kind) = kind.or(self.kinds.last()) else { continue };
+                    let Some(kind) = kind.or_else(|| self.kinds.last()) else { continue };
                     let request = Request {
                         from: Some(from),
                         payload: kind.payload,

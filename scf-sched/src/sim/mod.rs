@@ -5,7 +5,23 @@
 //! | [`Engine`], [`Event`], [`EventLog`] | events by (time, order of scheduling), and the hash of all that happened |
 //! | [`Rng`], [`Distribution`] | a stream of random numbers per entity |
 //! | [`Topology`], [`Flows`] | hosts, links and ways; flows that share links max-min fairly |
+//! | [`Station`] | a worker with slots and a queue, for queueing models |
 //! | [`Summary`] | what was measured |
+//! | [`Platform`], [`Cluster`], [`Report`] | deployments, replicas, images, data and disturbances over a [`Fleet`](crate::Fleet) |
+//! | [`Calls`] | calls placed one by one, for a million nodes |
+//! | [`Scenario`] | a TOML file of all that, and the policies to compare |
+//! | [`topology`], [`workload`] | where and what |
+//!
+//! [`Engine`], [`Rng`], [`Station`] and [`Summary`] know nothing of the rest: other models are built on them.
+//!
+//! ```
+//! use scf_sched::sim::Scenario;
+//!
+//! let scenario = Scenario::shipped("urban-sensing").expect("it comes with the crate")?.with_invocations(500);
+//! let report = scenario.run(scenario.policies()[0], 1, |_done| ())?;
+//! assert_eq!(report.invocations(), 500);
+//! # Ok::<(), scf_sched::sim::ScenarioError>(())
+//! ```
 mod calls;
 mod distribution;
 mod disturbance;
@@ -16,6 +32,7 @@ mod network;
 mod platform;
 mod profile;
 mod rng;
+mod scenario;
 mod station;
 pub mod topology;
 pub mod workload;
@@ -32,4 +49,5 @@ pub use platform::{
 };
 pub use profile::Profiles;
 pub use rng::Rng;
+pub use scenario::{Made, PolicyKind, Prepared, Scenario, ScenarioError, Times, TunedFor};
 pub use station::Station;

@@ -311,7 +311,12 @@ impl Platform {
     }
 
     /// Runs to the end. `progress` is told the number of requests done, every few thousand events.
-    pub fn run(mut self, mut progress: impl FnMut(u64)) -> Report {
+    pub fn run(self, progress: impl FnMut(u64)) -> Report {
+        self.run_to_end(progress).0
+    }
+
+    /// The same, and gives the cluster as it was left.
+    pub fn run_to_end(mut self, mut progress: impl FnMut(u64)) -> (Report, Cluster) {
         loop {
             for _ in 0..STRETCH {
                 let done = self.report.invocations() >= self.config.invocations;
@@ -326,7 +331,7 @@ impl Platform {
         }
     }
 
-    fn finish(mut self) -> Report {
+    fn finish(mut self) -> (Report, Cluster) {
         let carried = |kind| {
             let links = self.cluster.topology.links().iter().enumerate().filter(move |(_, link)| link.kind == kind);
             links.map(|(link, _)| self.flows.carried(link)).sum::<f64>()
@@ -336,7 +341,7 @@ impl Platform {
         self.report.virtual_s = self.engine.now().nanos() as f64 / 1e9;
         self.report.log = *self.engine.log();
         self.report.waiting = self.functions.iter().map(|function| function.waiting.len() as u64).sum();
-        self.report
+        (self.report, self.cluster)
     }
 
     fn schedule_flows(&mut self) {
@@ -573,7 +578,8 @@ impl Platform {
         }
         let (took, ix) = (executed as f32, self.cluster.nodes[node].ix);
         let queued = self.cluster.nodes[node].running;
-        self.policy.note(&self.cluster.fleet, &policy::Event::Finished { node: ix, now: self.engine.now(), took, queued });
+        self.policy
+            .note(&self.cluster.fleet, &policy::Event::Finished { node: ix, now: self.engine.now(), took, queued });
         self.runs[run as usize].phase = Phase::Writing;
         match self.specs[function].writes {
             Some(Data { host, bytes }) => self.move_for_run(run, node, host, bytes),
@@ -680,7 +686,17 @@ impl Platform {
             self.report.pulls += 1;
         }
         let now = self.engine.now();
-        let replica = Replica { function, node: node as u32, stage: Stage::Pulling, serial: 0, flow: None, asked: now, cold, claim: Some(claim), runs: 0 };
+        let replica = Replica {
+            function,
+            node: node as u32,
+            stage: Stage::Pulling,
+            serial: 0,
+            flow: None,
+            asked: now,
+            cold,
+            claim: Some(claim),
+            runs: 0,
+        };
         let at = if let Some(at) = self.free_replicas.pop() {
             let serial = self.replicas[at as usize].serial;
             self.replicas[at as usize] = Replica { serial, ..replica };
@@ -767,7 +783,10 @@ impl Platform {
     }
 
     fn idle_check(&mut self) {
-        self.engine.after_s(self.config.idle_check, Happening::IdleCheck);
+        // When nothing else is to come, the run is over.
+        if self.engine.pending() > 0 {
+            self.engine.after_s(self.config.idle_check, Happening::IdleCheck);
+        }
         let now = self.engine.now();
         for replica in 0..self.replicas.len() as u32 {
             let Replica { function, stage, .. } = self.replicas[replica as usize];
@@ -856,7 +875,9 @@ impl Platform {
     /// A node that did not answer is taken for gone: its replicas are placed anew.
     fn suspect(&mut self, node: usize) {
         let lost: Vec<u32> = (0..self.replicas.len() as u32)
-            .filter(|at| self.replicas[*at as usize].node as usize == node && self.replicas[*at as usize].stage != Stage::Gone)
+            .filter(|at| {
+                self.replicas[*at as usize].node as usize == node && self.replicas[*at as usize].stage != Stage::Gone
+            })
             .collect();
         for replica in lost {
             let function = self.replicas[replica as usize].function;

@@ -8,7 +8,7 @@ mod urban;
 
 pub use cloud::cloud_regions;
 pub use industrial::industrial_iot;
-pub use place::{Place, device};
+pub use place::{Place, device, places};
 pub use regions::{RoundTrips, regions};
 pub use urban::urban_sensing;
 

@@ -48,6 +48,18 @@ pub struct Place {
     pub latency: f64,
 }
 
+/// Places around an internet that holds nobody back, with a registry in it.
+#[must_use]
+pub fn places(of: impl IntoIterator<Item = Place>) -> Topology {
+    let mut topology = Topology::new();
+    let internet = topology.junction();
+    for place in of {
+        place.build(&mut topology, internet);
+    }
+    super::registry(&mut topology, &[internet]);
+    topology
+}
+
 impl Place {
     /// Builds the place into a topology, with its way out to `outside`; gives its switch.
     pub fn build(self, topology: &mut Topology, outside: Vertex) -> Vertex {
