@@ -87,7 +87,12 @@ impl Distribution {
             Self::Uniform { min, max } => min >= 0.0 && max >= min && max.is_finite(),
             Self::Exponential { shift, mean } => shift >= 0.0 && mean >= 0.0 && (shift + mean).is_finite(),
             Self::LogNormal { sigma, loc, scale, min, max } => {
-                (sigma + loc + scale).is_finite() && sigma >= 0.0 && scale >= 0.0 && min >= 0.0 && max >= min && max.is_finite()
+                (sigma + loc + scale).is_finite()
+                    && sigma >= 0.0
+                    && scale >= 0.0
+                    && min >= 0.0
+                    && max >= min
+                    && max.is_finite()
             }
         }
     }

@@ -56,7 +56,11 @@ pub struct Engine<E> {
 
 impl<E> std::fmt::Debug for Engine<E> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Engine").field("now", &self.now).field("pending", &self.heap.len()).field("log", &self.log).finish()
+        f.debug_struct("Engine")
+            .field("now", &self.now)
+            .field("pending", &self.heap.len())
+            .field("log", &self.log)
+            .finish()
     }
 }
 
@@ -96,7 +100,10 @@ impl<E: Event> Engine<E> {
     }
 
     /// The next event, to whose time the clock moves.
-    #[expect(clippy::should_implement_trait, reason = "an engine is not an iterator: what it gives depends on what is put in")]
+    #[expect(
+        clippy::should_implement_trait,
+        reason = "an engine is not an iterator: what it gives depends on what is put in"
+    )]
     pub fn next(&mut self) -> Option<E> {
         let next = self.heap.pop()?;
         self.now = next.at;

@@ -73,15 +73,20 @@ impl Profiles {
         let mut profiles = Self::default();
         for line in include_str!("../../data/raith21/exec.csv").lines().skip(1) {
             let fields: Vec<&str> = line.split(',').collect();
-            if let (&[device, function, ..], Some(fit)) = (fields.as_slice(), fit(fields.get(2..).unwrap_or_default())) {
+            if let (&[device, function, ..], Some(fit)) = (fields.as_slice(), fit(fields.get(2..).unwrap_or_default()))
+            {
                 profiles.set_exec(device, function, fit);
             }
         }
         for line in include_str!("../../data/raith21/images.csv").lines().skip(1) {
             let mut fields = line.split(',');
-            let (Some(function), Some(size), Some(arch)) = (fields.next(), fields.next(), fields.next()) else { continue };
+            let (Some(function), Some(size), Some(arch)) = (fields.next(), fields.next(), fields.next()) else {
+                continue;
+            };
             // The same sizes stand there under several names of one architecture.
-            let (Ok(mb), "arm" | "arm64" | "amd64") = (size.trim_end_matches('M').parse::<u64>(), arch) else { continue };
+            let (Ok(mb), "arm" | "arm64" | "amd64") = (size.trim_end_matches('M').parse::<u64>(), arch) else {
+                continue;
+            };
             profiles.set_image(function, arch, mb * 1_000_000);
         }
         profiles

@@ -137,8 +137,11 @@ fn promised(function: &Function) -> Share {
     latency.map(|slo| slo.share).chain(objectives.availability).max().unwrap_or(Share::from_percent(99.0))
 }
 
-/// Nodes that compute alike: those of a tier and a slowdown.
+/// Nodes that compute alike: those of a class, or else of a tier and a slowdown.
 fn class_of(node: &scf_core::Node) -> Option<Name> {
+    if node.class.is_some() {
+        return node.class.clone();
+    }
     Name::new(&format!("{:?}-{:.0}", node.tier, node.slowdown.factor() * 100.0).to_lowercase()).ok()
 }
 

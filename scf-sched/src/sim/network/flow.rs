@@ -345,7 +345,8 @@ mod tests {
             }
             for flow in &flows.flows {
                 let held = flow.route.iter().any(|&link| {
-                    let on: Vec<f64> = flows.wires[link as usize].flows.iter().map(|id| flows.flows[*id as usize].rate).collect();
+                    let on: Vec<f64> =
+                        flows.wires[link as usize].flows.iter().map(|id| flows.flows[*id as usize].rate).collect();
                     let full = (on.iter().sum::<f64>() - capacities[link as usize]).abs() < 1e-9;
                     full && on.iter().all(|rate| *rate <= flow.rate + 1e-9)
                 });

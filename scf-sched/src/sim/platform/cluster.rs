@@ -97,10 +97,7 @@ impl Cluster {
     #[must_use]
     pub fn fits(&self, node: usize, spec: &FunctionSpec) -> bool {
         let (state, host) = (&self.nodes[node], &self.topology.hosts()[node]);
-        state.up
-            && !host.storage
-            && state.cpu_milli >= i64::from(spec.cpu_milli)
-            && state.memory >= spec.memory as i64
+        state.up && !host.storage && state.cpu_milli >= i64::from(spec.cpu_milli) && state.memory >= spec.memory as i64
     }
 
     /// Whether the function's image is on a node.

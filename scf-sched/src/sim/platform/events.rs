@@ -4,12 +4,9 @@ use std::collections::VecDeque;
 
 use scf_core::Timestamp;
 
-use super::{
-    Arrivals, Ask, Cluster, Data, FunctionSpec, Placer, Report,
-    cluster::DISK,
-};
+use super::{Arrivals, Ask, Cluster, Data, FunctionSpec, Placer, Report, cluster::DISK};
 use crate::sim::{
-    Disturbance, Engine, Event, FlowDue, FlowId, Flows, Profiles, Rng, Topology, network::LinkKind, Locality,
+    Disturbance, Engine, Event, FlowDue, FlowId, Flows, Locality, Profiles, Rng, Topology, network::LinkKind,
 };
 
 /// Kinds of entities that have streams of random numbers.
@@ -610,7 +607,16 @@ impl<P: Placer> Platform<P> {
             self.report.pulls += 1;
         }
         let now = self.engine.now();
-        let replica = Replica { function, node: node as u32, stage: Stage::Pulling, serial: 0, flow: None, asked: now, cold, runs: 0 };
+        let replica = Replica {
+            function,
+            node: node as u32,
+            stage: Stage::Pulling,
+            serial: 0,
+            flow: None,
+            asked: now,
+            cold,
+            runs: 0,
+        };
         let at = if let Some(at) = self.free_replicas.pop() {
             let serial = self.replicas[at as usize].serial;
             self.replicas[at as usize] = Replica { serial, ..replica };
@@ -769,7 +775,9 @@ impl<P: Placer> Platform<P> {
     /// A node that did not answer is taken for gone: its replicas are placed anew.
     fn suspect(&mut self, node: usize) {
         let lost: Vec<u32> = (0..self.replicas.len() as u32)
-            .filter(|at| self.replicas[*at as usize].node as usize == node && self.replicas[*at as usize].stage != Stage::Gone)
+            .filter(|at| {
+                self.replicas[*at as usize].node as usize == node && self.replicas[*at as usize].stage != Stage::Gone
+            })
             .collect();
         for replica in lost {
             let function = self.replicas[replica as usize].function;

@@ -6,8 +6,8 @@ mod function;
 mod report;
 
 pub use cluster::{Ask, Cluster, NodeState};
-pub use events::{Config, Platform};
 pub(crate) use events::stream;
+pub use events::{Config, Platform};
 pub use function::{Arrivals, Data, FunctionSpec};
 pub use report::{Report, Timeline};
 

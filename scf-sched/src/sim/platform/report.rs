@@ -24,7 +24,8 @@ impl Timeline {
     fn add(&mut self, at: f64, value: f64) {
         while at / self.width >= BINS as f64 {
             // Neighbours become one, and each is twice as long.
-            self.bins = self.bins.chunks(2).map(|pair| pair.iter().fold((0, 0.0), |a, b| (a.0 + b.0, a.1 + b.1))).collect();
+            self.bins =
+                self.bins.chunks(2).map(|pair| pair.iter().fold((0, 0.0), |a, b| (a.0 + b.0, a.1 + b.1))).collect();
             self.width *= 2.0;
         }
         let bin = (at / self.width) as usize;
@@ -108,7 +109,15 @@ impl Report {
         }
     }
 
-    pub(crate) fn invocation(&mut self, now: Timestamp, spec: &FunctionSpec, cloud: bool, waited: f64, took: f64, ran: f64) {
+    pub(crate) fn invocation(
+        &mut self,
+        now: Timestamp,
+        spec: &FunctionSpec,
+        cloud: bool,
+        waited: f64,
+        took: f64,
+        ran: f64,
+    ) {
         self.took.add(took);
         self.waited.add(waited);
         self.timeline.add(now.nanos() as f64 / 1e9, took);

@@ -30,7 +30,14 @@ fn attach(topology: &mut Topology, host: Host, switch: Vertex, mbit_per_s: f64) 
 }
 
 /// A way out of a switch and one into it.
-fn uplink(topology: &mut Topology, name: &str, switch: Vertex, to: Vertex, up_mbit: f64, down_mbit: f64) -> [Vertex; 2] {
+fn uplink(
+    topology: &mut Topology,
+    name: &str,
+    switch: Vertex,
+    to: Vertex,
+    up_mbit: f64,
+    down_mbit: f64,
+) -> [Vertex; 2] {
     let up = link(topology, name, LinkKind::Uplink, up_mbit);
     let down = link(topology, name, LinkKind::Downlink, down_mbit);
     topology.lead(switch, up);
@@ -41,7 +48,15 @@ fn uplink(topology: &mut Topology, name: &str, switch: Vertex, to: Vertex, up_mb
 }
 
 /// The same for a whole zone, which can be cut off there.
-fn zone_uplink(topology: &mut Topology, name: &str, zone: u16, switch: Vertex, to: Vertex, up_mbit: f64, down_mbit: f64) {
+fn zone_uplink(
+    topology: &mut Topology,
+    name: &str,
+    zone: u16,
+    switch: Vertex,
+    to: Vertex,
+    up_mbit: f64,
+    down_mbit: f64,
+) {
     for way in uplink(topology, name, switch, to, up_mbit, down_mbit) {
         topology.leads_out(zone, way);
     }

@@ -44,7 +44,8 @@ impl RoundTrips {
         let n = names.len();
         let mut ms = vec![f64::NAN; n * n];
         for (a, b, value) in rows {
-            let place = |name: &str| names.binary_search_by(|other| other.as_str().cmp(name)).expect("it is among the names");
+            let place =
+                |name: &str| names.binary_search_by(|other| other.as_str().cmp(name)).expect("it is among the names");
             let (a, b) = (place(a), place(b));
             ms[a * n + b] = value;
             if ms[b * n + a].is_nan() {

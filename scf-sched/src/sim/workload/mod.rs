@@ -2,4 +2,4 @@
 
 mod pipelines;
 
-pub use pipelines::{published_invocations, ml_pipelines};
+pub use pipelines::{ml_pipelines, published_invocations};
