@@ -134,7 +134,7 @@ impl SloKeeper {
 fn promised(function: &Function) -> Share {
     let objectives = &function.objectives;
     let latency = objectives.latency.iter().filter(|slo| Some(slo.within) == objectives.tightest().map(|t| t.within));
-    latency.map(|slo| slo.share).chain(objectives.availability).max().unwrap_or(Share::from_percent(99.0))
+    latency.map(|slo| slo.share).chain(objectives.availability).max().unwrap_or_else(|| Share::from_percent(99.0))
 }
 
 /// Nodes that compute alike: those of a class, or else of a tier and a slowdown.
