@@ -200,6 +200,10 @@ impl KeyValueLimits {
                     self.check_value(value)?;
                 }
                 Op::Delete { key } => self.check_key(key)?,
+                Op::Enqueue { .. } | Op::CancelTimer { .. } => {
+                    let source = crate::StateError::Unsupported { what: "accept calls in a bucket".to_owned() };
+                    return Err(KeyValueError::Store { source: Box::new(source) });
+                }
             }
         }
         Ok(())

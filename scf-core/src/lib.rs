@@ -10,6 +10,7 @@
 //! | [`SloPolicy`] | scf-sched, you | the router, and the fabric by time |
 //! | [`IsolateFactory`], [`Prepared`], [`Isolate`] | scf-runtime, scf-ai, you | the functions controller |
 //! | [`Host`] | scf-runtime | isolates |
+//! | [`InvocationQueue`] | scf-state, you | the fabric, which accepts into it and drains it |
 //! | [`StateBackend`] | scf-state, you | [`StateStore`]s and state servers |
 //! | [`StateStore`], [`StateSession`], [`PhasePolicy`] | scf-state, you | the functions controller, functions |
 //! | [`KeyValue`], [`Secrets`] | scf-runtime, you | the services that guests are given |
@@ -45,6 +46,7 @@ mod model;
 mod node;
 mod payload;
 mod phase;
+mod queue;
 mod revision;
 mod scheduler;
 mod secret;
@@ -80,7 +82,11 @@ pub use meter::Meter;
 pub use model::{BlockCost, BlockGraph, Inference, Inferred, ModelBlock, ModelError, ModelInfo, WireForm};
 pub use node::{Accelerator, AcceleratorUnits, Device, Node, Rates, Resources, Tier};
 pub use payload::{MediaType, Payload};
-pub use phase::{Phase, PhasePolicy, PhaseStats};
+pub use phase::{NodeCondition, Phase, PhaseChoice, PhaseLoad, PhasePolicy, PhaseRule, PhaseStats, ServiceTimes};
+pub use queue::{
+    Acceptance, CallState, CallStatus, Cause, DeadLetter, Delivery, Due, Hold, InvocationQueue, Lease, LeaseAsk,
+    QueueError, QueueLoad, QueuedCall, RetryPolicy, Room, Settle, TimerName,
+};
 pub use revision::{Qualifier, Revision};
 pub use scheduler::{
     ClusterView, DataInput, Health, NodeStatus, Placement, PlacementRequest, Refusal, ScheduleError, Scheduler,
@@ -90,8 +96,8 @@ pub use slo::{Objectives, Slo, SloReport};
 pub use slo_policy::{Expectation, ObservedCall, Progress, Reaction, Site, SloPolicy};
 pub use split::{EdgeCost, FormCost, PlanError, Segment, SplitPlan, SplitPlanner, SplitProblem};
 pub use state::{
-    Batch, Caps, Commit, Delta, Durability, Entry, Fence, Guard, Head, Op, Opened, Ownership, Page, Scope, Snapshot,
-    StateBackend, StateError, StateSession, StateStore, Version, Watch, Watched,
+    Batch, Caps, Commit, Delta, Durability, Entry, Fence, Guard, Head, Moved, Op, Opened, OutputGate, Ownership, Page,
+    Scope, Snapshot, StateBackend, StateError, StateSession, StateStore, Version, Watch, Watched,
 };
 pub use tenant::Tenant;
 pub use topology::{Link, LinkQuality, Path};

@@ -37,46 +37,124 @@ impl Phase {
     }
 }
 
-/// Decides when a scope changes between remote and local state.
+/// Decides on a node when scopes change between remote and local state.
 ///
-/// The state service asks in the remote phase after every call, in the local phase when it maintains its
-/// scopes. Synchronous, no I/O, no clock: `stats.now` is the time.
+/// Held by the state service of the node. Synchronous, no I/O, no clock: the time is in what it is told.
 pub trait PhasePolicy: Debug + Send + Sync + 'static {
-    /// Whether to take a remote scope here.
-    fn go_local(&self, stats: &PhaseStats) -> bool;
+    /// What decides for one scope from its first call on. Whatever is random in it comes from `seed`.
+    fn rule(&self, seed: u64) -> Box<dyn PhaseRule>;
 
-    /// Whether to give a local scope back.
-    fn go_remote(&self, stats: &PhaseStats) -> bool;
-
-    /// How long after a call the next one still belongs to the same burst; default for ever.
-    /// [`PhaseStats::gap`] and [`PhaseStats::spent_remote`] rest on it.
-    fn patience(&self) -> Duration {
-        Duration::MAX
+    /// How many scopes may be local on the node; default without bound. Asked several times a second, whenever the
+    /// state service maintains its scopes. Above the bound the scopes that are called least often are given back.
+    fn share(&self, load: &PhaseLoad) -> u32 {
+        let _ = load;
+        u32::MAX
     }
 }
 
 const _: fn(&dyn PhasePolicy) = |_| {};
 
-/// What is known about a scope when its phase is decided.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Decides for one scope.
+pub trait PhaseRule: Debug + Send + 'static {
+    /// Where the scope should be, now that a call of it has ended. Called once for each call, whatever phase it ran
+    /// in; nanoseconds.
+    fn after_call(&mut self, stats: &PhaseStats) -> PhaseChoice;
+
+    /// Where the scope should be until its next call, now that it was found here after a restart or was brought here
+    /// by order. Default: here, for ten seconds.
+    fn adopted(&mut self) -> PhaseChoice {
+        PhaseChoice::Local { idle: Duration::from_secs(10) }
+    }
+}
+
+const _: fn(&dyn PhaseRule) = |_| {};
+
+/// Where a scope should be.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum PhaseChoice {
+    /// In the remote store.
+    #[default]
+    Remote,
+    /// Here, until no call has come for so long.
+    Local {
+        /// How long.
+        idle: Duration,
+    },
+}
+
+/// What is known about a scope when a call of it has ended.
+#[derive(Clone, Copy, Debug, PartialEq)]
 #[expect(clippy::exhaustive_structs, reason = "simulators and tests write it as a literal")]
 pub struct PhaseStats {
     /// The time.
     pub now: Timestamp,
-    /// When the last call ended.
-    pub last_call: Timestamp,
-    /// Mean time between the last calls (exponential, weight 0.3); [`Duration::MAX`] before the
-    /// second call of a burst.
+    /// Whether the call worked on local state.
+    pub local: bool,
+    /// Time since the call before ended; [`Duration::MAX`] for the first one.
     pub gap: Duration,
-    /// Time that calls have spent on remote reads and commits since the scope was last local, not
-    /// counting calls that came more than [`PhasePolicy::patience`] after the one before.
-    pub spent_remote: Duration,
-    /// What one call spent on remote reads and commits, as a mean of the last calls.
+    /// What the call spent on remote reads and commits; of a local call, what calls spent on them as a mean of the
+    /// last remote ones.
     pub remote_cost: Duration,
-    /// What moving the state here and back takes, by the last such moves or by size and link.
-    pub migration: Duration,
+    /// What taking the state here takes, by the last time or by size and link.
+    pub moving_in: Duration,
+    /// What giving it back takes, by the last time or by size, link and whether it is written at all.
+    pub moving_out: Duration,
     /// Size of the state.
     pub size: ByteSize,
-    /// Scopes that are local on this node now.
+    /// Share of the last calls that wrote something.
+    pub writes: f64,
+    /// What one request to the remote store takes.
+    pub request: Duration,
+    /// How the node is.
+    pub node: NodeCondition,
+}
+
+/// How a node is, as far as keeping state on it goes. Told by the embedding program, which has the sensors.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[expect(clippy::exhaustive_structs, reason = "written with struct update syntax from the default")]
+pub struct NodeCondition {
+    /// How much of its memory is taken, from 0 to 1.
+    pub memory_pressure: f64,
+    /// How long it is expected to stay where it is and to have power.
+    pub stays: Duration,
+}
+
+impl Default for NodeCondition {
+    /// All memory is free and it stays for ever.
+    fn default() -> Self {
+        Self { memory_pressure: 0.0, stays: Duration::MAX }
+    }
+}
+
+/// What a node serves, as the last calls were.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[expect(clippy::exhaustive_structs, reason = "simulators and tests write it as a literal")]
+pub struct PhaseLoad {
+    /// The time.
+    pub now: Timestamp,
+    /// Scopes that are called, in whatever phase.
+    pub scopes: u32,
+    /// Scopes that are local.
     pub local_scopes: u32,
+    /// Calls per second over all scopes.
+    pub rate: f64,
+    /// How long calls on remote state take, without waiting; no calls: none were seen.
+    pub remote: ServiceTimes,
+    /// How long calls on local state take, without waiting.
+    pub local: ServiceTimes,
+    /// What remote calls spend of it on remote reads and commits, in seconds.
+    pub remote_cost: f64,
+}
+
+/// How long calls take.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[expect(clippy::exhaustive_structs, reason = "simulators and tests write it as a literal")]
+pub struct ServiceTimes {
+    /// How many were measured, older ones counting less.
+    pub calls: f64,
+    /// Mean in seconds.
+    pub mean: f64,
+    /// Variance over the square of the mean: 0 when all take as long, 1 for an exponential distribution.
+    pub variation: f64,
 }

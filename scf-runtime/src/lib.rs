@@ -27,6 +27,7 @@
 //! | `wasm` | yes | [`WasmFactory`] with a compiler: WebAssembly components, by wasmtime 48 |
 //! | `wasm-runtime-only` | with `wasm` | [`WasmFactory`] without one: signed artefacts of components |
 //! | `services` | yes | what components reach beside WASI: `wasi:keyvalue`, `wasi:config`, `wasi:logging`, `scf:function` |
+//! | `snapshot` | no | `WasmFactory::snapshot`: components that begin where their initialisation ended, by wizer |
 //! | `wasi-http` | no | components that handle HTTP requests, and that send them to the origins that they are granted, by `HttpClient` |
 //! | `wasi-nn` | no | components that ask models which are resident in the host: `wasi:nn` |
 //! | `http` | no | `http::Ingress`: functions behind an axum router |
@@ -62,6 +63,7 @@ mod overhead;
 #[cfg(feature = "process")]
 pub mod process;
 mod promise;
+mod queue;
 mod route;
 mod router;
 mod service;
@@ -85,8 +87,11 @@ pub use native::{NativeCall, NativeError, NativeFactory, NativeFuture};
 pub use observe::Metrics;
 #[cfg(feature = "wasi-http")]
 pub use outbound::{HttpClient, Resolver, SystemResolver, TrustError};
+pub use queue::{DispatchConfig, EnqueueError};
 pub use service::{MemoryKeyValue, MemorySecrets, StateKeyValue};
 pub use values::{ValuesError, decode_values, encode_values};
+#[cfg(feature = "snapshot")]
+pub use wasm::SnapshotError;
 #[cfg(feature = "wasm")]
 pub use wasm::{
     ArtefactSigner, CodeLimits, CompileError, Compiler, CompilerCommand, Cpu, ScreenError, SignError, compiler_main,

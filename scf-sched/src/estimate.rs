@@ -43,6 +43,9 @@ pub trait Estimator: Debug + Send + Sync + 'static {
     /// Seconds that starting the function takes where it is not started, without what must be fetched for it.
     fn cold_start(&self, key: ProfileKey) -> f32;
 
+    /// An instance was placed where it will run calls: something will be known of them soon. Default: does not care.
+    fn placed(&self, _key: ProfileKey) {}
+
     /// A call ran for that many seconds.
     fn observed(&self, key: ProfileKey, seconds: f32);
 }
@@ -54,6 +57,10 @@ impl<E: Estimator + ?Sized> Estimator for Arc<E> {
 
     fn cold_start(&self, key: ProfileKey) -> f32 {
         (**self).cold_start(key)
+    }
+
+    fn placed(&self, key: ProfileKey) {
+        (**self).placed(key);
     }
 
     fn observed(&self, key: ProfileKey, seconds: f32) {

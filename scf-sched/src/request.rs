@@ -178,8 +178,9 @@ impl Decision {
     }
 
     /// Counts a refused node.
+    #[inline]
     pub fn refuse(&mut self, reason: Reason) {
-        match self.refused.iter_mut().find(|(counted, _)| *counted == reason) {
+        match self.refused.iter_mut().find(|(counted, _)| std::ptr::eq(counted.0, reason.0) || *counted == reason) {
             Some((_, nodes)) => *nodes += 1,
             None => self.refused.push((reason, 1)),
         }

@@ -20,7 +20,8 @@ impl Change<'_> {
 
 /// Takes a batch's operations apart, all before the first is applied.
 pub(crate) fn changes(ops: &[Op]) -> Result<Vec<Change<'_>>, StateError> {
-    ops.iter().map(change).collect()
+    let is_entry = |op: &&Op| !matches!(op, Op::Enqueue { .. } | Op::CancelTimer { .. });
+    ops.iter().filter(is_entry).map(change).collect()
 }
 
 fn change(op: &Op) -> Result<Change<'_>, StateError> {

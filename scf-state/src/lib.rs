@@ -4,9 +4,13 @@
 //! |---|---|
 //! | [`MemoryState`] | a backend that is lost with the process |
 //! | [`RedbState`] | a backend on a [`Disk`](scf_core::Disk), with group commit: [`FileDisk`], [`MemoryDisk`] for tests |
+//! | [`RedbQueue`], [`MemoryQueue`] | invocation queues: beside the state on the disk, and in memory |
+//! | [`CheckedDisk`], `EncryptedDisk` (feature `encryption`) | disks on others that find damage, or that only a key opens |
 //! | [`RemoteState`], [`StateServer`] | a backend of another node, and what serves it there |
 //! | [`PhasedState`] | the state service of a node: scopes alternate between a home and this node |
 //! | [`SkiRental`], [`AlwaysRemote`], [`AlwaysLocal`] | when they do |
+//! | [`BestShare`] | how many of them are local, so that calls take least over all |
+//! | [`replay`] | traces of calls, what a policy pays for one and what the least is |
 //!
 //! A backend of your own implements [`StateBackend`](scf_core::StateBackend) and passes
 //! `scf_core::conformance::state`; a policy of your own implements [`PhasePolicy`](scf_core::PhasePolicy).
@@ -26,15 +30,22 @@ mod limit;
 mod loopback;
 mod memory;
 mod phase;
+mod queue;
 mod quota;
 mod redb;
 mod remote;
 mod results;
 mod wall;
 
-pub use crate::redb::{OpenError, RedbBuilder, RedbConfig, RedbState};
-pub use disk::{FileDisk, MemoryDisk};
+pub use crate::redb::{OpenError, RedbBuilder, RedbConfig, RedbQueue, RedbState};
+pub use disk::{CheckedDisk, FileDisk, MemoryDisk, SealError};
+#[cfg(feature = "encryption")]
+pub use disk::{DiskKey, EncryptedDisk};
 pub use memory::MemoryState;
-pub use phase::{AlwaysLocal, AlwaysRemote, PhaseChange, PhaseConfig, PhasedState, SkiRental};
+pub use phase::{
+    AlwaysLocal, AlwaysRemote, BestShare, Migration, PhaseChange, PhaseConfig, PhasedState, SkiRental, best_share,
+    mean_response, replay,
+};
+pub use queue::{MemoryQueue, QueueConfig};
 pub use quota::Quotas;
 pub use remote::{RemoteState, StateServer};

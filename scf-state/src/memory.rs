@@ -21,6 +21,7 @@ use crate::{
     head::HeadRecord,
     history::{History, Note},
     limit::{MAX_BATCH, MAX_VALUE, check_snapshot},
+    queue::{MemoryQueue, calls_of},
     quota::{Ledger, Quotas, entry_size, result_size, size_of, sizes},
     results::Results,
     wall::Wall,
@@ -45,6 +46,7 @@ pub struct MemoryState {
     wall: Wall,
     ledger: Ledger,
     history: History,
+    queue: Option<Arc<MemoryQueue>>,
 }
 
 #[derive(Debug, Default)]
@@ -136,6 +138,7 @@ impl MemoryState {
             wall: Wall::default(),
             ledger: Ledger::default(),
             history: History::default(),
+            queue: None,
         }
     }
 
@@ -150,6 +153,13 @@ impl MemoryState {
     #[must_use]
     pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
         self.wall = Wall::Given(clock);
+        self
+    }
+
+    /// What commits accept calls into; default nothing, and such commits are refused.
+    #[must_use]
+    pub fn queue(mut self, queue: Arc<MemoryQueue>) -> Self {
+        self.queue = Some(queue);
         self
     }
 
@@ -270,6 +280,12 @@ impl StateBackend for MemoryState {
             shard.insert(batch.scope.clone(), Record::default());
         }
         let record = shard.get_mut(&batch.scope).expect("it was inserted where it was missing");
+        // Under the lock of the scope; room that others take meanwhile is found out by all of them or none.
+        if let Some(queue) = &self.queue {
+            queue.accept_all(&batch)?;
+        } else {
+            calls_of(&batch, None)?;
+        }
         let version = record.head.version.next();
         record.head.version = version;
         for change in &changes {

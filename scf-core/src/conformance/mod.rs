@@ -6,5 +6,6 @@
 pub mod isolate;
 pub mod keyvalue;
 pub mod model;
+pub mod queue;
 pub mod scheduler;
 pub mod state;

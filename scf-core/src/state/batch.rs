@@ -4,7 +4,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::{Fence, Scope, Version};
-use crate::{InvocationId, WallTime};
+use crate::{InvocationId, QueuedCall, WallTime};
 
 /// How safe a commit is, in ascending order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -38,6 +38,20 @@ pub enum Op {
         /// The entry's key.
         key: String,
     },
+    /// Accepts a call into the backend's [`InvocationQueue`](crate::InvocationQueue); nothing when a call of that id was
+    /// accepted before. A call with a [timer's name](QueuedCall::timer) takes the place of what waits under that name.
+    /// [`StateError::Unsupported`](super::StateError) where the backend has no queue.
+    Enqueue {
+        /// The call.
+        call: Box<QueuedCall>,
+    },
+    /// Calls off what waits under a timer's name; nothing when there is none.
+    CancelTimer {
+        /// Whose timer it is.
+        scope: Scope,
+        /// Its name.
+        name: String,
+    },
 }
 
 impl Op {
@@ -46,6 +60,7 @@ impl Op {
     pub fn key(&self) -> Option<&str> {
         match self {
             Self::Put { key, .. } | Self::Delete { key } => Some(key),
+            Self::Enqueue { .. } | Self::CancelTimer { .. } => None,
         }
     }
 
@@ -54,7 +69,8 @@ impl Op {
     pub const fn value(&self) -> Option<&Bytes> {
         match self {
             Self::Put { value, .. } => Some(value),
-            Self::Delete { .. } => None,
+            Self::Enqueue { call } => Some(&call.payload.bytes),
+            Self::Delete { .. } | Self::CancelTimer { .. } => None,
         }
     }
 }
@@ -122,6 +138,20 @@ impl Batch {
     #[must_use]
     pub fn delete(mut self, key: impl Into<String>) -> Self {
         self.ops.push(Op::Delete { key: key.into() });
+        self
+    }
+
+    /// Adds a call to accept.
+    #[must_use]
+    pub fn enqueue(mut self, call: QueuedCall) -> Self {
+        self.ops.push(Op::Enqueue { call: Box::new(call) });
+        self
+    }
+
+    /// Adds a timer to call off.
+    #[must_use]
+    pub fn cancel_timer(mut self, scope: Scope, name: impl Into<String>) -> Self {
+        self.ops.push(Op::CancelTimer { scope, name: name.into() });
         self
     }
 

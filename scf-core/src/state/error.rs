@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::{Durability, Scope, Version};
-use crate::{ByteSize, NodeId, TenantName};
+use crate::{ByteSize, NodeId, QueueError, TenantName};
 
 /// Why state could not be read or written.
 #[derive(Clone, Debug, PartialEq, Eq, Error, Serialize, Deserialize)]
@@ -33,6 +33,15 @@ pub enum StateError {
         expected: Option<Version>,
         /// What it is.
         actual: Option<Version>,
+    },
+    /// A call that the batch enqueues was not accepted; nothing was changed.
+    #[error("a call that {scope} enqueues is not accepted")]
+    Queue {
+        /// The scope.
+        scope: Scope,
+        /// Why not.
+        #[source]
+        source: QueueError,
     },
     /// Somebody else owns the scope: the commit came from a former owner, or from none.
     #[error("{scope} is owned by another, who took it in epoch {epoch}")]

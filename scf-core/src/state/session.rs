@@ -1,6 +1,6 @@
 //! State as calls see it.
 
-use std::fmt::Debug;
+use std::{fmt::Debug, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -29,6 +29,59 @@ pub trait StateStore: Debug + Send + Sync + 'static {
     /// # Errors
     /// The first failure; the other scopes are published all the same.
     async fn drain(&self) -> Result<(), StateError>;
+
+    /// Copies what the scope's home has here, ahead of [`StateStore::adopt`], while calls go on elsewhere. Called again
+    /// it brings the copy up to date.
+    ///
+    /// # Errors
+    /// As [`StateBackend::export`](super::StateBackend::export); [`StateError::Unsupported`] where scopes do not move.
+    async fn prefetch(&self, scope: &Scope) -> Result<(), StateError> {
+        let _ = scope;
+        Err(StateError::Unsupported { what: "move scopes".to_owned() })
+    }
+
+    /// Takes the scope here, whatever calls say.
+    ///
+    /// # Errors
+    /// As [`StateBackend::acquire`](super::StateBackend::acquire); [`StateError::Unsupported`] where scopes do not move.
+    async fn adopt(&self, scope: &Scope) -> Result<(), StateError> {
+        let _ = scope;
+        Err(StateError::Unsupported { what: "move scopes".to_owned() })
+    }
+
+    /// Moves a scope that is local here to the node of `to`. Calls go on while it is copied; those that come in the
+    /// last moments wait, and are then answered that `to` owns it. When it fails the scope is here, at home or there,
+    /// whole and owned by one at most.
+    ///
+    /// # Errors
+    /// As [`StateStore::adopt`].
+    async fn hand_over(&self, scope: &Scope, to: &dyn StateStore) -> Result<Moved, StateError> {
+        let _ = (scope, to);
+        Err(StateError::Unsupported { what: "move scopes".to_owned() })
+    }
+}
+
+/// Keeps what a call sends until what it may have read is safe: a call in the local phase begins while the commits of
+/// those before it are still on their way to the disk. Its own reply waits for its own commit.
+#[async_trait]
+pub trait OutputGate: Debug + Send + Sync {
+    /// Returns once what was written before the call is safe.
+    ///
+    /// # Errors
+    /// [`StateError::Conflict`] when some of it did not come about; the call is run again.
+    async fn open(&self) -> Result<(), StateError>;
+}
+
+const _: fn(&dyn OutputGate) = |_| {};
+
+/// How long a scope moved.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[expect(clippy::exhaustive_structs, reason = "stores of integrators write it as a literal")]
+pub struct Moved {
+    /// While calls went on.
+    pub copying: Duration,
+    /// While they waited.
+    pub closed: Duration,
 }
 
 const _: fn(&dyn StateStore) = |_| {};
@@ -67,6 +120,17 @@ pub trait StateSession: Debug + Send + Sync {
 
     /// The phase that the scope is in.
     fn phase(&self) -> Phase;
+
+    /// In the local phase, what an isolate's memory may rest on: a call that commits leaves the scope at the next turn,
+    /// and the session of the call after it is at that turn unless something else became of the state.
+    fn turn(&self) -> u64 {
+        0
+    }
+
+    /// What the call waits for before it sends anything to others; `None` where it reads only what is safe.
+    fn output(&self) -> Option<Arc<dyn OutputGate>> {
+        None
+    }
 
     /// Commits the changes together with the call's `result`; the reply waits for it (output gate).
     ///

@@ -187,8 +187,14 @@ impl Controller {
             self.start_ahead(&ready, now).await;
         }
         for ready in awake {
+            let is_draining = ready.life.is_draining.load(SeqCst);
+            if is_draining {
+                self.unpin_all(&ready);
+            } else {
+                self.unpin_remote(&ready);
+            }
             let is_idle = ready.slots.in_flight() == 0;
-            if ready.life.is_draining.load(SeqCst) {
+            if is_draining {
                 if is_idle {
                     self.unlist(&ready);
                 }

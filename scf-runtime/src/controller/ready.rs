@@ -13,7 +13,7 @@ use std::{
 
 use scf_core::{Function, Load, Prepared, Reuse, Revision, Timestamp};
 
-use super::{Controller, Fitted, admission::Slots, lifecycle::Life, scaler::Scaler};
+use super::{Controller, Fitted, admission::Slots, lifecycle::Life, pins::Pins, scaler::Scaler};
 use crate::{device::Claim, ledger::Ledger};
 
 /// A revision of a function that is ready to be called on this node.
@@ -30,6 +30,8 @@ pub(crate) struct Ready {
     pub(crate) seen: Option<crate::observe::Seen>,
     pub(super) devices: Claim,
     pub(super) slots: Slots,
+    /// Keys that have an isolate of their own.
+    pub(super) pins: Pins,
     pub(super) life: Life,
     pub(super) scaler: Option<Mutex<Scaler>>,
     /// Isolates that it was last told to keep.
@@ -128,6 +130,7 @@ impl Controller {
             seen: self.observer.metrics.as_ref().map(|metrics| metrics.seen(function, revision, &self.node.id)),
             devices,
             slots: Slots::new(slots),
+            pins: Pins::default(),
             life: Life::default(),
             scaler,
             kept: AtomicU32::new(0),

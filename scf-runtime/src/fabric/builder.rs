@@ -12,8 +12,8 @@ use std::{
 };
 
 use scf_core::{
-    Autoscaler, Clock, Function, Host, InvocationId, IsolateFactory, MilliCpu, Node, NodeId, Resources, Scheduler,
-    SloPolicy, StateStore, Subject, Tenant, Tier, Transport,
+    Autoscaler, Clock, Function, Host, InvocationId, InvocationQueue, IsolateFactory, MilliCpu, Node, NodeId,
+    Resources, Scheduler, SloPolicy, StateStore, Subject, Tenant, Tier, Transport,
 };
 use tokio::sync::watch;
 
@@ -24,6 +24,7 @@ use crate::{
     error::BuildError,
     host::MemberHost,
     observe::Observer,
+    queue::{DispatchConfig, Dispatcher},
     router::InvokeServer,
     spread::{Apart, Spread},
     tenant::Accounts,
@@ -47,6 +48,8 @@ pub struct FabricBuilder {
     revisions: Option<usize>,
     idle: Option<Duration>,
     observer: Observer,
+    queue: Option<Arc<dyn InvocationQueue>>,
+    dispatch: DispatchConfig,
 }
 
 /// Revisions of a function that are kept.
@@ -84,6 +87,18 @@ impl FabricBuilder {
     /// The state store of a node; needed on every node that a stateful function may run on.
     pub fn state(mut self, node: NodeId, store: Arc<dyn StateStore>) -> Self {
         self.state.push((node, store));
+        self
+    }
+
+    /// What keeps asynchronous calls: [`Fabric::enqueue`] accepts into it, and the fabric drains it. Default: none.
+    pub fn queue(mut self, queue: Arc<dyn InvocationQueue>) -> Self {
+        self.queue = Some(queue);
+        self
+    }
+
+    /// How the queue is drained. Default: [`DispatchConfig::default`].
+    pub const fn dispatch(mut self, config: DispatchConfig) -> Self {
+        self.dispatch = config;
         self
     }
 
@@ -215,6 +230,7 @@ impl FabricBuilder {
                 functions: RwLock::default(),
                 near: Spread::default(),
                 workflows: RwLock::default(),
+                dispatcher: self.queue.map(|queue| Dispatcher::new(queue, self.dispatch)),
                 seed: AtomicU64::new(self.seed.unwrap_or_else(random)),
                 ids: InvocationId::new((u128::from(random()) << 64) | u128::from(random())),
                 next_id: Apart(AtomicU64::new(0)),

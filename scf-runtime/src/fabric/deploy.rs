@@ -139,6 +139,9 @@ impl Inner {
         self.settle(&deployment, &before);
         functions.insert(name.clone(), Arc::new(deployment));
         self.near.forget(name);
+        if let Some(dispatcher) = &self.dispatcher {
+            dispatcher.wake();
+        }
         Ok(())
     }
 

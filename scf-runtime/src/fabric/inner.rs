@@ -18,6 +18,7 @@ use tokio::sync::{Notify, watch};
 use crate::{
     deployment::Deployment,
     member::Member,
+    queue::Dispatcher,
     route::Route,
     spread::{Apart, Shared, Spread, here},
     tenant::Accounts,
@@ -46,6 +47,8 @@ pub(crate) struct Inner {
     /// The same, for calls to read.
     pub(super) near: Spread<FunctionName, Deployment>,
     pub(super) workflows: RwLock<HashMap<Name, Arc<Workflow>>>,
+    /// Drains the invocation queue, if there is one.
+    pub(crate) dispatcher: Option<Dispatcher>,
     pub(super) seed: AtomicU64,
     pub(super) ids: InvocationId,
     pub(super) next_id: Apart<AtomicU64>,
@@ -63,6 +66,12 @@ impl Inner {
             let functions = self.functions.read().unwrap_or_else(PoisonError::into_inner);
             functions.get(function).map(|deployment| self.near.fill(part, function, deployment))
         })
+    }
+
+    /// What `pick` makes of the deployed functions; must not take long.
+    pub(crate) fn functions<T>(&self, mut pick: impl FnMut(&FunctionName, &Deployment) -> Option<T>) -> Vec<T> {
+        let functions = self.functions.read().unwrap_or_else(PoisonError::into_inner);
+        functions.iter().filter_map(|(name, deployment)| pick(name, deployment)).collect()
     }
 
     pub(crate) fn next_seed(&self) -> u64 {

@@ -3,6 +3,7 @@
 mod builder;
 mod deploy;
 mod inner;
+mod migrate;
 mod status;
 mod tick;
 mod traffic;
@@ -100,6 +101,10 @@ impl Fabric {
         crate::workflow::run(self, &found, node, id, key, payload.into()).await
     }
 
+    pub(crate) const fn inner(&self) -> &Arc<Inner> {
+        &self.inner
+    }
+
     /// A new invocation id, unique across processes.
     #[must_use]
     pub fn new_id(&self) -> InvocationId {
@@ -148,12 +153,16 @@ impl Fabric {
         self.inner.transport.as_ref()?.path(from, to)
     }
 
-    /// Publishes state that is local to a node, on every node. Call it before the last clone is dropped.
+    /// Starts no more queued calls, waits for those that run, and publishes state that is local to a node, on every
+    /// node. Call it before the last clone is dropped.
     ///
     /// # Errors
     /// The first failure; the other nodes publish all the same, and what could not be published stays on the
     /// node's disk.
     pub async fn shutdown(&self) -> Result<(), StateError> {
+        if let Some(dispatcher) = &self.inner.dispatcher {
+            dispatcher.stop().await;
+        }
         let mut result = Ok(());
         for store in self.inner.members.iter().filter_map(|member| member.controller.state()) {
             result = result.and(store.drain().await);

@@ -10,6 +10,7 @@ use scf_core::{NodeId, Path};
 use tokio::{runtime::Handle, task::JoinHandle};
 
 use super::Inner;
+use crate::queue::drain;
 
 const MAINTAIN_EVERY: Duration = Duration::from_millis(50);
 /// How often the autoscaler of a function is asked, and how late a function becomes dormant.
@@ -35,6 +36,9 @@ impl Tick {
             if inner.transport.is_some() {
                 tasks.push(runtime.spawn(probe(Arc::downgrade(inner), position)));
             }
+        }
+        if inner.dispatcher.is_some() {
+            tasks.push(runtime.spawn(drain(Arc::downgrade(inner))));
         }
         if inner.slo.is_some() {
             tasks.push(runtime.spawn(enforce(Arc::downgrade(inner))));

@@ -169,7 +169,7 @@ impl IsolateFactory for WasmFactory {
 
 impl WasmFactory {
     /// What was made of the code before, or makes it.
-    async fn load(&self, bytes: &Bytes) -> Result<Arc<Loaded>, Refusal> {
+    pub(super) async fn load(&self, bytes: &Bytes) -> Result<Arc<Loaded>, Refusal> {
         if bytes.len() <= SMALL {
             let code = Hashed::new(bytes);
             if let Some(loaded) = self.shared.shelf.find(&code.id()) {
@@ -202,7 +202,7 @@ impl Shared {
     }
 
     /// Checks and links a component.
-    fn program(
+    pub(super) fn program(
         &self,
         function: &Function,
         export: &str,

@@ -154,6 +154,30 @@ impl Live {
         Ok(output)
     }
 
+    /// Does `work` in the store outside of any call, metered, limited and in turn with others like one.
+    #[cfg(feature = "snapshot")]
+    pub(super) async fn alone<R>(
+        &mut self,
+        program: &Program,
+        work: impl AsyncFnOnce(&mut Store<Guest>) -> wasmtime::Result<R>,
+    ) -> wasmtime::Result<R> {
+        let Self { store, run, .. } = self;
+        let work = pin!(work(store));
+        let paused = || {
+            if let Some(turn) = run.turn.get() {
+                turn.pause();
+            }
+        };
+        let work = pin!(program.machine.ticker.during(work, paused));
+        run.meter.run(work).await
+    }
+
+    /// Whether the guest has something open that the host keeps.
+    #[cfg(feature = "snapshot")]
+    pub(super) fn has_open(&mut self) -> bool {
+        self.store.data_mut().world.as_mut().is_some_and(|world| world.has_open())
+    }
+
     pub(super) fn usage(&self) -> Usage {
         let guest = self.store.data();
         let fuel = guest.program.machine.fuel.map(|given| given - self.store.get_fuel().unwrap_or(0));

@@ -52,6 +52,10 @@ mod shelf;
 #[cfg(feature = "wasm")]
 mod sign;
 mod signature;
+#[cfg(feature = "snapshot")]
+mod snapshot;
+#[cfg(feature = "snapshot")]
+mod snapshot_state;
 mod source;
 mod target;
 mod ticker;
@@ -73,3 +77,5 @@ pub use profile::Profile;
 pub use screen::{CodeLimits, ScreenError};
 #[cfg(feature = "wasm")]
 pub use sign::{ArtefactSigner, Cpu, SignError};
+#[cfg(feature = "snapshot")]
+pub use snapshot::SnapshotError;

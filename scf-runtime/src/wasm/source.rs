@@ -148,6 +148,12 @@ impl Sources {
         Ok(component)
     }
 
+    /// Holds a component to the limits and the features that components may have.
+    #[cfg(feature = "snapshot")]
+    pub(super) fn screen(&self, component: &[u8]) -> Result<(), Refusal> {
+        self.limits.check(component).map_err(Refusal::Screen)
+    }
+
     #[cfg(not(feature = "wasm"))]
     #[expect(clippy::unused_self, reason = "stands in for the compiler")]
     fn compiled(&self, _: &Machine, _: &Hashed<'_>) -> Result<Component, Refusal> {

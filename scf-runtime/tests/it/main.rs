@@ -12,8 +12,11 @@ mod no_compiler;
 mod outbound;
 #[cfg(all(feature = "process", target_os = "linux"))]
 mod process;
+mod queue;
 #[cfg(all(feature = "wasm", feature = "services"))]
 mod services;
+#[cfg(feature = "snapshot")]
+mod snapshot;
 mod support;
 mod transport;
 #[cfg(feature = "wasm")]

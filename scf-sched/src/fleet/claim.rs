@@ -153,3 +153,113 @@ fn give_amount<W: Word>(free: &W, epoch: u8, need: Amount) -> Option<Moved> {
     }
     None
 }
+
+#[cfg(test)]
+mod tests {
+    use loom::{
+        sync::{Arc, atomic::AtomicU64},
+        thread,
+    };
+    use scf_core::{Accelerator, ByteSize, MilliCpu, Resources};
+
+    use super::*;
+    use crate::fleet::hold;
+
+    impl Word for AtomicU64 {
+        fn load(&self) -> u64 {
+            Self::load(self, SeqCst)
+        }
+
+        fn swap_if(&self, old: u64, new: u64) -> Result<(), u64> {
+            self.compare_exchange(old, new, SeqCst, SeqCst).map(drop)
+        }
+    }
+
+    /// A node's two words.
+    struct Node {
+        free: AtomicU64,
+        units: AtomicU64,
+    }
+
+    fn need(cores: u32, gpus: u16) -> Need {
+        let resources = Resources { cpu: MilliCpu::from_cores(cores), memory: ByteSize::ZERO };
+        Need::new(resources, 1).unwrap().with(Accelerator::Cuda, gpus)
+    }
+
+    fn node(has: Need) -> Arc<Node> {
+        Arc::new(Node { free: AtomicU64::new(has.amount.word(0)), units: AtomicU64::new(has.units.word(0)) })
+    }
+
+    fn left(node: &Node) -> Need {
+        let (free, units) = (node.free.load(SeqCst), node.units.load(SeqCst));
+        Need { amount: Amount::of_word(free), units: Units::of_word(units) }
+    }
+
+    /// Runs every interleaving with up to three switches that no thread asked for.
+    fn check(model: impl Fn() + Send + Sync + 'static) {
+        let mut builder = loom::model::Builder::new();
+        builder.preemption_bound = Some(3);
+        builder.check(model);
+    }
+
+    #[test]
+    fn two_schedulers_never_both_get_what_is_there_once() {
+        check(|| {
+            let node = node(need(2, 1).plus(need(0, 0)));
+            let take_one = {
+                let node = Arc::clone(&node);
+                move || take(&node.free, &node.units, need(1, 1)).ok().map(|(epoch, _)| epoch)
+            };
+            let other = thread::spawn(take_one.clone());
+            let (mine, theirs) = (take_one(), other.join().unwrap());
+            assert_eq!(mine.iter().chain(&theirs).count(), 1, "one unit, one of two claims: {mine:?} {theirs:?}");
+            let taken = need(1, 1);
+            assert_eq!(left(&node).plus(taken), need(2, 1).plus(need(0, 0)), "the loser gave everything back");
+        });
+    }
+
+    #[test]
+    fn what_a_node_that_came_back_counts_is_what_it_has_less_what_was_taken_since() {
+        check(|| {
+            let all = need(2, 2);
+            let node = node(all);
+            // Taken before the node went away, and given back around the time at which it comes back with nothing.
+            let (old, _) = take(&node.free, &node.units, need(1, 1)).unwrap();
+            let giving = thread::spawn({
+                let node = Arc::clone(&node);
+                move || give(&node.free, &node.units, old, need(1, 1)).is_some()
+            });
+            let taking = thread::spawn({
+                let node = Arc::clone(&node);
+                move || take(&node.free, &node.units, need(0, 1)).ok().map(|(epoch, _)| epoch)
+            });
+            begin(&node.free, &node.units, 1, all);
+            giving.join().unwrap();
+            let taken = taking.join().unwrap();
+            // A claim of the epoch before is void; one of the new epoch counts.
+            let counted = if taken == Some(1) { left(&node).plus(need(0, 1)) } else { left(&node) };
+            assert_eq!(counted, all, "taken in epoch {taken:?}");
+        });
+    }
+
+    #[test]
+    fn a_hold_is_either_committed_or_given_back_and_never_both() {
+        check(|| {
+            let node = node(need(1, 0));
+            let entry = Arc::new(AtomicU64::new(6));
+            let (epoch, _) = take(&node.free, &node.units, need(1, 0)).unwrap();
+            let lapsing = thread::spawn({
+                let (node, entry) = (Arc::clone(&node), Arc::clone(&entry));
+                move || hold::end(&*entry, 6) && give(&node.free, &node.units, epoch, need(1, 0)).is_some()
+            });
+            let taking = thread::spawn({
+                let node = Arc::clone(&node);
+                move || take(&node.free, &node.units, need(1, 0)).is_ok()
+            });
+            let is_committed = hold::end(&*entry, 6);
+            let (has_lapsed, is_taken) = (lapsing.join().unwrap(), taking.join().unwrap());
+            assert_ne!(is_committed, has_lapsed, "one of both");
+            assert!(!(is_committed && is_taken), "one place, two claims");
+        });
+    }
+}

@@ -10,6 +10,7 @@ use thiserror::Error;
 
 use super::{
     amount::{Amount, Need},
+    claim::Word,
     names::NodeIx,
 };
 
@@ -175,10 +176,8 @@ impl Holds {
         self.end(hold.entry as usize, hold.state)
     }
 
-    /// Moves an entry from held to free for its next use.
     fn end(&self, at: usize, state: u64) -> bool {
-        let next = ((state >> 2) + 1) << 2;
-        self.entries[at].state.compare_exchange(state, next, SeqCst, Relaxed).is_ok()
+        end(&self.entries[at].state, state)
     }
 
     /// Ends the holds whose time is over and gives what each had taken to `back`. Looks at every entry.
@@ -207,4 +206,9 @@ impl Holds {
     pub(crate) fn len(&self) -> usize {
         self.entries.iter().filter(|entry| entry.state.load(Relaxed) & STATUS == HELD).count()
     }
+}
+
+/// Moves an entry from held to free for its next use; `true` for the one who did.
+pub(crate) fn end<W: Word>(entry: &W, state: u64) -> bool {
+    entry.swap_if(state, ((state >> 2) + 1) << 2).is_ok()
 }

@@ -98,6 +98,7 @@ impl Caps {
 pub(crate) const LABELS: u32 = 48;
 
 impl Hot {
+    #[inline]
     pub(crate) fn read(&self) -> HotView {
         HotView {
             free: self.free.load(Relaxed),
@@ -157,6 +158,7 @@ impl Edge {
         rate << 40 | delay << 24 | speed << 12 | charge
     }
 
+    #[inline]
     fn unpack(word: u64) -> Self {
         let rate = word >> 40;
         let charge = word & 0xff;
@@ -304,6 +306,7 @@ impl HotView {
         Edge::unpack(self.edge).charge
     }
 
+    #[inline]
     pub(crate) fn edge(&self) -> Edge {
         Edge::unpack(self.edge)
     }

@@ -3,18 +3,24 @@
 use std::fmt::Debug;
 
 use super::{Candidate, Scene, context};
-use crate::Reason;
+use crate::{Reason, Request, fleet::HotView};
 
 /// A need that a node satisfies or not. Called for every node of a sample: no I/O, no allocation.
 pub trait Filter: Debug + Send + Sync + 'static {
-    /// The first thing that the node does not satisfy.
+    /// The first thing that can be seen in the node's record alone not to be satisfied: asked of every node of a
+    /// sample, before the ways to it are looked up. Default: nothing can be.
+    #[inline]
+    fn glance(&self, _request: &Request<'_>, _hot: &HotView) -> Option<Reason> {
+        None
+    }
+
+    /// The first other thing that the node does not satisfy; asked of nodes that nothing was seen of at a glance.
     fn refuses(&self, scene: &Scene<'_>, candidate: &Candidate) -> Option<Reason>;
 
     /// Gives everything that the node does not satisfy; for explanations.
     fn every(&self, scene: &Scene<'_>, candidate: &Candidate, each: &mut dyn FnMut(Reason)) {
-        if let Some(reason) = self.refuses(scene, candidate) {
-            each(reason);
-        }
+        let seen = self.glance(scene.request, &candidate.hot).into_iter();
+        seen.chain(self.refuses(scene, candidate)).for_each(each);
     }
 }
 
@@ -27,6 +33,11 @@ impl Filter for () {
 
 /// Refuses what either refuses.
 impl<A: Filter, B: Filter> Filter for (A, B) {
+    #[inline]
+    fn glance(&self, request: &Request<'_>, hot: &HotView) -> Option<Reason> {
+        self.0.glance(request, hot).or_else(|| self.1.glance(request, hot))
+    }
+
     #[inline]
     fn refuses(&self, scene: &Scene<'_>, candidate: &Candidate) -> Option<Reason> {
         self.0.refuses(scene, candidate).or_else(|| self.1.refuses(scene, candidate))
@@ -58,9 +69,19 @@ pub struct Needs;
 
 impl Filter for Needs {
     #[inline]
+    fn glance(&self, request: &Request<'_>, hot: &HotView) -> Option<Reason> {
+        let mut first = None;
+        seen(request, hot, &mut |reason| {
+            first = Some(reason);
+            false
+        });
+        first
+    }
+
+    #[inline]
     fn refuses(&self, scene: &Scene<'_>, candidate: &Candidate) -> Option<Reason> {
         let mut first = None;
-        visit(scene, candidate, &mut |reason| {
+        looked_up(scene, candidate, &mut |reason| {
             first = Some(reason);
             false
         });
@@ -68,35 +89,37 @@ impl Filter for Needs {
     }
 
     fn every(&self, scene: &Scene<'_>, candidate: &Candidate, each: &mut dyn FnMut(Reason)) {
-        visit(scene, candidate, &mut |reason| {
+        let mut each = |reason| {
             each(reason);
             true
-        });
+        };
+        seen(scene.request, &candidate.hot, &mut each);
+        looked_up(scene, candidate, &mut each);
     }
 }
 
-/// Gives what the node does not satisfy, until `each` says to stop.
+/// Gives what can be seen not to be satisfied, until `each` says to stop.
 #[inline]
-fn visit(scene: &Scene<'_>, candidate: &Candidate, each: &mut impl FnMut(Reason) -> bool) {
-    let hot = &candidate.hot;
-    let demand = scene.request.demand;
+fn seen(request: &Request<'_>, hot: &HotView, each: &mut impl FnMut(Reason) -> bool) {
+    let demand = request.demand;
     let (free, need) = (hot.free(), demand.need);
+    let in_region = || demand.regions.is_empty() || hot.region().is_some_and(|region| demand.regions.contains(&region));
     let mut check = |is_met: bool, reason| is_met || each(reason);
-    let goes_on = check(hot.is_ready(), UNAVAILABLE)
+    let _all = check(hot.is_ready(), UNAVAILABLE)
         && check(hot.caps().meets(demand.tiers), TIER)
         && check(hot.caps().has(demand.caps), CAPABILITY)
         && check(hot.units().fits(need.units), ACCELERATOR)
         && check(demand.zone.is_none() || hot.zone() == demand.zone, ZONE)
         && check(free.milli() >= need.amount.milli(), CPU)
         && check(free.mib() >= need.amount.mib(), MEMORY)
-        && check(free.slots() >= need.amount.slots(), SLOTS);
-    if !goes_on {
-        return;
-    }
-    let in_region = demand.regions.is_empty() || hot.region().is_some_and(|region| demand.regions.contains(&region));
-    if !in_region && !each(REGION) {
-        return;
-    }
+        && check(free.slots() >= need.amount.slots(), SLOTS)
+        && check(in_region(), REGION);
+}
+
+/// Gives what has to be looked up and is not satisfied, until `each` says to stop.
+#[inline]
+fn looked_up(scene: &Scene<'_>, candidate: &Candidate, each: &mut impl FnMut(Reason) -> bool) {
+    let demand = scene.request.demand;
     if !(demand.nodes.is_empty() || demand.nodes.contains(&candidate.node)) && !each(NODE) {
         return;
     }

@@ -145,8 +145,12 @@ impl<C: Score, F: Filter> Judge<C, F> {
     /// Considers a node of which `hot` was read; `true` when it will do.
     #[inline]
     fn consider(&self, scene: &Scene<'_>, node: NodeIx, hot: HotView, most: usize, decision: &mut Decision) -> bool {
-        let candidate = Candidate::new(scene, node, hot);
         decision.evaluated += 1;
+        if let Some(reason) = self.filter.glance(scene.request, &hot) {
+            decision.refuse(reason);
+            return false;
+        }
+        let candidate = Candidate::new(scene, node, hot);
         if let Some(reason) = self.filter.refuses(scene, &candidate) {
             decision.refuse(reason);
             return false;

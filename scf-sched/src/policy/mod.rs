@@ -1,5 +1,16 @@
 //! Ways to choose nodes.
 
+mod kube;
+mod points;
+mod skippy;
+mod uplink;
+
+pub use self::{
+    kube::Kube,
+    skippy::{Skippy, Weights},
+    uplink::{UplinkBudget, UplinkPrice},
+};
+
 use std::fmt::Debug;
 
 use scf_core::Timestamp;

@@ -44,13 +44,13 @@ impl Profiles {
             let fields: Vec<&str> = line.split(',').collect();
             let mut key = fields[0].split('|');
             let (Some(device), Some(image), Some(fit)) = (key.next(), key.next(), fit(&fields[1..])) else { continue };
-            profiles.set_exec(device, image.trim_start_matches("alexrashed/"), fit);
+            profiles.set_exec(device, image.rsplit('/').next().unwrap_or(image), fit);
         }
         for line in include_str!("../../data/fgcs21/startup.csv").lines().skip(1) {
             let fields: Vec<&str> = line.split(',').collect();
             let mut key = fields[0].split('|');
             let (Some(device), Some(image), Some(fit)) = (key.next(), key.next(), fit(&fields[1..])) else { continue };
-            let image = image.trim_start_matches("alexrashed/");
+            let image = image.rsplit('/').next().unwrap_or(image);
             let present = key.next() != Some("False");
             let key = (position(&mut profiles.devices, device), position(&mut profiles.functions, image), present);
             profiles.startup.insert(key, fit);

@@ -5,8 +5,11 @@ mod budget;
 mod chunkfunc;
 mod coverage;
 mod erlang;
+mod fleet;
 mod keep_alive;
 mod random;
+mod scf;
+mod support;
 
 use std::sync::Arc;
 

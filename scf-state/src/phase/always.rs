@@ -1,6 +1,8 @@
 //! The two policies that never change their mind: yardsticks, and the right choice where it is known.
 
-use scf_core::{PhasePolicy, PhaseStats};
+use std::time::Duration;
+
+use scf_core::{PhaseChoice, PhasePolicy, PhaseRule, PhaseStats};
 
 /// Leaves every scope in the remote store.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -8,12 +10,18 @@ use scf_core::{PhasePolicy, PhaseStats};
 pub struct AlwaysRemote;
 
 impl PhasePolicy for AlwaysRemote {
-    fn go_local(&self, _: &PhaseStats) -> bool {
-        false
+    fn rule(&self, _: u64) -> Box<dyn PhaseRule> {
+        Box::new(*self)
+    }
+}
+
+impl PhaseRule for AlwaysRemote {
+    fn after_call(&mut self, _: &PhaseStats) -> PhaseChoice {
+        PhaseChoice::Remote
     }
 
-    fn go_remote(&self, _: &PhaseStats) -> bool {
-        true
+    fn adopted(&mut self) -> PhaseChoice {
+        PhaseChoice::Remote
     }
 }
 
@@ -24,11 +32,17 @@ impl PhasePolicy for AlwaysRemote {
 pub struct AlwaysLocal;
 
 impl PhasePolicy for AlwaysLocal {
-    fn go_local(&self, _: &PhaseStats) -> bool {
-        true
+    fn rule(&self, _: u64) -> Box<dyn PhaseRule> {
+        Box::new(*self)
+    }
+}
+
+impl PhaseRule for AlwaysLocal {
+    fn after_call(&mut self, _: &PhaseStats) -> PhaseChoice {
+        PhaseChoice::Local { idle: Duration::MAX }
     }
 
-    fn go_remote(&self, _: &PhaseStats) -> bool {
-        false
+    fn adopted(&mut self) -> PhaseChoice {
+        PhaseChoice::Local { idle: Duration::MAX }
     }
 }

@@ -1,22 +1,29 @@
 //! How a scope changes between remote and local state.
 //!
-//! Every step may fail or be dropped. What holds at any time: at most one fence passes at home; a scope's local
-//! copy and the fence it rests on are one record of the local store; a local copy is cleared only after home
-//! has all of it, or after it was set aside.
+//! Each way goes in two stages: a copy is made while calls go on, then the gate is closed and what they changed
+//! meanwhile follows. Every step may fail or be dropped. What holds at any time: at most one fence passes at home; a
+//! scope's local copy and the fence it rests on are one record of the local store, and a copy without that record
+//! is nobody's state; a local copy is cleared only after home has all of it, or after it was set aside.
 
-use std::{sync::atomic::Ordering, time::Duration};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
-use scf_core::{Batch, Fence, Head, Phase, Scope, Snapshot, StateError, Timestamp};
+use scf_core::{Batch, Delta, Fence, Head, Phase, Scope, Snapshot, StateError, Timestamp, Version};
 
 use super::{
     naming::{self, HomeRecord, RECORD, aside, index, index_key},
     resident::{self, Resident},
-    slot::{Cell, Hold, Slot},
-    store::Parts,
+    slot::{Cell, Copied, Hold, Slot},
+    store::{Migration, Parts},
 };
 
 /// Ownership in the local store ends with the local phase, not by time.
 const LOCAL_LEASE: Duration = Duration::from_secs(u32::MAX as u64);
+
+/// What home was given ahead of giving a scope back: under which fence, up to which version.
+pub(super) type Ahead = (Fence, Version);
 
 impl Parts {
     /// Finds out whether the local store owns the scope, after a start or an interrupted migration.
@@ -37,12 +44,44 @@ impl Parts {
         let local = self.local.acquire(&slot.local, &self.node, LOCAL_LEASE, now).await?;
         // Without an answer the scope goes on here: if somebody has taken it, its fence keeps us out of home.
         let renew_at = if renewed.is_ok() { now + self.config.lease / 2 } else { now };
-        cell.meter.begin(now);
+        slot.mind().adopt(now);
         self.begin_local(slot, cell, &record, local, &snapshot, renew_at);
         Ok(())
     }
 
-    /// Remote to local: acquires at home, takes everything, stores it here with the fence.
+    /// The first stage of taking a scope: everything that home has is copied here, while others work on it.
+    pub(super) async fn copy_in(&self, slot: &Slot) -> Result<(), StateError> {
+        let mut copied = slot.copied.lock().await;
+        if let Some(Copied { local, snapshot }) = &mut *copied {
+            if let Some(delta) = self.home.export_since(&slot.scope, snapshot.version).await? {
+                let packed = naming::pack_delta(delta.clone(), None);
+                self.local.import_since(&slot.local, *local, packed).await?;
+                delta.apply(snapshot);
+                return Ok(());
+            }
+            *copied = None;
+        }
+        let snapshot = self.home.export(&slot.scope).await?;
+        let local = self.store_copy(slot, &snapshot, None).await?;
+        *copied = Some(Copied { local, snapshot });
+        Ok(())
+    }
+
+    /// Puts a snapshot from home into the local store.
+    async fn store_copy(
+        &self,
+        slot: &Slot,
+        snapshot: &Snapshot,
+        record: Option<&HomeRecord>,
+    ) -> Result<Fence, StateError> {
+        let listed = Batch::new(index()).durability(self.config.durability).put(index_key(&slot.scope), "");
+        self.local.commit(listed).await?;
+        let local = self.local.acquire(&slot.local, &self.node, LOCAL_LEASE, self.clock.now()).await?;
+        self.local.import(&slot.local, local, naming::pack(snapshot.clone(), record)).await?;
+        Ok(local)
+    }
+
+    /// Remote to local: acquires at home, brings the copy that was made up to date, stores the fence with it.
     pub(super) async fn enter(&self, slot: &Slot, cell: &mut Cell) -> Result<(), StateError> {
         let started = self.clock.now();
         cell.examined = false;
@@ -54,7 +93,7 @@ impl Parts {
         match self.take(slot, fence).await {
             Ok((record, local, snapshot)) => {
                 self.begin_local(slot, cell, &record, local, &snapshot, started + self.config.lease / 2);
-                cell.meter.moved_in(self.clock.now().since(started));
+                slot.must_leave.store(false, Ordering::Relaxed);
                 Ok(())
             }
             Err(error) => {
@@ -67,37 +106,85 @@ impl Parts {
     }
 
     async fn take(&self, slot: &Slot, fence: Fence) -> Result<(HomeRecord, Fence, Snapshot), StateError> {
+        if let Some(Copied { local, mut snapshot }) = slot.copied.lock().await.take()
+            && let Some(delta) = self.home.export_since(&slot.scope, snapshot.version).await?
+        {
+            let record = HomeRecord { fence, base: delta.version };
+            self.local.import_since(&slot.local, local, naming::pack_delta(delta.clone(), Some(&record))).await?;
+            delta.apply(&mut snapshot);
+            return Ok((record, local, snapshot));
+        }
         let snapshot = self.home.export(&slot.scope).await?;
         let record = HomeRecord { fence, base: snapshot.version };
-        let listed = Batch::new(index()).durability(self.config.durability).put(index_key(&slot.scope), "");
-        self.local.commit(listed).await?;
-        let local = self.local.acquire(&slot.local, &self.node, LOCAL_LEASE, self.clock.now()).await?;
-        self.local.import(&slot.local, local, naming::pack(snapshot.clone(), &record)).await?;
+        let local = self.store_copy(slot, &snapshot, Some(&record)).await?;
         Ok((record, local, snapshot))
     }
 
     fn stay_remote(&self, slot: &Slot, cell: &mut Cell, error: StateError) -> StateError {
         cell.backoff.fail(self.clock.now(), self.config.retry);
-        cell.wants_local = false;
+        slot.mind().stay_remote();
         self.set_phase(slot, Phase::Remote);
         tracing::debug!(scope = %slot.scope, %error, "a scope stays remote");
         error
     }
 
-    /// Local to remote: publishes at home under the fence, gives the fence up, clears the local copy. The scope
-    /// stays local when home cannot be reached.
+    /// The first stage of giving a scope back: home is brought up to date, while calls go on here.
+    pub(super) async fn copy_out(&self, slot: &Slot) -> Result<Option<Ahead>, StateError> {
+        if self.config.migration == Migration::StopAndCopy {
+            return Ok(None);
+        }
+        let (fence, base) = match &slot.alone().await.hold {
+            Some(hold) if hold.version != hold.base => (hold.home, hold.base),
+            _ => return Ok(None),
+        };
+        let version = self.publish(slot, fence, base).await?;
+        // What home has now is noted at once: a later stage that finds nothing new has nothing to send.
+        if let Some(hold) = slot.alone().await.hold.as_mut().filter(|hold| hold.home == fence) {
+            hold.base = version;
+        }
+        Ok(Some((fence, version)))
+    }
+
+    /// Brings home from `base` to what is stored here; answers that version.
+    async fn publish(&self, slot: &Slot, fence: Fence, base: Version) -> Result<Version, StateError> {
+        if self.config.migration == Migration::TwoStage
+            && let Some(delta) = self.local.export_since(&slot.local, base).await?
+        {
+            let delta: Delta = naming::unpack_delta(delta);
+            let version = delta.version;
+            match self.home.import_since(&slot.scope, fence, delta).await {
+                // Home got more than is known here, before a restart or an answer that was lost.
+                Err(StateError::Conflict { .. }) => {}
+                answer => return answer.map(|()| version),
+            }
+        }
+        let snapshot = naming::unpack(self.local.export(&slot.local).await?);
+        let version = snapshot.version;
+        self.home.import(&slot.scope, fence, snapshot).await?;
+        Ok(version)
+    }
+
+    /// Local to remote: publishes at home under the fence what it does not have, gives the fence up, clears the local
+    /// copy. The scope stays local when home cannot be reached.
     pub(super) async fn leave(&self, slot: &Slot, cell: &mut Cell) -> Result<(), StateError> {
-        let Some(hold) = &cell.hold else { return Ok(()) };
-        let (home, local, base, version) = (hold.home, hold.local, hold.base, hold.version);
-        let unpublished = hold.stale || version != base;
+        let Some(hold) = &mut cell.hold else { return Ok(()) };
         let started = self.clock.now();
+        hold.pipe.empty().await;
+        let (home, local, base, version) = (hold.home, hold.local, hold.base, hold.version);
+        let is_new = hold.pipe.has_failed() || version != base;
         cell.examined = false;
         self.set_phase(slot, Phase::Draining(home));
-        match self.publish(slot, home, unpublished).await {
+        let published = async {
+            if is_new {
+                self.publish(slot, home, base).await?;
+            }
+            self.home.release(&slot.scope, home).await
+        };
+        match published.await {
             Ok(()) => {
                 self.clear(slot, Some(local)).await;
                 self.end_local(slot, cell);
-                cell.meter.moved_out(self.clock.now().since(started));
+                slot.mind().meter.moved_out(self.clock.now().since(started));
                 Ok(())
             }
             Err(StateError::Fenced { .. }) => {
@@ -114,14 +201,6 @@ impl Parts {
         }
     }
 
-    async fn publish(&self, slot: &Slot, fence: Fence, unpublished: bool) -> Result<(), StateError> {
-        if unpublished {
-            let snapshot = naming::unpack(self.local.export(&slot.local).await?);
-            self.home.import(&slot.scope, fence, snapshot).await?;
-        }
-        self.home.release(&slot.scope, fence).await
-    }
-
     /// Extends the lease at home.
     pub(super) async fn renew(&self, slot: &Slot, cell: &mut Cell) -> Result<(), StateError> {
         let Some(hold) = &mut cell.hold else { return Ok(()) };
@@ -133,6 +212,7 @@ impl Parts {
                 Ok(())
             }
             Err(StateError::Fenced { .. }) => {
+                hold.pipe.empty().await;
                 cell.examined = false;
                 self.examine(slot, cell).await
             }
@@ -143,12 +223,14 @@ impl Parts {
         }
     }
 
-    /// Reads version and values anew after a commit whose outcome is not known.
+    /// Reads version and values anew after a commit that failed or whose outcome is not known.
     pub(super) async fn refresh(&self, slot: &Slot, hold: &mut Hold) -> Result<(), StateError> {
+        hold.pipe.empty().await;
         let snapshot = naming::unpack(self.local.export(&slot.local).await?);
         hold.version = snapshot.version;
         hold.resident = Resident::of(&snapshot, self.config.resident);
-        hold.stale = false;
+        hold.pipe = Arc::default();
+        hold.turn += 1;
         Ok(())
     }
 
@@ -182,7 +264,7 @@ impl Parts {
 
     /// Removes a local copy that is no longer the scope's state. What cannot be removed now is found, and known
     /// for what it is, when the scope is examined after the next start.
-    async fn clear(&self, slot: &Slot, local: Option<Fence>) {
+    pub(super) async fn clear(&self, slot: &Slot, local: Option<Fence>) {
         if let Err(error) = self.try_clear(slot, local).await {
             tracing::warn!(scope = %slot.scope, %error, "a local copy that has gone home stays behind");
         }
@@ -210,10 +292,10 @@ impl Parts {
     ) {
         let resident = Resident::of(snapshot, self.config.resident);
         let (home, base, version) = (record.fence, record.base, snapshot.version);
-        self.set_hold(cell, Some(Hold { home, base, local, version, resident, stale: false, renew_at }));
-        cell.meter.size = resident::size(snapshot);
+        let pipe = Arc::default();
+        self.set_hold(cell, Some(Hold { home, base, local, version, resident, pipe, turn: 0, renew_at }));
+        slot.mind().meter.size = resident::size(snapshot);
         cell.examined = true;
-        cell.wants_local = false;
         cell.backoff.succeed();
         self.set_phase(slot, Phase::Local(home));
     }
@@ -221,7 +303,8 @@ impl Parts {
     fn end_local(&self, slot: &Slot, cell: &mut Cell) {
         self.set_hold(cell, None);
         cell.examined = true;
-        cell.must_leave = false;
+        slot.must_leave.store(false, Ordering::Relaxed);
+        slot.mind().stay_remote();
         cell.backoff.succeed();
         self.set_phase(slot, Phase::Remote);
     }

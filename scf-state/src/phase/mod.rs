@@ -2,11 +2,16 @@
 
 mod always;
 mod backoff;
+mod load;
 mod meter;
 mod migration;
 mod naming;
+mod pipe;
+mod random;
+pub mod replay;
 mod resident;
 mod session;
+mod share;
 mod ski_rental;
 mod slot;
 mod store;
@@ -14,5 +19,6 @@ mod store;
 mod tests;
 
 pub use always::{AlwaysLocal, AlwaysRemote};
+pub use share::{BestShare, best_share, mean_response};
 pub use ski_rental::SkiRental;
-pub use store::{PhaseChange, PhaseConfig, PhasedState};
+pub use store::{Migration, PhaseChange, PhaseConfig, PhasedState};

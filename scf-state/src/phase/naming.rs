@@ -5,7 +5,7 @@
 
 use std::borrow::Cow;
 
-use scf_core::{Entry, Fence, FunctionName, Scope, Snapshot, StateError, Version};
+use scf_core::{Delta, Entry, Fence, FunctionName, Scope, Snapshot, StateError, Version};
 use serde::{Deserialize, Serialize};
 
 /// The key of a local scope's [`HomeRecord`].
@@ -63,28 +63,53 @@ pub(super) fn indexed(key: &str) -> Option<Scope> {
     Some(Scope { function: FunctionName::new(function).ok()?, key: key.to_owned() })
 }
 
-/// A snapshot from the home as it is stored locally, with its record.
-pub(super) fn pack(mut snapshot: Snapshot, record: &HomeRecord) -> Snapshot {
-    for (key, _) in &mut snapshot.entries {
-        if let Cow::Owned(escaped) = local_key(key) {
-            *key = escaped;
-        }
+/// A snapshot from the home as it is stored locally. Without a record it is a copy that nobody works on.
+pub(super) fn pack(mut snapshot: Snapshot, record: Option<&HomeRecord>) -> Snapshot {
+    snapshot.entries.iter_mut().for_each(|(key, _)| escape(key));
+    if let Some(record) = record {
+        let place = snapshot.entries.partition_point(|(key, _)| key.as_str() < RECORD);
+        snapshot.entries.insert(place, (RECORD.to_owned(), entry(record, snapshot.version)));
     }
-    let place = snapshot.entries.partition_point(|(key, _)| key.as_str() < RECORD);
-    let entry = Entry::new(record.encode().into(), snapshot.version);
-    snapshot.entries.insert(place, (RECORD.to_owned(), entry));
     snapshot
+}
+
+/// What changed at home as it is stored locally, perhaps with the record that makes a copy the scope's state.
+pub(super) fn pack_delta(mut delta: Delta, record: Option<&HomeRecord>) -> Delta {
+    delta.entries.iter_mut().for_each(|(key, _)| escape(key));
+    if let Some(record) = record {
+        delta.entries.push((RECORD.to_owned(), Some(entry(record, delta.version))));
+    }
+    delta
 }
 
 /// A local snapshot as it goes home, without the record.
 pub(super) fn unpack(mut snapshot: Snapshot) -> Snapshot {
     snapshot.entries.retain(|(key, _)| key != RECORD);
-    for (key, _) in &mut snapshot.entries {
-        if key.starts_with('\0') {
-            key.remove(0);
-        }
-    }
+    snapshot.entries.iter_mut().for_each(|(key, _)| unescape(key));
     snapshot
+}
+
+/// What changed locally as it goes home.
+pub(super) fn unpack_delta(mut delta: Delta) -> Delta {
+    delta.entries.retain(|(key, _)| key != RECORD);
+    delta.entries.iter_mut().for_each(|(key, _)| unescape(key));
+    delta
+}
+
+fn entry(record: &HomeRecord, version: Version) -> Entry {
+    Entry::new(record.encode().into(), version)
+}
+
+fn escape(key: &mut String) {
+    if let Cow::Owned(escaped) = local_key(key) {
+        *key = escaped;
+    }
+}
+
+fn unescape(key: &mut String) {
+    if key.starts_with('\0') {
+        key.remove(0);
+    }
 }
 
 #[cfg(test)]
@@ -101,7 +126,7 @@ mod tests {
             results: Vec::new(),
         };
         let record = HomeRecord { fence: Fence { epoch: 7, nonce: 1 << 100 }, base: Version::new(3) };
-        let packed = pack(snapshot.clone(), &record);
+        let packed = pack(snapshot.clone(), Some(&record));
         assert!(packed.entries.is_sorted_by(|(a, _), (b, _)| a < b));
         let stored = packed.entries.iter().find(|(key, _)| key == RECORD).unwrap();
         let scope = index();

@@ -2,41 +2,43 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::Ordering},
     time::Duration,
 };
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use scf_core::{Batch, Commit, InvocationId, Phase, StateError, StateSession, Version};
-use tokio::sync::OwnedMutexGuard;
+use futures::poll;
+use scf_core::{Batch, Commit, Entry, InvocationId, OutputGate, Phase, StateError, StateSession, Timestamp, Version};
 
 use super::{
     naming::local_key,
-    slot::{Cell, Slot},
+    pipe::{Pipe, UnderWay},
+    slot::{Alone, Beside, Slot},
     store::Parts,
 };
 
 type Writes = BTreeMap<String, Option<Bytes>>;
 
-/// What both kinds of session have: the gate is closed as long as it lives.
+/// What both kinds of session have; `gate` is passed as long as it lives.
 #[derive(Debug)]
-pub(super) struct Visit {
+pub(super) struct Visit<G> {
     pub(super) parts: Arc<Parts>,
     pub(super) slot: Arc<Slot>,
-    pub(super) cell: OwnedMutexGuard<Cell>,
+    pub(super) gate: G,
     pub(super) invocation: InvocationId,
+    pub(super) began: Timestamp,
 }
 
 /// A call in the local phase: reads memory or the local store, commits there.
 #[derive(Debug)]
 pub(super) struct LocalSession {
-    visit: Visit,
+    visit: Visit<Alone>,
     writes: Mutex<Writes>,
 }
 
 impl LocalSession {
-    pub(super) fn new(visit: Visit) -> Self {
+    pub(super) fn new(visit: Visit<Alone>) -> Self {
         Self { visit, writes: Mutex::default() }
     }
 
@@ -49,7 +51,7 @@ impl LocalSession {
         if let Some(written) = self.writes().get(key) {
             return Some(written.clone());
         }
-        let resident = self.visit.cell.hold.as_ref()?.resident.as_ref()?;
+        let resident = self.visit.gate.hold.as_ref()?.resident.as_ref()?;
         Some(resident.get(key).cloned())
     }
 }
@@ -82,20 +84,31 @@ impl StateSession for LocalSession {
     }
 
     fn phase(&self) -> Phase {
-        self.visit.cell.hold.as_ref().map_or(Phase::Remote, |hold| Phase::Local(hold.home))
+        self.visit.gate.hold.as_ref().map_or(Phase::Remote, |hold| Phase::Local(hold.home))
+    }
+
+    fn turn(&self) -> u64 {
+        self.visit.gate.hold.as_ref().map_or(0, |hold| hold.turn)
+    }
+
+    fn output(&self) -> Option<Arc<dyn OutputGate>> {
+        let hold = self.visit.gate.hold.as_ref().filter(|hold| !hold.pipe.is_empty())?;
+        let (slot, pipe) = (Arc::clone(&self.visit.slot), Arc::clone(&hold.pipe));
+        let (version, base, after) = (hold.version, hold.base, pipe.last());
+        Some(Arc::new(Behind { slot, pipe, after, version, base }))
     }
 
     async fn commit(self: Box<Self>, result: Bytes) -> Result<Commit, StateError> {
         let writes = self.writes.into_inner().unwrap_or_else(PoisonError::into_inner);
-        let Visit { parts, slot, mut cell, invocation } = self.visit;
-        let cell = &mut *cell;
-        let Some(hold) = &mut cell.hold else {
+        let Visit { parts, slot, mut gate, invocation, began } = self.visit;
+        let Some(hold) = &mut gate.hold else {
             return Err(StateError::Unavailable { reason: format!("{} is no longer local", slot.scope) });
         };
+        let expected = hold.version;
         let mut batch = Batch::new(slot.local.clone())
             .durability(parts.config.durability)
             .fence(hold.local)
-            .expect(hold.version)
+            .expect(expected)
             .invocation(invocation, result);
         for (key, value) in &writes {
             let key = local_key(key);
@@ -104,35 +117,87 @@ impl StateSession for LocalSession {
                 None => batch.delete(key),
             };
         }
-        hold.stale = true;
-        let answer = parts.local.commit(batch).await;
-        match &answer {
-            Ok(Commit::Applied { version, .. }) => {
-                hold.version = *version;
-                if let Some(resident) = &mut hold.resident {
-                    for (key, value) in &writes {
-                        resident.set(key, value.as_ref());
-                    }
-                    cell.meter.size = resident.size();
-                    if !resident.fits(parts.config.resident) {
-                        hold.resident = None;
-                    }
-                }
-                hold.stale = false;
+        let under_way = hold.pipe.begin(invocation);
+        hold.version = expected.next();
+        hold.turn += 1;
+        let mut size = None;
+        if let Some(resident) = &mut hold.resident {
+            for (key, value) in &writes {
+                resident.set(key, value.as_ref());
             }
-            Ok(_) => hold.stale = false,
-            Err(StateError::Conflict { .. }) => {}
-            Err(_) => cell.must_leave = true,
+            size = Some(resident.size());
+            if !resident.fits(parts.config.resident) {
+                hold.resident = None;
+            }
         }
-        cell.meter.call(parts.clock.now(), None, parts.policy.patience());
+        let is_resident = hold.resident.is_some();
+        let now = parts.clock.now();
+        parts.served(&slot, now, now.since(began), None, !writes.is_empty(), size);
+        let mut commit = Box::pin(apply(&parts, &slot, batch, expected, under_way));
+        // The commit is on its way, before the next call's can be; whoever replies or calls others waits for it.
+        if is_resident {
+            if let std::task::Poll::Ready(answer) = poll!(commit.as_mut()) {
+                return answer;
+            }
+            drop(gate);
+            return commit.await;
+        }
+        // What is read from the local store must be there: the next call waits.
+        let answer = commit.await;
+        drop(gate);
         answer
     }
 }
 
-/// A call in the remote phase: reads and commits at home, on the version that it found there.
+/// Opens behind the commits that were under way when a call began.
+#[derive(Debug)]
+struct Behind {
+    slot: Arc<Slot>,
+    pipe: Arc<Pipe>,
+    after: u64,
+    version: Version,
+    base: Version,
+}
+
+#[async_trait]
+impl OutputGate for Behind {
+    async fn open(&self) -> Result<(), StateError> {
+        if self.pipe.settled(self.after).await {
+            return Ok(());
+        }
+        Err(StateError::Conflict { scope: self.slot.scope.clone(), expected: self.version, actual: self.base })
+    }
+}
+
+/// Commits on the version that the commits before it lead to.
+async fn apply(
+    parts: &Parts,
+    slot: &Slot,
+    batch: Batch,
+    expected: Version,
+    under_way: UnderWay,
+) -> Result<Commit, StateError> {
+    let mut answer = parts.local.commit(batch.clone()).await;
+    if let Err(StateError::Conflict { actual, .. }) = &answer
+        && *actual < expected
+        && under_way.is_next().await
+    {
+        // It overtook those before it, which have been applied by now.
+        answer = parts.local.commit(batch).await;
+    }
+    match &answer {
+        Ok(Commit::Applied { .. }) => under_way.succeed(),
+        // Of a call that was done before, nothing that it wrote now counts.
+        Ok(_) | Err(StateError::Conflict { .. }) => {}
+        Err(_) => slot.must_leave.store(true, Ordering::Relaxed),
+    }
+    answer
+}
+
+/// A call in the remote phase: reads and commits at home, on what it found there.
 #[derive(Debug)]
 pub(super) struct RemoteSession {
-    visit: Visit,
+    visit: Visit<Beside>,
     version: Version,
     progress: Mutex<Progress>,
 }
@@ -141,13 +206,13 @@ pub(super) struct RemoteSession {
 struct Progress {
     writes: Writes,
     /// What was read at home, so that it is read once.
-    read: BTreeMap<String, Option<Bytes>>,
+    read: BTreeMap<String, Option<Entry>>,
     spent: Duration,
 }
 
 impl RemoteSession {
     /// `spent` is what opening it took at home.
-    pub(super) fn new(visit: Visit, version: Version, spent: Duration) -> Self {
+    pub(super) fn new(visit: Visit<Beside>, version: Version, spent: Duration) -> Self {
         Self { visit, version, progress: Mutex::new(Progress { spent, ..Progress::default() }) }
     }
 
@@ -160,7 +225,10 @@ impl RemoteSession {
 impl StateSession for RemoteSession {
     fn try_get(&self, key: &str) -> Option<Result<Option<Bytes>, StateError>> {
         let progress = self.progress();
-        progress.writes.get(key).or_else(|| progress.read.get(key)).cloned().map(Ok)
+        if let Some(written) = progress.writes.get(key) {
+            return Some(Ok(written.clone()));
+        }
+        progress.read.get(key).map(|entry| Ok(entry.as_ref().map(|entry| entry.value.clone())))
     }
 
     async fn get(&self, key: &str) -> Result<Option<Bytes>, StateError> {
@@ -171,15 +239,14 @@ impl StateSession for RemoteSession {
         let started = parts.clock.now();
         let entry = parts.home.get(&slot.scope, key).await;
         self.progress().spent += parts.clock.now().since(started);
-        let value = match entry? {
-            Some(entry) if entry.version > self.version => {
-                // Written since the call began: it could not commit any more.
-                let (scope, expected, actual) = (slot.scope.clone(), self.version, entry.version);
-                return Err(StateError::Conflict { scope, expected, actual });
-            }
-            entry => entry.map(|entry| entry.value),
-        };
-        self.progress().read.insert(key.to_owned(), value.clone());
+        let entry = entry?;
+        if let Some(entry) = entry.as_ref().filter(|entry| entry.version > self.version) {
+            // Written since the call began: it could not commit any more.
+            let (scope, expected, actual) = (slot.scope.clone(), self.version, entry.version);
+            return Err(StateError::Conflict { scope, expected, actual });
+        }
+        let value = entry.as_ref().map(|entry| entry.value.clone());
+        self.progress().read.insert(key.to_owned(), entry);
         Ok(value)
     }
 
@@ -196,12 +263,19 @@ impl StateSession for RemoteSession {
     }
 
     async fn commit(self: Box<Self>, result: Bytes) -> Result<Commit, StateError> {
-        let Progress { writes, spent, .. } = self.progress.into_inner().unwrap_or_else(PoisonError::into_inner);
-        let Visit { parts, slot, mut cell, invocation } = self.visit;
-        let mut batch = Batch::new(slot.scope.clone())
-            .durability(parts.config.durability)
-            .expect(self.version)
-            .invocation(invocation, result);
+        let Progress { writes, read, spent } = self.progress.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let Visit { parts, slot, gate, invocation, began } = self.visit;
+        let mut batch =
+            Batch::new(slot.scope.clone()).durability(parts.config.durability).invocation(invocation, result);
+        if parts.config.beside == 1 {
+            batch = batch.expect(self.version);
+        } else {
+            // Calls that run beside each other get in each other's way only where one read what another wrote.
+            for (key, entry) in read {
+                batch = batch.guard(key, entry.map(|entry| entry.version));
+            }
+        }
+        let wrote = !writes.is_empty();
         for (key, value) in writes {
             batch = match value {
                 Some(value) => batch.put(key, value),
@@ -212,14 +286,17 @@ impl StateSession for RemoteSession {
         let answer = parts.home.commit(batch).await;
         let now = parts.clock.now();
         let took = now.since(started);
-        cell.meter.committed(took);
-        cell.meter.call(now, Some(spent + took), parts.policy.patience());
-        cell.wants_local = parts.policy.go_local(&cell.stats(now, parts.local_scopes()));
+        slot.mind().meter.requested(took);
+        parts.served(&slot, now, now.since(began), Some(spent + took), wrote, None);
+        drop(gate);
         match answer {
             // Somebody acquired the scope during the call: to the caller that is as if it had come later.
             Err(StateError::Fenced { scope, .. }) => {
                 let head = parts.home_head(&scope).await?;
                 Err(StateError::Conflict { scope, expected: self.version, actual: head.version })
+            }
+            Err(StateError::Guard { scope, actual, .. }) => {
+                Err(StateError::Conflict { scope, expected: self.version, actual: actual.unwrap_or_default() })
             }
             answer => answer,
         }

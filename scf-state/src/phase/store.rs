@@ -1,7 +1,8 @@
 //! The state service of one node.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet, hash_map::RandomState},
+    hash::BuildHasher as _,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
@@ -12,19 +13,38 @@ use std::{
 use async_trait::async_trait;
 use futures::{StreamExt as _, stream};
 use scf_core::{
-    ByteSize, Clock, Durability, InvocationId, NodeId, Opened, Phase, PhasePolicy, Scope, Snapshot, StateBackend,
-    StateError, StateStore, Timestamp,
+    ByteSize, Clock, Durability, InvocationId, Moved, NodeCondition, NodeId, Opened, Phase, PhaseLoad, PhasePolicy,
+    Scope, Snapshot, StateBackend, StateError, StateStore, Timestamp,
 };
-use tokio::sync::{OwnedMutexGuard, broadcast};
+use tokio::sync::broadcast;
 
 use super::{
+    load::LoadMeter,
     naming::{aside, index, indexed},
     session::{LocalSession, RemoteSession, Visit},
-    slot::{Cell, Slot},
+    slot::{Beside, Cell, Slot},
 };
 
 /// Migrations that run side by side.
 const MIGRATIONS: usize = 16;
+
+/// How often the policy is asked for the number of local scopes.
+const SHARE_EVERY: Duration = Duration::from_millis(200);
+/// How many times as often a remote scope must be called as a local one to take its place.
+const DISPLACES: u32 = 4;
+/// How often a scope that moves is brought up to date before its gate is closed.
+const ROUNDS: usize = 2;
+
+/// How a scope moves.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Migration {
+    /// A copy is made while calls go on; they wait while what they changed meanwhile follows.
+    #[default]
+    TwoStage,
+    /// Calls wait while everything is copied.
+    StopAndCopy,
+}
 
 /// What a [`PhasedState`] asks for and keeps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,11 +65,18 @@ pub struct PhaseConfig {
     pub forget: Duration,
     /// Changes of phase that an observer may be behind before it misses some.
     pub history: usize,
+    /// Remote calls of one scope that run at the same time, at least 1. Where it is more than 1, a call that read
+    /// what another one wrote meanwhile is run again.
+    pub beside: u32,
+    /// How scopes move.
+    pub migration: Migration,
+    /// Over what time calls are counted for [`PhasePolicy::share`].
+    pub window: Duration,
 }
 
 impl Default for PhaseConfig {
     /// Durable; leases of 10 min; 4096 scopes, of which 1 MiB each is resident; retries after 1 s; forgets
-    /// after 10 min; 1024 changes.
+    /// after 10 min; 1024 changes; one remote call at a time; moves in two stages; a window of 30 s.
     fn default() -> Self {
         Self {
             durability: Durability::Durable,
@@ -59,6 +86,9 @@ impl Default for PhaseConfig {
             retry: Duration::from_secs(1),
             forget: Duration::from_secs(600),
             history: 1024,
+            beside: 1,
+            migration: Migration::TwoStage,
+            window: Duration::from_secs(30),
         }
     }
 }
@@ -101,6 +131,13 @@ pub(super) struct Parts {
     pub(super) config: PhaseConfig,
     pub(super) local_scopes: AtomicU32,
     pub(super) losses: AtomicU64,
+    /// Scopes that are about to be local.
+    entering: AtomicU32,
+    /// Scopes that may be local, and when the policy said so.
+    share: Mutex<(u32, Option<Timestamp>)>,
+    load: Mutex<LoadMeter>,
+    condition: Mutex<NodeCondition>,
+    seeds: RandomState,
     slots: Mutex<HashMap<Scope, Arc<Slot>>>,
     changes: broadcast::Sender<PhaseChange>,
     /// Held while maintaining; whether the scopes that an earlier process left local are in `slots`.
@@ -161,6 +198,11 @@ impl PhasedState {
             config,
             local_scopes: AtomicU32::new(0),
             losses: AtomicU64::new(0),
+            entering: AtomicU32::new(0),
+            share: Mutex::new((u32::MAX, None)),
+            load: Mutex::new(LoadMeter::new(config.window)),
+            condition: Mutex::default(),
+            seeds: RandomState::new(),
             slots: Mutex::default(),
             changes: broadcast::Sender::new(config.history.max(1)),
             resumed: tokio::sync::Mutex::new(false),
@@ -184,6 +226,19 @@ impl PhasedState {
     #[must_use]
     pub fn losses(&self) -> u64 {
         self.0.losses.load(Ordering::Relaxed)
+    }
+
+    /// How the node is from now on: the policy takes it into account at the next call of each scope.
+    pub fn set_condition(&self, condition: NodeCondition) {
+        *lock(&self.0.condition) = condition;
+    }
+
+    /// What the policy is told of the node's calls.
+    #[must_use]
+    pub fn load(&self) -> PhaseLoad {
+        let parts = &self.0;
+        let slots: Vec<_> = parts.slots().values().cloned().collect();
+        parts.measure(&slots, parts.clock.now())
     }
 
     /// What was set aside when `scope`, which this node held in `epoch`, was found to be taken over.
@@ -219,15 +274,20 @@ impl Parts {
             return Ok(Arc::clone(slot));
         }
         if slots.len() >= self.config.scopes {
-            slots.retain(|_, slot| !is_idle(slot, |_| true));
+            slots.retain(|_, slot| !is_idle(slot, || true));
         }
         if slots.len() >= self.config.scopes {
             let reason = format!("{} scopes are in use, which is the limit", slots.len());
             return Err(StateError::Unavailable { reason });
         }
-        let slot = Arc::new(Slot::new(scope.clone()));
+        let slot = Arc::new(self.new_slot(scope));
         slots.insert(scope.clone(), Arc::clone(&slot));
         Ok(slot)
+    }
+
+    fn new_slot(&self, scope: &Scope) -> Slot {
+        let rule = self.policy.rule(self.seeds.hash_one(scope));
+        Slot::new(scope.clone(), rule, self.config.beside.max(1))
     }
 
     /// Brings back the scopes that an earlier process left local, once.
@@ -236,7 +296,7 @@ impl Parts {
             for (key, _) in self.local.export(&index()).await?.entries {
                 match indexed(&key) {
                     Some(scope) => {
-                        let slot = || Arc::new(Slot::new(scope.clone()));
+                        let slot = || Arc::new(self.new_slot(&scope));
                         self.slots().entry(scope.clone()).or_insert_with(slot);
                     }
                     None => tracing::warn!("an entry in the list of local scopes is no scope"),
@@ -249,49 +309,182 @@ impl Parts {
 
     fn drop_idle(&self) {
         let now = self.clock.now();
-        self.slots().retain(|_, slot| !is_idle(slot, |cell| cell.meter.idle(now) >= self.config.forget));
+        self.slots().retain(|_, slot| !is_idle(slot, || slot.mind().meter.idle(now) >= self.config.forget));
     }
 
-    /// Does what is due for one scope.
-    async fn tend(&self, slot: &Slot, cell: &mut Cell) -> Result<(), StateError> {
+    /// A call ended that took `took`; `remote` of it was spent on remote accesses, in the remote phase.
+    pub(super) fn served(
+        &self,
+        slot: &Slot,
+        now: Timestamp,
+        took: Duration,
+        remote: Option<Duration>,
+        wrote: bool,
+        size: Option<ByteSize>,
+    ) {
+        lock(&self.load).call(now, took, remote);
+        let condition = *lock(&self.condition);
+        let mut mind = slot.mind();
+        mind.meter.call(now, remote, wrote);
+        if let Some(size) = size {
+            mind.meter.size = size;
+        }
+        let stats = mind.meter.stats(remote.is_none(), remote, condition);
+        mind.decide(&stats);
+    }
+
+    fn measure(&self, slots: &[Arc<Slot>], now: Timestamp) -> PhaseLoad {
+        let (rate, remote, local, remote_cost) = lock(&self.load).read(now);
+        let scopes = slots.iter().filter(|slot| slot.pace(now) < self.config.window).count();
+        let scopes = u32::try_from(scopes).unwrap_or(u32::MAX);
+        PhaseLoad { now, scopes, local_scopes: self.local_scopes(), rate, remote, local, remote_cost }
+    }
+
+    /// Asks the policy how many scopes may be local, now and then.
+    fn share(&self, slots: &[Arc<Slot>], now: Timestamp) -> u32 {
+        let (share, asked) = *lock(&self.share);
+        if asked.is_some_and(|asked| now.since(asked) < SHARE_EVERY) {
+            return share;
+        }
+        let share = self.policy.share(&self.measure(slots, now));
+        *lock(&self.share) = (share, Some(now));
+        share
+    }
+
+    /// The local scopes that make room: those that are called least often, if there are more than there may be, and
+    /// the last of them, if a remote one is called far more often.
+    fn surplus(&self, slots: &[Arc<Slot>], now: Timestamp) -> HashSet<Scope> {
+        let share = self.share(slots, now) as usize;
+        let is_local = |slot: &&Arc<Slot>| matches!(slot.phase(), Phase::Local(_));
+        let mut local: Vec<_> = slots.iter().filter(is_local).map(|slot| (slot.pace(now), slot)).collect();
+        if local.len() < share {
+            return HashSet::new();
+        }
+        local.sort_by_key(|(pace, _)| *pace);
+        let first = local.split_off(share.min(local.len()));
+        let mut surplus: HashSet<_> = first.into_iter().map(|(_, slot)| slot.scope.clone()).collect();
+        let waits = |slot: &&Arc<Slot>| !is_local(slot) && slot.mind().wants_local();
+        let hottest = slots.iter().filter(waits).map(|slot| slot.pace(now)).min();
+        if let (Some(hottest), Some((coldest, slot))) = (hottest, local.last())
+            && hottest.saturating_mul(DISPLACES) < *coldest
+        {
+            surplus.insert(slot.scope.clone());
+        }
+        surplus
+    }
+
+    /// Does what is due for one scope, without waiting for calls that are running.
+    async fn tend(&self, slot: &Arc<Slot>, is_surplus: bool) -> Result<(), StateError> {
         let now = self.clock.now();
-        if !cell.backoff.is_due(now) {
+        let is_due = |cell: &Cell| {
+            let (mind, is_local) = (slot.mind(), cell.hold.is_some());
+            is_local && (slot.must_leave() || is_surplus || mind.wants_home(now))
+        };
+        {
+            let Ok(mut cell) = Arc::clone(&slot.gate).try_write_owned() else { return Ok(()) };
+            if !cell.backoff.is_due(now) {
+                return Ok(());
+            }
+            if !cell.examined {
+                let examined = self.examine(slot, &mut cell).await;
+                return examined.inspect_err(|_| cell.backoff.fail(now, self.config.retry));
+            }
+            match &cell.hold {
+                _ if is_due(&cell) => {}
+                Some(hold) if now >= hold.renew_at => return self.renew(slot, &mut cell).await,
+                None => {
+                    self.forget_copy(slot, now).await;
+                    return Ok(());
+                }
+                _ => return Ok(()),
+            }
+        }
+        // Calls go on while the first stage lasts; `leave` says what does not work.
+        if !slot.must_leave() {
+            drop(self.copy_out(slot).await);
+        }
+        let mut cell = slot.alone().await;
+        if is_due(&cell) {
+            return self.leave(slot, &mut cell).await;
+        }
+        Ok(())
+    }
+
+    /// Removes a copy that was made for a move that did not come.
+    async fn forget_copy(&self, slot: &Slot, now: Timestamp) {
+        let idle = slot.mind().meter.idle(now);
+        if idle >= self.config.forget
+            && let Ok(mut copied) = slot.copied.try_lock()
+            && let Some(copied) = copied.take()
+        {
+            self.clear(slot, Some(copied.local)).await;
+        }
+    }
+
+    fn may_enter(&self, slot: &Slot) -> bool {
+        slot.mind().wants_local()
+            && self.local_scopes() + self.entering.load(Ordering::Relaxed) < lock(&self.share).0
+            && !self.draining.load(Ordering::Relaxed)
+    }
+
+    /// Takes a scope, if there is room for another one.
+    async fn try_enter(&self, slot: &Slot, cell: &mut Cell) -> Result<(), StateError> {
+        let _entering = Entering::new(&self.entering);
+        if self.local_scopes() + self.entering.load(Ordering::Relaxed) > lock(&self.share).0 {
             return Ok(());
         }
-        if !cell.examined {
-            return self.examine(slot, cell).await.inspect_err(|_| cell.backoff.fail(now, self.config.retry));
-        }
-        match &cell.hold {
-            Some(_) if cell.must_leave || self.policy.go_remote(&cell.stats(now, self.local_scopes())) => {
-                self.leave(slot, cell).await
-            }
-            Some(hold) if now >= hold.renew_at => self.renew(slot, cell).await,
-            None if self.may_enter(cell, now) => self.enter(slot, cell).await,
-            _ => Ok(()),
-        }
-    }
-
-    fn may_enter(&self, cell: &Cell, now: Timestamp) -> bool {
-        cell.wants_local && cell.backoff.is_due(now) && !self.draining.load(Ordering::Relaxed)
-    }
-
-    async fn open_remote(self: &Arc<Self>, visit: Visit) -> Result<Opened, StateError> {
-        let scope = &visit.slot.scope;
         let started = self.clock.now();
-        let (head, done) = tokio::join!(self.home_head(scope), self.home.result_of(scope, visit.invocation));
-        let spent = self.clock.now().since(started);
+        self.enter(slot, cell).await?;
+        slot.mind().meter.moved_in(self.clock.now().since(started));
+        Ok(())
+    }
+
+    async fn open_remote(
+        self: &Arc<Self>,
+        slot: Arc<Slot>,
+        gate: Beside,
+        invocation: InvocationId,
+    ) -> Result<Opened, StateError> {
+        let began = self.clock.now();
+        let (head, done) = tokio::join!(self.home_head(&slot.scope), self.home.result_of(&slot.scope, invocation));
+        let spent = self.clock.now().since(began);
         match done? {
             Some(result) => Ok(Opened::Done(result)),
-            None => Ok(Opened::Session(Box::new(RemoteSession::new(visit, head?.version, spent)))),
+            None => {
+                let visit = Visit { parts: Arc::clone(self), slot, gate, invocation, began };
+                Ok(Opened::Session(Box::new(RemoteSession::new(visit, head?.version, spent))))
+            }
         }
     }
 }
 
+/// Counts a scope that is about to be local.
+struct Entering<'a>(&'a AtomicU32);
+
+impl<'a> Entering<'a> {
+    fn new(entering: &'a AtomicU32) -> Self {
+        entering.fetch_add(1, Ordering::Relaxed);
+        Self(entering)
+    }
+}
+
+impl Drop for Entering<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
+    of.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// Whether nobody uses a remote scope that `also` holds for.
-fn is_idle(slot: &Arc<Slot>, also: impl FnOnce(&Cell) -> bool) -> bool {
+fn is_idle(slot: &Arc<Slot>, also: impl FnOnce() -> bool) -> bool {
     // Whoever opens a scope takes a reference to it under the lock that the caller holds.
     Arc::strong_count(slot) == 1
-        && slot.gate.try_lock().is_ok_and(|cell| cell.examined && cell.hold.is_none() && also(&cell))
+        && slot.gate.try_write().is_ok_and(|cell| cell.examined && cell.hold.is_none())
+        && slot.copied.try_lock().is_ok_and(|copied| copied.is_none())
+        && also()
 }
 
 #[async_trait]
@@ -299,28 +492,44 @@ impl StateStore for PhasedState {
     async fn open(&self, scope: &Scope, invocation: InvocationId) -> Result<Opened, StateError> {
         let parts = &self.0;
         let slot = parts.slot(scope)?;
-        let mut cell = Arc::clone(&slot.gate).lock_owned().await;
+        let wants_in = parts.may_enter(&slot) && slot.phase() == Phase::Remote;
+        if wants_in && parts.config.migration == Migration::TwoStage {
+            // Where the copy cannot be made ahead, `enter` makes it, or says why it cannot.
+            drop(parts.copy_in(&slot).await);
+        }
+        if !wants_in && slot.phase() == Phase::Remote {
+            let cell = Arc::clone(&slot.gate).read_owned().await;
+            if cell.examined && cell.hold.is_none() {
+                return parts.open_remote(slot, cell, invocation).await;
+            }
+        }
+        let mut cell = slot.alone().await;
         if !cell.examined {
             parts.examine(&slot, &mut cell).await?;
         }
         if cell.hold.is_none()
-            && parts.may_enter(&cell, parts.clock.now())
-            && parts.enter(&slot, &mut cell).await.is_err()
+            && cell.backoff.is_due(parts.clock.now())
+            && parts.may_enter(&slot)
+            && parts.try_enter(&slot, &mut cell).await.is_err()
         {
             // The remote phase goes on, if the home answers; `enter` said why.
             parts.examine(&slot, &mut cell).await?;
         }
-        if let Some(hold) = &mut cell.hold {
-            if hold.stale {
-                parts.refresh(&slot, hold).await?;
-            }
-            if let Some(result) = parts.local.result_of(&slot.local, invocation).await? {
-                return Ok(Opened::Done(result));
-            }
-            let visit = Visit { parts: Arc::clone(parts), slot, cell, invocation };
-            return Ok(Opened::Session(Box::new(LocalSession::new(visit))));
+        let Some(hold) = &mut cell.hold else {
+            return parts.open_remote(slot, cell.downgrade(), invocation).await;
+        };
+        if hold.pipe.has(invocation) {
+            hold.pipe.empty().await;
         }
-        parts.open_remote(Visit { parts: Arc::clone(parts), slot, cell, invocation }).await
+        if hold.pipe.has_failed() {
+            parts.refresh(&slot, hold).await?;
+        }
+        if let Some(result) = parts.local.result_of(&slot.local, invocation).await? {
+            return Ok(Opened::Done(result));
+        }
+        let (parts, began) = (Arc::clone(parts), parts.clock.now());
+        let visit = Visit { parts, slot, gate: cell, invocation, began };
+        Ok(Opened::Session(Box::new(LocalSession::new(visit))))
     }
 
     fn phase(&self, scope: &Scope) -> Phase {
@@ -334,16 +543,16 @@ impl StateStore for PhasedState {
             tracing::warn!(%error, "the list of local scopes cannot be read");
         }
         let slots: Vec<_> = parts.slots().values().cloned().collect();
-        let idle = slots.into_iter().filter_map(|slot| {
-            let cell = Arc::clone(&slot.gate).try_lock_owned().ok()?;
-            Some((slot, cell))
-        });
-        let tend = |(slot, mut cell): (Arc<Slot>, OwnedMutexGuard<Cell>)| async move {
-            if let Err(error) = parts.tend(&slot, &mut cell).await {
-                tracing::debug!(scope = %slot.scope, %error, "maintenance is put off");
+        let surplus = parts.surplus(&slots, parts.clock.now());
+        let tend = |slot: Arc<Slot>| {
+            let is_surplus = surplus.contains(&slot.scope);
+            async move {
+                if let Err(error) = parts.tend(&slot, is_surplus).await {
+                    tracing::debug!(scope = %slot.scope, %error, "maintenance is put off");
+                }
             }
         };
-        stream::iter(idle).for_each_concurrent(MIGRATIONS, tend).await;
+        stream::iter(slots).for_each_concurrent(MIGRATIONS, tend).await;
         parts.drop_idle();
     }
 
@@ -354,7 +563,7 @@ impl StateStore for PhasedState {
         let listed = parts.resume(&mut resumed).await;
         let slots: Vec<_> = parts.slots().values().cloned().collect();
         let leave = |slot: Arc<Slot>| async move {
-            let mut cell = Arc::clone(&slot.gate).lock_owned().await;
+            let mut cell = slot.alone().await;
             if !cell.examined {
                 parts.examine(&slot, &mut cell).await?;
             }
@@ -363,5 +572,45 @@ impl StateStore for PhasedState {
         let left: Vec<Result<(), StateError>> =
             stream::iter(slots).map(leave).buffer_unordered(MIGRATIONS).collect().await;
         left.into_iter().fold(listed, Result::and)
+    }
+
+    async fn prefetch(&self, scope: &Scope) -> Result<(), StateError> {
+        let parts = &self.0;
+        let slot = parts.slot(scope)?;
+        slot.mind().meter.begin(parts.clock.now());
+        parts.copy_in(&slot).await
+    }
+
+    async fn adopt(&self, scope: &Scope) -> Result<(), StateError> {
+        let parts = &self.0;
+        let slot = parts.slot(scope)?;
+        let mut cell = slot.alone().await;
+        if !cell.examined {
+            parts.examine(&slot, &mut cell).await?;
+        }
+        if cell.hold.is_some() {
+            return Ok(());
+        }
+        slot.mind().adopt(parts.clock.now());
+        parts.enter(&slot, &mut cell).await
+    }
+
+    async fn hand_over(&self, scope: &Scope, to: &dyn StateStore) -> Result<Moved, StateError> {
+        let parts = &self.0;
+        let slot = parts.slot(scope)?;
+        let began = parts.clock.now();
+        if parts.config.migration == Migration::TwoStage {
+            for _ in 0..ROUNDS {
+                parts.copy_out(&slot).await?;
+                to.prefetch(scope).await?;
+            }
+        }
+        let asked = parts.clock.now();
+        let mut cell = slot.alone().await;
+        let closed = parts.clock.now();
+        parts.leave(&slot, &mut cell).await?;
+        // Calls that come meanwhile wait until the scope is there, and are then told where.
+        to.adopt(scope).await?;
+        Ok(Moved { copying: asked.since(began), closed: parts.clock.now().since(closed) })
     }
 }

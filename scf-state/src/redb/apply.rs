@@ -1,14 +1,18 @@
 //! Changes as they are applied to redb's tables.
 
+use std::sync::Arc;
+
 use redb::{ReadableTable as _, WriteTransaction};
 use scf_core::{
-    Batch, Commit, Delta, Durability, Entry, Fence, InvocationId, NodeId, Scope, Snapshot, StateError, Timestamp,
+    Batch, Commit, Delta, Durability, Entry, Fence, InvocationId, NodeId, QueueError, Scope, Snapshot, StateError,
+    Timestamp,
 };
 
 use super::{
     Shared,
     error::EngineError,
     log::Logged,
+    queue::Written,
     table::{
         self, ENTRY, ENTRY_HEAD, HEAD, Keys, ORDER, RESULT, Stored, decode_invocation, encode_entry, expiry, expiry_of,
         result, stored,
@@ -17,6 +21,7 @@ use super::{
 use crate::{
     change::{Change, changes, guard, keys as keys_of},
     history::Note,
+    queue::{self, Ask, Book, calls_of},
     quota::{entry_size, result_size, size_of, sizes},
 };
 
@@ -31,6 +36,7 @@ pub(super) enum Request {
     Release { scope: Scope, fence: Fence },
     Import { scope: Scope, fence: Fence, snapshot: Snapshot },
     ImportSince { scope: Scope, fence: Fence, delta: Delta },
+    Queue { book: Arc<Book>, ask: Ask, scope: Scope },
 }
 
 impl Request {
@@ -40,7 +46,8 @@ impl Request {
             Self::Acquire { scope, .. }
             | Self::Release { scope, .. }
             | Self::Import { scope, .. }
-            | Self::ImportSince { scope, .. } => scope,
+            | Self::ImportSince { scope, .. }
+            | Self::Queue { scope, .. } => scope,
         }
     }
 
@@ -48,6 +55,7 @@ impl Request {
     pub(super) const fn durability(&self) -> Durability {
         match self {
             Self::Commit(batch) => batch.durability,
+            Self::Queue { ask, .. } => ask.durability(),
             _ => Durability::Durable,
         }
     }
@@ -60,6 +68,7 @@ pub(super) enum Done {
     Acquired(Fence),
     Released,
     Imported,
+    Queue(Result<queue::Answer, QueueError>),
 }
 
 /// A request's answer inside a transaction: the outer error ends the transaction, the inner one is the answer.
@@ -87,6 +96,9 @@ impl<'t> Changes<'t> {
 
     /// Applies `request` or finds why not. Everything is checked before anything is written.
     pub(super) fn apply(&mut self, request: &Request) -> Result<Answer, EngineError> {
+        if let Request::Queue { book, ask, .. } = request {
+            return self.queue(book, ask).map(|answer| Ok(Done::Queue(answer)));
+        }
         let scope = request.scope();
         let mut keys = Keys::of(scope);
         let mut stored = stored(&self.state.table, &mut keys)?;
@@ -117,7 +129,16 @@ impl<'t> Changes<'t> {
                 Ok(()) => self.import_since(&mut keys, stored, scope, delta),
                 Err(refused) => Ok(Err(refused)),
             },
+            Request::Queue { .. } => Err(EngineError::Malformed("a request of the queue")),
         }
+    }
+
+    /// Has the invocation queue do something.
+    fn queue(&mut self, book: &Book, ask: &Ask) -> Result<Result<queue::Answer, QueueError>, EngineError> {
+        let mut records = Written { state: &mut self.state, changed: false };
+        let answer = book.apply(&mut records, ask)?;
+        self.changed |= records.changed;
+        Ok(answer)
     }
 
     fn commit(&mut self, keys: &mut Keys, mut stored: Stored, batch: &Batch) -> Result<Answer, EngineError> {
@@ -133,6 +154,10 @@ impl<'t> Changes<'t> {
             Ok(changes) => changes,
             Err(refused) => return Ok(Err(refused)),
         };
+        let calls = match calls_of(batch, self.shared.queue.get().map(|book| &**book)) {
+            Ok(calls) => calls,
+            Err(refused) => return Ok(Err(refused)),
+        };
         let before = stored.bytes;
         let version = stored.head.version.next();
         stored.head.version = version;
@@ -142,6 +167,12 @@ impl<'t> Changes<'t> {
                     self.put(keys, &mut stored, key, &Entry { value: value.clone(), version, expires })?;
                 }
                 Change::Remove { key } => self.remove(keys, &mut stored, key)?,
+            }
+        }
+        for (book, ask) in calls {
+            if let Err(source) = self.queue(book, &ask)? {
+                // There was room for it a moment ago, and only this thread takes room.
+                tracing::error!(scope = %batch.scope, %source, "a call of a commit was not accepted");
             }
         }
         if let Some((id, result)) = &batch.invocation {

@@ -15,6 +15,7 @@
 //! | tag | rest of the key | value |
 //! |---|---|---|
 //! | [`EXPIRY`] | when (8 bytes, big endian), the entry's key in this table | nothing |
+//! | 1 | what `queue/record.rs` says | records of the invocation queue |
 
 use std::ops::RangeInclusive;
 
@@ -25,8 +26,8 @@ use redb::{
 use scf_core::{Delta, Entry, FunctionName, InvocationId, Page, Scope, Snapshot, Version, WallTime};
 use serde::{Deserialize, Serialize};
 
-use super::error::EngineError;
-use crate::{change::behind, head::HeadRecord, history::Changed, wall::Wall};
+use super::{engine, error::EngineError};
+use crate::{change::behind, head::HeadRecord, history::Changed, queue::REGION, wall::Wall};
 
 /// What this code writes; another number on the disk is refused.
 const FORMAT: u32 = 3;
@@ -106,7 +107,7 @@ pub(super) fn prepare(db: &Database) -> Result<(), EngineError> {
         Some(FORMAT) => Ok(()),
         Some(found) => Err(EngineError::Format { found, known: FORMAT }),
         None => {
-            let txn = db.begin_write()?;
+            let txn = engine::begin(db)?;
             txn.open_table(STATE)?;
             txn.open_table(APPLIED)?.insert((), 0)?;
             txn.open_table(FORMATS)?.insert((), FORMAT)?;
@@ -256,7 +257,7 @@ pub(super) fn sizes(db: &Database, mut each: impl FnMut(&FunctionName, u64)) -> 
     let table = table(db)?;
     let mut from = Vec::new();
     loop {
-        let Some(found) = table.range(&from[..]..&SYSTEM[..])?.next() else { return Ok(()) };
+        let Some(found) = table.range(&from[..]..&REGION[..])?.next() else { return Ok(()) };
         let key = found?.0;
         let (scope, function) = scope_of(key.value())?;
         if let Some(head) = table.get(&[scope, &[HEAD]].concat()[..])? {

@@ -180,6 +180,18 @@ impl Gate {
         true
     }
 
+    /// Whether node and tenant have more room than the last.
+    pub(crate) fn can_spare(&self, account: &Account) -> bool {
+        let tenant = account.seats[self.position].running.load(SeqCst);
+        self.running.load(SeqCst) < self.capacity && tenant < account.tenant.concurrency
+    }
+
+    /// The room that [`Permit::retain`] kept is free.
+    pub(crate) fn give_back(&self, ready: &Ready, account: &Account) {
+        self.leave(ready, account, false);
+        self.call_next();
+    }
+
     fn leave(&self, ready: &Ready, account: &Account, is_nested: bool) {
         if !is_nested {
             self.running.fetch_sub(1, SeqCst);
@@ -293,6 +305,17 @@ impl Permit<'_> {
     /// Whether the call had to wait for it.
     pub(crate) const fn has_waited(&self) -> bool {
         self.has_waited
+    }
+
+    /// Whether it is of the room that the call's caller has.
+    pub(crate) const fn is_nested(&self) -> bool {
+        self.is_nested
+    }
+
+    /// Keeps the room beyond the call, until [`Gate::give_back`].
+    pub(crate) fn retain(self) {
+        // It owns nothing but the room.
+        std::mem::forget(self);
     }
 }
 

@@ -150,6 +150,12 @@ impl Typed {
         Ok(self.encode(self.declared.unwrap_or_else(|| Form::of(media)), results.first(), limit))
     }
 
+    /// Whether it has no parameters.
+    #[cfg(feature = "snapshot")]
+    pub(super) fn takes_nothing(&self) -> bool {
+        self.params.is_empty()
+    }
+
     const fn has_result(&self) -> bool {
         !matches!(self.gives, Gives::Plain(None))
     }

@@ -152,6 +152,16 @@ impl World {
         models.get_or_insert_with(|| Box::new(nn::Models::new(plan, call.as_ref().map(|call| call.host.node()), run)))
     }
 
+    /// Whether the guest has something open that the host keeps.
+    #[cfg(feature = "snapshot")]
+    pub(super) fn has_open(&self) -> bool {
+        #[cfg(feature = "wasi-nn")]
+        if self.models.is_some() {
+            return true;
+        }
+        !self.table.is_empty()
+    }
+
     /// The bills of the calls that were made so far.
     pub(super) fn take_receipts(&mut self) -> Vec<Receipt> {
         std::mem::take(&mut self.receipts)
@@ -171,5 +181,6 @@ fn copy(call: &Call) -> Call {
     copy.key.clone_from(&call.key);
     copy.revision = call.revision;
     copy.meter = Arc::clone(&call.meter);
+    copy.output.clone_from(&call.output);
     copy
 }

@@ -244,3 +244,20 @@ fn files(grants: &Grants) -> Result<WasiFilesystemCtx, (String, String)> {
     }
     Ok(builder.build().filesystem().clone())
 }
+
+#[cfg(all(test, not(feature = "services")))]
+mod tests {
+    use scf_core::{BucketGrant, Name};
+
+    use super::*;
+
+    #[test]
+    fn what_only_services_give_is_refused_by_the_feature_it_comes_with() {
+        let mut function = Function::component(FunctionName::new("f").unwrap(), Vec::new(), "f");
+        assert!(without_services(&function).is_ok());
+        function.grants.buckets.push(BucketGrant { bucket: Name::new("b").unwrap(), write: false });
+        let error = without_services(&function).unwrap_err().to_string();
+        assert!(error.contains("buckets") && error.contains("feature `services`"), "{error}");
+        assert_eq!(Interface::KeyValueDraft.missing_feature(), Some("services"));
+    }
+}

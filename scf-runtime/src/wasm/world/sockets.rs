@@ -49,7 +49,8 @@ pub(super) fn link(name: &str, component: &Component, linker: &mut Linker<Guest>
                 ComponentItem::Resource(_) if resources.contains(&item) => resource(&mut instance, item)?,
                 ComponentItem::ComponentFunc(_) => {
                     let denial = Denial::of(item);
-                    instance.func_new(item, move |store, ty, _, results| denial.answer(store, &ty, results))?;
+                    instance
+                        .func_new(item, move |store, ty, params, results| denial.answer(store, &ty, params, results))?;
                 }
                 _ => {}
             }
@@ -85,10 +86,17 @@ impl Denial {
 
     fn answer(
         self,
-        store: StoreContextMut<'_, Guest>,
+        mut store: StoreContextMut<'_, Guest>,
         ty: &ComponentFunc,
+        params: &[Val],
         results: &mut [Val],
     ) -> wasmtime::Result<()> {
+        // A borrow that is not given back is a trap when the call ends.
+        for param in params {
+            if let Val::Resource(resource) = param {
+                ResourceDynamic::try_from_resource_any(*resource, &mut store)?;
+            }
+        }
         let answer = match (self, ty.results().next()) {
             (Self::Network, Some(Type::Own(_))) => {
                 Val::Resource(ResourceDynamic::new_own(0, NETWORK_TYPE).try_into_resource_any(store)?)

@@ -174,6 +174,29 @@ impl Topology {
         self.zones.get(usize::from(zone)).map(|zone| zone.ways.clone()).unwrap_or_default()
     }
 
+    /// Numbers the places of the network: hosts with equal numbers have the same switch. Hosts behind something else are at
+    /// the switch of their zone, and a host without one is a place of its own.
+    #[must_use]
+    pub fn sites(&self) -> Vec<u32> {
+        let mut switches: Vec<u32> = Vec::new();
+        let mut sites = Vec::with_capacity(self.hosts.len());
+        for (at, host) in self.hosts.iter().enumerate() {
+            let of_zone = || self.zones.get(usize::from(host.zone)).and_then(|zone| zone.switch);
+            let switch = match self.ports[at] {
+                Some((_, switch)) => Some(switch),
+                None if self.registry == Some(at) => None,
+                None => of_zone(),
+            };
+            let switch = switch.map_or(self.host_vertex[at], |switch| switch.0);
+            let site = switches.iter().position(|other| *other == switch).unwrap_or_else(|| {
+                switches.push(switch);
+                switches.len() - 1
+            });
+            sites.push(site as u32);
+        }
+        sites
+    }
+
     /// Takes an attached host from its switch and attaches it to that of another zone. Nothing happens to a host that is not
     /// attached by [`attach`](Self::attach), or when the zone has no switch.
     pub fn move_host(&mut self, host: usize, zone: u16) {

@@ -1,20 +1,40 @@
-//! What a policy sees of the simulated nodes.
+//! Simulated hosts as the nodes of a fleet.
 
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use scf_core::{
+    Accelerator, Bandwidth, ByteSize, Code, Function, FunctionName, Health, InvalidName, LinkQuality, MilliCpu, Name, Node,
+    NodeId, Resources, Tier,
+};
 use smallvec::SmallVec;
+use thiserror::Error;
 
 use super::FunctionSpec;
-use crate::sim::{Locality, Profiles, Rng, Topology};
+use crate::{
+    Demand, Estimate, Estimator, ProfileKey,
+    fleet::{Caps, Claim, ClassIx, DataIx, Fleet, FleetError, FunctionIx, Need, NodeIx},
+    policy::{Skippy, Weights},
+    sim::{Locality, Profiles, Rng, Topology},
+};
 
-/// A node's changing state.
+/// Why hosts could not be made nodes.
+#[derive(Clone, Debug, PartialEq, Error)]
+#[non_exhaustive]
+pub enum ClusterError {
+    /// A name that is none.
+    #[error("host, device or function name")]
+    Name(#[from] InvalidName),
+    /// The fleet does not take it.
+    #[error("the fleet does not take it")]
+    Fleet(#[from] FleetError),
+}
+
+/// A node's state that no policy reads from here.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct NodeState {
-    /// Processor that no replica has reserved, in thousandths of a core.
-    pub cpu_milli: i64,
-    /// Memory that no replica has reserved, in bytes.
-    pub memory: i64,
-    /// Replicas on it.
-    pub replicas: u32,
+    /// Its position in the fleet.
+    pub ix: NodeIx,
     /// Requests executing on it.
     pub running: u32,
     /// Images on it.
@@ -23,62 +43,57 @@ pub struct NodeState {
     pub up: bool,
     /// Its device's position in the profiles; `None` for a device that they do not know.
     pub device: Option<u16>,
+    /// Mean seconds of the last executions.
+    pub(crate) mean: f32,
 }
 
-/// The nodes, the network and where images are.
+/// Hosts, the network between them, and the [`Fleet`] that policies see of them.
 #[derive(Debug)]
 pub struct Cluster {
     pub(crate) topology: Topology,
     pub(crate) profiles: Profiles,
     pub(crate) nodes: Vec<NodeState>,
-    /// The order in which nodes are listed to policies.
-    pub(crate) order: Vec<usize>,
-    /// By profile, on how many nodes one of its images is.
-    pub(crate) spread: Vec<u32>,
-}
-
-/// What a replica is to be placed for.
-#[derive(Debug)]
-#[non_exhaustive]
-pub struct Ask<'a> {
-    /// The function's position.
-    pub function: usize,
-    /// The function.
-    pub spec: &'a FunctionSpec,
-    /// Counts decisions.
-    pub decision: u64,
+    pub(crate) fleet: Fleet,
+    /// Host by position in the fleet.
+    pub(crate) hosts: Vec<usize>,
+    functions: Vec<FunctionIx>,
+    images: HashMap<u32, DataIx>,
 }
 
 impl Cluster {
-    pub(crate) fn new(topology: Topology, profiles: Profiles, seed: u64) -> Self {
-        let registry = topology.registry();
-        let nodes = topology.hosts().iter().map(|host| NodeState {
-            cpu_milli: i64::from(host.cpu_milli),
-            memory: host.memory as i64,
-            replicas: 0,
-            running: 0,
-            images: SmallVec::new(),
-            up: true,
-            device: profiles.device(&host.device),
-        });
-        let nodes: Vec<NodeState> = nodes.collect();
-        let mut order: Vec<usize> = (0..nodes.len()).filter(|node| Some(*node) != registry).collect();
-        Rng::of(seed, super::events::stream::ORDER, 0).shuffle(&mut order);
-        let spread = vec![0; profiles.functions().len()];
-        Self { topology, profiles, nodes, order, spread }
+    /// The hosts join a fleet in an order that is drawn once per seed, so that no policy profits from where a topology
+    /// begins.
+    ///
+    /// # Errors
+    /// [`ClusterError`] when a name is not one, or there are more places than a fleet tells apart.
+    pub fn new(mut topology: Topology, profiles: Profiles, seed: u64) -> Result<Self, ClusterError> {
+        let fleet = Fleet::new();
+        let sites = topology.sites();
+        let mut hosts: Vec<usize> = (0..topology.hosts().len()).collect();
+        Rng::of(seed, super::stream::ORDER, 0).shuffle(&mut hosts);
+        let mut nodes: Vec<Option<NodeState>> = vec![None; hosts.len()];
+        for &at in &hosts {
+            let ix = fleet.join(Arc::new(describe(&topology, at, sites[at])?))?;
+            let device = profiles.device(&topology.hosts()[at].device);
+            nodes[at] = Some(NodeState { ix, running: 0, images: SmallVec::new(), up: true, device, mean: 0.0 });
+        }
+        let nodes: Vec<NodeState> = nodes.into_iter().flatten().collect();
+        measure(&mut topology, &fleet, &nodes, &sites)?;
+        let functions = profiles.functions().iter().map(|name| Ok(fleet.function(&function(name)?)));
+        let functions = functions.collect::<Result<_, ClusterError>>()?;
+        Ok(Self { topology, profiles, nodes, fleet, hosts, functions, images: HashMap::new() })
     }
 
-    /// All nodes in the order in which a policy is to look at them: one that is drawn once per run, so that nobody profits
-    /// from where a topology begins.
+    /// The nodes as policies see them.
     #[must_use]
-    pub fn order(&self) -> &[usize] {
-        &self.order
+    pub const fn fleet(&self) -> &Fleet {
+        &self.fleet
     }
 
-    /// A node's changing state.
+    /// A node's state.
     #[must_use]
-    pub fn node(&self, node: usize) -> &NodeState {
-        &self.nodes[node]
+    pub fn node(&self, host: usize) -> &NodeState {
+        &self.nodes[host]
     }
 
     /// Hosts and ways.
@@ -93,40 +108,215 @@ impl Cluster {
         &self.profiles
     }
 
-    /// Whether a replica can be put on a node: it answers, is not one that keeps data, and has the room.
+    /// The host of a position in the fleet.
     #[must_use]
-    pub fn fits(&self, node: usize, spec: &FunctionSpec) -> bool {
-        let (state, host) = (&self.nodes[node], &self.topology.hosts()[node]);
-        state.up && !host.storage && state.cpu_milli >= i64::from(spec.cpu_milli) && state.memory >= spec.memory as i64
+    pub fn host(&self, node: NodeIx) -> usize {
+        self.hosts[node.index()]
     }
 
-    /// Whether the function's image is on a node.
+    /// Where images come from.
     #[must_use]
-    pub fn has_image(&self, node: usize, spec: &FunctionSpec) -> bool {
-        self.nodes[node].images.contains(&spec.image)
+    pub fn registry(&self) -> Option<NodeIx> {
+        self.topology.registry().map(|host| self.nodes[host].ix)
     }
 
-    /// Bytes of a function's image for a node's architecture.
+    /// The number by which times of a profile are learned.
     #[must_use]
-    pub fn image_bytes(&self, node: usize, spec: &FunctionSpec) -> f64 {
-        self.profiles.image(spec.profile, self.topology.hosts()[node].arch)
+    pub fn function(&self, profile: u16) -> FunctionIx {
+        self.functions[usize::from(profile)]
     }
 
-    /// On how many nodes some image of the function's profile is.
-    #[must_use]
-    pub fn spread(&self, spec: &FunctionSpec) -> u32 {
-        self.spread[usize::from(spec.profile)]
+    /// What a replica of a function needs; its image is registered at the registry.
+    ///
+    /// # Errors
+    /// [`ClusterError`] when it is more than any node can have.
+    pub fn demand(&mut self, spec: &FunctionSpec) -> Result<Demand, ClusterError> {
+        let mut of = function(&self.profiles.functions()[usize::from(spec.profile)])?;
+        let memory = ByteSize::from_bytes(spec.memory);
+        of.needs.resources = Resources { cpu: MilliCpu::new(spec.cpu_milli), memory };
+        let demand = self.fleet.demand(&of)?;
+        let bytes = ["amd64", "arm64", "arm"].map(|arch| self.profiles.image(spec.profile, arch));
+        let most = bytes.into_iter().fold(0.0, f64::max);
+        if most == 0.0 {
+            return Ok(demand);
+        }
+        let image = self.fleet.data(&Name::new(&format!("image-{}", spec.image))?, most as u64);
+        if let Some(registry) = self.registry() {
+            self.fleet.set_holder(image, registry, true);
+        }
+        self.images.insert(spec.image, image);
+        Ok(demand.artefact(image))
     }
 
-    /// Bytes per second between two hosts when nobody else sends; what a disk gives within one.
-    pub fn bandwidth(&mut self, from: usize, to: usize) -> f64 {
-        if from == to { DISK } else { self.topology.bandwidth(from, to) }
+    pub(crate) fn image(&self, image: u32) -> Option<DataIx> {
+        self.images.get(&image).copied()
     }
 
-    /// Whether a node is at the edge.
+    /// Bytes of a function's image for a host's architecture.
     #[must_use]
-    pub fn at_edge(&self, node: usize) -> bool {
-        self.topology.hosts()[node].locality == Locality::Edge
+    pub fn image_bytes(&self, host: usize, spec: &FunctionSpec) -> f64 {
+        self.profiles.image(spec.profile, self.topology.hosts()[host].arch)
+    }
+
+    /// A node that left is back with nothing on it.
+    pub(crate) fn rejoin(&mut self, host: usize) -> Result<(), ClusterError> {
+        let sites = self.topology.sites();
+        self.fleet.rejoin(Arc::new(describe(&self.topology, host, sites[host])?), &[])?;
+        measure(&mut self.topology, &self.fleet, &self.nodes, &sites)
+    }
+
+    /// A host is elsewhere and still runs what it says; gives the claims that stand for it there.
+    pub(crate) fn moved(&mut self, host: usize, running: &[(u64, Need)]) -> Result<Vec<Claim>, ClusterError> {
+        let sites = self.topology.sites();
+        let claims = self.fleet.rejoin(Arc::new(describe(&self.topology, host, sites[host])?), running)?;
+        measure(&mut self.topology, &self.fleet, &self.nodes, &sites)?;
+        Ok(claims)
+    }
+
+    /// Says how the ways are after a change of links.
+    pub(crate) fn measure(&mut self) -> Result<(), ClusterError> {
+        let sites = self.topology.sites();
+        measure(&mut self.topology, &self.fleet, &self.nodes, &sites)
+    }
+
+    /// The kind of hardware of a host.
+    #[must_use]
+    pub fn class(&self, host: usize) -> ClassIx {
+        self.fleet.look(self.nodes[host].ix).map(|hot| hot.class()).unwrap_or_default()
+    }
+
+    /// An estimator that knows the mean of every profile on every device of the cluster.
+    #[must_use]
+    pub fn known(&self) -> Known {
+        let mut times = HashMap::new();
+        for host in 0..self.nodes.len() {
+            let Some(device) = self.nodes[host].device else { continue };
+            let class = self.class(host);
+            for (profile, function) in self.functions.iter().enumerate() {
+                let mean = || {
+                    let known = self.profiles.exec(device, profile as u16);
+                    known.map_or(IMPOSSIBLE, |takes| takes.mean() as f32)
+                };
+                times.entry((*function, class)).or_insert_with(mean);
+            }
+        }
+        Known { times }
+    }
+
+    /// Skippy with what it has to know of this cluster: the registry, the sizes of images by architecture, and which functions
+    /// would like a GPU.
+    #[must_use]
+    pub fn skippy(&self, specs: &[FunctionSpec], weights: Weights) -> Skippy {
+        let mut skippy = Skippy::default().weights(weights);
+        if let Some(registry) = self.registry() {
+            skippy = skippy.registry(registry);
+        }
+        for spec in specs {
+            if spec.wants_gpu {
+                skippy = skippy.wish(self.function(spec.profile), Caps::accelerator(Accelerator::Cuda));
+            }
+            let Some(image) = self.image(spec.image) else { continue };
+            for host in 0..self.nodes.len() {
+                skippy = skippy.image(image, self.class(host), self.image_bytes(host, spec) as f32);
+            }
+        }
+        skippy
+    }
+}
+
+/// Seconds of a function on a device where it was never seen to run.
+const IMPOSSIBLE: f32 = 1e6;
+
+/// Execution times that were measured beforehand.
+#[derive(Clone, Debug)]
+pub struct Known {
+    times: HashMap<(FunctionIx, ClassIx), f32>,
+}
+
+impl Estimator for Known {
+    fn execution(&self, key: ProfileKey) -> Option<Estimate> {
+        let seconds = *self.times.get(&(key.function, key.class))?;
+        Some(Estimate { seconds, deviation: 0.0 })
+    }
+
+    fn cold_start(&self, _key: ProfileKey) -> f32 {
+        0.0
+    }
+
+    fn observed(&self, _key: ProfileKey, _seconds: f32) {}
+}
+
+fn function(name: &str) -> Result<Function, InvalidName> {
+    Ok(Function::new(FunctionName::new(name)?, Code::Native { entry: Name::new(name)? }))
+}
+
+fn describe(topology: &Topology, at: usize, site: u32) -> Result<Node, InvalidName> {
+    let host = &topology.hosts()[at];
+    let tier = if host.locality == Locality::Edge { Tier::Edge } else { Tier::Cloud };
+    let node = Node::new(NodeId::new(&host.name)?, tier)
+        .resources(Resources { cpu: MilliCpu::new(host.cpu_milli), memory: ByteSize::from_bytes(host.memory) })
+        .class(Name::new(&host.device)?)
+        .site(Name::new(&format!("site-{site}"))?);
+    let node = if host.gpus > 0 { node.accelerators(Accelerator::Cuda, host.gpus) } else { node };
+    Ok(if host.storage { node.slots(0) } else { node })
+}
+
+/// Tells a fleet the ways between places as they are without traffic: of each pair the widest between hosts there, and of
+/// each host as last mile the widest that it has to anywhere.
+fn measure(topology: &mut Topology, fleet: &Fleet, nodes: &[NodeState], sites: &[u32]) -> Result<(), ClusterError> {
+    let places = sites.iter().max().map_or(0, |most| *most as usize + 1);
+    let mut widest = vec![(0.0f64, 0.0f64); places * places];
+    let mut last_mile = vec![0.0f64; nodes.len()];
+    for from in 0..nodes.len() {
+        for to in 0..nodes.len() {
+            if from == to {
+                continue;
+            }
+            let rate = topology.bandwidth(from, to);
+            last_mile[from] = last_mile[from].max(rate);
+            last_mile[to] = last_mile[to].max(rate);
+            let pair = &mut widest[sites[from] as usize * places + sites[to] as usize];
+            if rate > pair.0 {
+                *pair = (rate, topology.latency(from, to));
+            }
+        }
+    }
+    let mut numbers = Vec::with_capacity(places);
+    for site in 0..places {
+        numbers.push(fleet.site(&Name::new(&format!("site-{site}"))?)?);
+    }
+    let quality = |rate: f64, latency: f64| {
+        let bits = (rate * 8.0).min(1e15) as u64;
+        LinkQuality {
+            latency: Duration::from_secs_f64(latency),
+            bandwidth: Bandwidth::from_bits_per_s(bits),
+            jitter: Duration::ZERO,
+            loss: 0,
+        }
+    };
+    for from in 0..places {
+        for to in 0..places {
+            let (rate, latency) = widest[from * places + to];
+            if from != to {
+                fleet.connect(numbers[from], numbers[to], (rate > 0.0).then(|| quality(rate, latency)));
+            }
+        }
+    }
+    for (node, rate) in nodes.iter().zip(&last_mile) {
+        if *rate > 0.0 {
+            fleet.set_last_mile(node.ix, quality(*rate, 0.0));
+        }
+    }
+    Ok(())
+}
+
+impl NodeState {
+    pub(crate) fn executed(&mut self, seconds: f64) {
+        self.mean = if self.mean == 0.0 { seconds as f32 } else { 0.9 * self.mean + 0.1 * seconds as f32 };
+    }
+
+    pub(crate) const fn health(&self) -> Health {
+        if self.up { Health::Ready } else { Health::Unreachable }
     }
 }
 

@@ -1,12 +1,19 @@
 //! What happens on a simulated platform.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, sync::Arc};
 
 use scf_core::Timestamp;
+use smallvec::SmallVec;
 
-use super::{Arrivals, Ask, Cluster, Data, FunctionSpec, Placer, Report, cluster::DISK};
-use crate::sim::{
-    Disturbance, Engine, Event, FlowDue, FlowId, Flows, Locality, Profiles, Rng, Topology, network::LinkKind,
+use super::{
+    Arrivals, Cluster, Data, FunctionSpec, Report,
+    cluster::{ClusterError, DISK},
+};
+use crate::{
+    Decision, Demand, Estimator, Input, Policy, ProfileKey, Request, Source,
+    fleet::Claim,
+    policy,
+    sim::{Disturbance, Engine, Event, FlowDue, FlowId, Flows, Locality, Profiles, Rng, network::LinkKind},
 };
 
 /// Kinds of entities that have streams of random numbers.
@@ -17,6 +24,7 @@ pub(crate) mod stream {
     pub(crate) const STARTUP: u64 = 4;
     pub(crate) const WORKLOAD: u64 = 5;
     pub(crate) const DISTURBANCE: u64 = 6;
+    pub(crate) const DECISION: u64 = 7;
 }
 
 /// How a platform behaves.
@@ -42,6 +50,9 @@ pub struct Config {
     pub slots: bool,
     /// Seconds after which a node that does not answer is taken for gone and its replicas are placed again.
     pub suspicion: f64,
+    /// Whether a policy is told which image a replica needs. A policy that reckons with the time of one call should not
+    /// be: a replica serves thousands, and its image is pulled once.
+    pub tells_images: bool,
 }
 
 impl Default for Config {
@@ -56,6 +67,7 @@ impl Default for Config {
             goodput: 0.97,
             slots: false,
             suspicion: 10.0,
+            tells_images: true,
         }
     }
 }
@@ -114,6 +126,7 @@ struct Replica {
     flow: Option<FlowId>,
     asked: Timestamp,
     cold: bool,
+    claim: Option<Claim>,
     /// Runs that are not over; the place is used again when there are none.
     runs: u32,
 }
@@ -136,13 +149,13 @@ struct Run {
     phase: Phase,
     serial: u32,
     flow: Option<FlowId>,
-    request: Request,
+    request: Waiting,
     started: Timestamp,
     executed: f64,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Request {
+struct Waiting {
     received: Timestamp,
     work: f32,
 }
@@ -158,7 +171,7 @@ enum Life {
 #[derive(Debug)]
 struct Function {
     life: Life,
-    waiting: VecDeque<Request>,
+    waiting: VecDeque<Waiting>,
     /// Replicas that have nothing to do, with their serials, in the order in which they became free.
     free: VecDeque<(u32, u32)>,
     last_done: Timestamp,
@@ -197,7 +210,7 @@ const STRETCH: usize = 4096;
 /// by the policy when a request comes. Beyond that model: nodes fail and come back, places are cut off, hosts move,
 /// batteries run out, requests follow traces, nodes may have as many slots as cores.
 #[derive(Debug)]
-pub struct Platform<P> {
+pub struct Platform {
     config: Config,
     engine: Engine<Happening>,
     cluster: Cluster,
@@ -213,22 +226,38 @@ pub struct Platform<P> {
     disturbances: Vec<Disturbance>,
     /// Functions of which a replica could not be placed, tried again when room appears.
     unplaced: VecDeque<u32>,
-    placer: P,
+    policy: Box<dyn Policy>,
+    learner: Option<Arc<dyn Estimator>>,
+    /// By function: what a replica needs, and what it reads and writes.
+    demands: Vec<(Demand, SmallVec<[Input; 2]>)>,
+    decision: Decision,
     report: Report,
 }
 
-impl<P: Placer> Platform<P> {
-    /// A platform on these hosts that runs these functions, disturbed by what is listed, at the times there.
+impl Platform {
+    /// A platform on a cluster that runs these functions, placed by `policy` and disturbed by what is listed, at the times
+    /// there. `learner` is told of every execution.
+    ///
+    /// # Errors
+    /// [`ClusterError`] when a function asks for more than any node can have.
     pub fn new(
-        topology: Topology,
-        profiles: Profiles,
+        mut cluster: Cluster,
         specs: Vec<FunctionSpec>,
         disturbances: Vec<(f64, Disturbance)>,
-        placer: P,
+        policy: Box<dyn Policy>,
+        learner: Option<Arc<dyn Estimator>>,
         config: Config,
-    ) -> Self {
+    ) -> Result<Self, ClusterError> {
         let mut engine = Engine::new();
         let seed = config.seed;
+        let mut demands = Vec::with_capacity(specs.len());
+        for spec in &specs {
+            let mut demand = cluster.demand(spec)?;
+            if !config.tells_images {
+                demand.artefact = None;
+            }
+            demands.push((demand, inputs(&cluster, spec)));
+        }
         let functions = specs.iter().enumerate().map(|(id, spec)| {
             engine.after_s(spec.deployed, Happening::Deploy(id as u32));
             let stream = |kind| Rng::of(seed, kind, id as u64);
@@ -248,11 +277,11 @@ impl<P: Placer> Platform<P> {
         for (which, (at, _)) in disturbances.iter().enumerate() {
             engine.after_s(*at, Happening::Disturb(which as u32));
         }
-        let flows = Flows::new(topology.links().iter().map(|link| link.bandwidth), config.goodput);
-        let nodes = topology.hosts().len();
-        Self {
-            report: Report::new(placer.name()),
-            cluster: Cluster::new(topology, profiles, seed),
+        let flows = Flows::new(cluster.topology.links().iter().map(|link| link.bandwidth), config.goodput);
+        let nodes = cluster.nodes.len();
+        Ok(Self {
+            report: Report::new(policy.name()),
+            cluster,
             slots: (0..nodes).map(|_| Slots::default()).collect(),
             batteries: (0..nodes).map(|_| None).collect(),
             disturbances: disturbances.into_iter().map(|(_, what)| what).collect(),
@@ -266,8 +295,11 @@ impl<P: Placer> Platform<P> {
             flows,
             specs,
             functions,
-            placer,
-        }
+            policy,
+            learner,
+            demands,
+            decision: Decision::new(),
+        })
     }
 
     /// Gives a node a battery: it draws `idle_watts`, and `busy_watts` more for every request it executes, and is gone when
@@ -384,7 +416,7 @@ impl<P: Placer> Platform<P> {
 
     fn receive(&mut self, function: u32, work: f32) {
         let state = &mut self.functions[function as usize];
-        state.waiting.push_back(Request { received: self.engine.now(), work });
+        state.waiting.push_back(Waiting { received: self.engine.now(), work });
         if state.life == Life::Suspended {
             state.life = Life::Starting;
             self.replica(function);
@@ -487,9 +519,7 @@ impl<P: Placer> Platform<P> {
     }
 
     fn execute(&mut self, run: u32, node: usize) {
-        self.drain_battery(node);
-        self.cluster.nodes[node].running += 1;
-        self.drain_battery(node);
+        self.running(node, 1);
         let function = self.runs[run as usize].function as usize;
         let spec = &self.specs[function];
         let device = self.cluster.nodes[node].device;
@@ -505,10 +535,23 @@ impl<P: Placer> Platform<P> {
         self.engine.after_s(seconds, Happening::Step(run, serial));
     }
 
+    /// A request begins or ends to execute on a node; the fleet is told how busy that is.
+    fn running(&mut self, node: usize, change: i32) {
+        self.drain_battery(node);
+        let state = &mut self.cluster.nodes[node];
+        state.running = state.running.saturating_add_signed(change);
+        if self.config.slots {
+            let waiting = self.slots[node].waiting.len() as u32;
+            let cores = self.cluster.topology.hosts()[node].cpu_milli.div_ceil(1000);
+            let ahead = (state.running + waiting).saturating_sub(cores.saturating_sub(1));
+            let wait = ahead as f32 * state.mean / cores as f32;
+            self.cluster.fleet.set_load(state.ix, state.running + waiting, wait);
+        }
+        self.drain_battery(node);
+    }
+
     fn free_slot(&mut self, node: usize) {
-        self.drain_battery(node);
-        self.cluster.nodes[node].running -= 1;
-        self.drain_battery(node);
+        self.running(node, -1);
         while let Some((next, serial)) = self.slots[node].waiting.pop_front() {
             if self.runs[next as usize].serial == serial && self.runs[next as usize].phase == Phase::Waiting {
                 self.execute(next, node);
@@ -522,9 +565,15 @@ impl<P: Placer> Platform<P> {
         self.free_slot(node);
         let function = self.runs[run as usize].function as usize;
         let (executed, work) = (self.runs[run as usize].executed, f64::from(self.runs[run as usize].request.work));
-        if let Some(device) = self.cluster.nodes[node].device {
-            self.placer.observed(self.specs[function].profile, device, executed / work);
+        self.cluster.nodes[node].executed(executed);
+        if let Some(learner) = &self.learner {
+            let function = self.demands[function].0.function;
+            let key = ProfileKey { function, input: 0, class: self.cluster.class(node) };
+            learner.observed(key, (executed / work) as f32);
         }
+        let (took, ix) = (executed as f32, self.cluster.nodes[node].ix);
+        let queued = self.cluster.nodes[node].running;
+        self.policy.note(&self.cluster.fleet, &policy::Event::Finished { node: ix, now: self.engine.now(), took, queued });
         self.runs[run as usize].phase = Phase::Writing;
         match self.specs[function].writes {
             Some(Data { host, bytes }) => self.move_for_run(run, node, host, bytes),
@@ -573,11 +622,32 @@ impl<P: Placer> Platform<P> {
             self.runs[run as usize].flow = None;
         }
         if phase == Phase::Executing {
-            self.cluster.nodes[node].running -= 1;
+            self.running(node, -1);
         }
         self.end_run(run);
         self.report.retries += 1;
         self.functions[function as usize].waiting.push_front(request);
+    }
+
+    /// Asks the policy for a node and claims it.
+    fn place(&mut self, function: usize) -> Option<Claim> {
+        let (demand, inputs) = &self.demands[function];
+        let now = self.engine.now();
+        let seed = Rng::of(self.config.seed, stream::DECISION, self.report.decisions).bits();
+        let request = Request { inputs, ..Request::new(demand, seed, now) };
+        self.decision.clear();
+        self.policy.decide(&self.cluster.fleet, &request, &mut self.decision);
+        for choice in &self.decision.choices {
+            let node = choice.node;
+            match self.cluster.fleet.claim(node, demand.need) {
+                Ok(claim) => {
+                    self.policy.note(&self.cluster.fleet, &policy::Event::Claimed { node, now });
+                    return Some(claim);
+                }
+                Err(_) => self.policy.note(&self.cluster.fleet, &policy::Event::Conflicted { node, now }),
+            }
+        }
+        None
     }
 
     /// Places a new replica of a function and begins to start it.
@@ -586,37 +656,31 @@ impl<P: Placer> Platform<P> {
         if self.functions[id].life == Life::Conceived {
             self.functions[id].life = Life::Starting;
         }
-        let decision = self.report.decisions;
         self.report.decisions += 1;
-        let ask = Ask { function: id, spec: &self.specs[id], decision };
-        let Some(node) = self.placer.place(&ask, &mut self.cluster) else {
+        let Some(claim) = self.place(id) else {
             self.report.unplaced += 1;
             self.unplaced.push_back(function);
             return;
         };
+        let node = self.cluster.host(claim.node());
+        if let Some(learner) = &self.learner {
+            let function = self.demands[id].0.function;
+            learner.placed(ProfileKey { function, input: 0, class: self.cluster.class(node) });
+        }
         let spec = &self.specs[id];
         let state = &mut self.cluster.nodes[node];
-        state.cpu_milli -= i64::from(spec.cpu_milli);
-        state.memory -= spec.memory as i64;
-        state.replicas += 1;
         let cold = !state.images.contains(&spec.image);
         let others = !state.images.is_empty();
         if cold {
             state.images.push(spec.image);
-            self.cluster.spread[usize::from(spec.profile)] += 1;
+            let ix = state.ix;
+            if let Some(image) = self.cluster.image(spec.image) {
+                self.cluster.fleet.set_holder(image, ix, true);
+            }
             self.report.pulls += 1;
         }
         let now = self.engine.now();
-        let replica = Replica {
-            function,
-            node: node as u32,
-            stage: Stage::Pulling,
-            serial: 0,
-            flow: None,
-            asked: now,
-            cold,
-            runs: 0,
-        };
+        let replica = Replica { function, node: node as u32, stage: Stage::Pulling, serial: 0, flow: None, asked: now, cold, claim: Some(claim), runs: 0 };
         let at = if let Some(at) = self.free_replicas.pop() {
             let serial = self.replicas[at as usize].serial;
             self.replicas[at as usize] = Replica { serial, ..replica };
@@ -681,7 +745,6 @@ impl<P: Placer> Platform<P> {
     /// Takes a replica away; what it is executing goes on.
     fn remove(&mut self, replica: u32) {
         let at = replica as usize;
-        let Replica { function, node, .. } = self.replicas[at];
         if let Some(flow) = self.replicas[at].flow.take() {
             let _tag = self.flows.cancel(self.engine.now(), flow);
         }
@@ -690,11 +753,9 @@ impl<P: Placer> Platform<P> {
         if self.replicas[at].runs == 0 {
             self.free_replicas.push(replica);
         }
-        let spec = &self.specs[function as usize];
-        let state = &mut self.cluster.nodes[node as usize];
-        state.cpu_milli += i64::from(spec.cpu_milli);
-        state.memory += spec.memory as i64;
-        state.replicas -= 1;
+        if let Some(claim) = self.replicas[at].claim.take() {
+            self.cluster.fleet.release(claim);
+        }
         self.retry_unplaced();
     }
 
@@ -727,6 +788,8 @@ impl<P: Placer> Platform<P> {
             Disturbance::Leave { node } => self.node_down(node),
             Disturbance::Join { node } => {
                 self.cluster.nodes[node].up = true;
+                // It is the same host as before: the fleet has taken all its names.
+                let _taken = self.cluster.rejoin(node);
                 self.retry_unplaced();
             }
             Disturbance::Cut { zone } | Disturbance::Heal { zone } => {
@@ -736,8 +799,26 @@ impl<P: Placer> Platform<P> {
                     self.cluster.topology.set_bandwidth(link, bandwidth);
                     self.flows.set_bandwidth(now, link, bandwidth);
                 }
+                let _measured = self.cluster.measure();
             }
-            Disturbance::Move { node, zone } => self.cluster.topology.move_host(node, zone),
+            Disturbance::Move { node, zone } => self.move_host(node, zone),
+        }
+    }
+
+    /// A host goes elsewhere with its replicas: it comes back under a new epoch with its own account of what it runs.
+    fn move_host(&mut self, host: usize, zone: u16) {
+        self.cluster.topology.move_host(host, zone);
+        if !self.cluster.nodes[host].up {
+            return;
+        }
+        let on = self.replicas.iter().enumerate().filter(|(_, replica)| replica.node as usize == host);
+        let on: Vec<usize> = on.filter(|(_, replica)| replica.claim.is_some()).map(|(at, _)| at).collect();
+        let running = on.iter().filter_map(|at| self.replicas[*at].claim.as_ref());
+        let running: Vec<(u64, crate::fleet::Need)> = running.map(|claim| (claim.token(), claim.need())).collect();
+        if let Ok(claims) = self.cluster.moved(host, &running) {
+            for (at, claim) in on.into_iter().zip(claims) {
+                self.replicas[at].claim = Some(claim);
+            }
         }
     }
 
@@ -746,6 +827,7 @@ impl<P: Placer> Platform<P> {
             return;
         }
         self.cluster.nodes[node].up = false;
+        self.cluster.fleet.set_health(self.cluster.nodes[node].ix, self.cluster.nodes[node].health());
         self.report.failures += 1;
         self.engine.after_s(self.config.suspicion, Happening::Suspect(node as u32));
         // What it was doing is lost at once; that is found out later.
@@ -764,10 +846,9 @@ impl<P: Placer> Platform<P> {
                 }
             }
         }
-        self.cluster.nodes[node].running = 0;
         for image in std::mem::take(&mut self.cluster.nodes[node].images) {
-            if let Some(spec) = self.specs.iter().find(|spec| spec.image == image) {
-                self.cluster.spread[usize::from(spec.profile)] -= 1;
+            if let Some(image) = self.cluster.image(image) {
+                self.cluster.fleet.set_holder(image, self.cluster.nodes[node].ix, false);
             }
         }
     }
@@ -775,9 +856,7 @@ impl<P: Placer> Platform<P> {
     /// A node that did not answer is taken for gone: its replicas are placed anew.
     fn suspect(&mut self, node: usize) {
         let lost: Vec<u32> = (0..self.replicas.len() as u32)
-            .filter(|at| {
-                self.replicas[*at as usize].node as usize == node && self.replicas[*at as usize].stage != Stage::Gone
-            })
+            .filter(|at| self.replicas[*at as usize].node as usize == node && self.replicas[*at as usize].stage != Stage::Gone)
             .collect();
         for replica in lost {
             let function = self.replicas[replica as usize].function;
@@ -799,6 +878,24 @@ impl<P: Placer> Platform<P> {
             self.engine.after_s(battery.joules / watts, Happening::Empty(node as u32, battery.serial));
         }
     }
+}
+
+/// What a function reads and writes, as a policy is told: by where it lies.
+fn inputs(cluster: &Cluster, spec: &FunctionSpec) -> SmallVec<[Input; 2]> {
+    let mut inputs: SmallVec<[Input; 2]> = SmallVec::new();
+    let mut add = |data: Option<Data>, is_read: bool| {
+        let Some(Data { host, bytes }) = data else { return };
+        let source = Source::Node(cluster.node(host).ix);
+        let at = inputs.iter().position(|input| input.source == source).unwrap_or_else(|| {
+            inputs.push(Input { source, read: 0.0, written: 0.0, within: None });
+            inputs.len() - 1
+        });
+        let part = if is_read { &mut inputs[at].read } else { &mut inputs[at].written };
+        *part += bytes as f32;
+    };
+    add(spec.reads.or(spec.model), true);
+    add(spec.writes, false);
+    inputs
 }
 
 /// Seconds of an execution on a device of which nothing is known.

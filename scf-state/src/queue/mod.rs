@@ -1,0 +1,23 @@
+//! The invocation queue: calls that are kept until they are done.
+
+mod batch;
+mod board;
+mod book;
+mod budget;
+mod config;
+mod lane;
+mod memory;
+mod record;
+mod restore;
+mod settled;
+#[cfg(test)]
+mod tests;
+mod time;
+
+pub(crate) use self::{
+    batch::calls_of,
+    book::{Answer, Ask, Book},
+    record::{BEHIND, REGION, Records},
+    restore::Found,
+};
+pub use self::{config::QueueConfig, memory::MemoryQueue};

@@ -1,0 +1,109 @@
+//! What is found in a store when its queue is opened.
+
+use std::{collections::HashMap, sync::Arc};
+
+use scf_core::{Clock, Durability, InvocationId, Scope};
+
+use super::{
+    book::{Book, State, pending},
+    config::QueueConfig,
+    record::{CALL, DEAD, DONE, Dead, Done, Key, Stored, TRY, Tries, read_key},
+    time::{DueAt, Moment, Passing},
+};
+
+/// Collects a store's records, in any order, and makes a queue's memory of them.
+#[derive(Debug, Default)]
+pub(crate) struct Found {
+    calls: Vec<Stored>,
+    tries: HashMap<InvocationId, Tries>,
+    done: Vec<(InvocationId, Moment, u64)>,
+    dead: HashMap<InvocationId, u64>,
+    held: Vec<Scope>,
+    last: Moment,
+}
+
+impl Found {
+    /// Takes a record in; one that cannot be decoded is an error.
+    pub(crate) fn take(&mut self, key: &[u8], value: &[u8]) -> Result<(), postcard::Error> {
+        let at = match read_key(key) {
+            Some(Key::Held(scope)) => {
+                self.held.push(scope);
+                return Ok(());
+            }
+            Some(Key::Clock) => postcard::from_bytes(value)?,
+            Some(Key::Call(CALL, _)) => {
+                let stored: Stored = postcard::from_bytes(value)?;
+                let at = stored.at;
+                self.calls.push(stored);
+                at
+            }
+            Some(Key::Call(TRY, id)) => {
+                let tries: Tries = postcard::from_bytes(value)?;
+                let at = tries.at;
+                self.tries.insert(id, tries);
+                at
+            }
+            Some(Key::Call(DONE, id)) => {
+                let done: Done = postcard::from_bytes(value)?;
+                self.done.push((id, done.at, done.result.map_or(0, |result| result.size().bytes())));
+                done.at
+            }
+            Some(Key::Call(DEAD, id)) => {
+                let dead: Dead = postcard::from_bytes(value)?;
+                self.dead.insert(id, dead.seq);
+                dead.at
+            }
+            _ => return Err(postcard::Error::DeserializeBadEncoding),
+        };
+        if at.passed > self.last.passed {
+            self.last = at;
+        }
+        Ok(())
+    }
+
+    /// The queue that was found.
+    pub(crate) fn open(self, clock: Arc<dyn Clock>, config: QueueConfig, durability: Durability) -> Book {
+        let passing = Passing::from(clock, self.last);
+        let now = passing.now();
+        let mut state = self.into_state(&config, now);
+        state.kept = Some(now);
+        Book::new(state, passing, config, durability)
+    }
+
+    fn into_state(mut self, config: &QueueConfig, now: Moment) -> State {
+        let mut state = State::default();
+        self.held.into_iter().for_each(|scope| state.board.pause(scope));
+        self.done.sort_by_key(|(_, at, _)| at.passed);
+        for (id, at, bytes) in self.done {
+            state.settled.complete(id, at.passed, bytes);
+        }
+        // Calls of a line come into it as they became due before.
+        let place = |stored: &Stored| (self.tries.get(&stored.call.id).map(|tries| tries.due_since), stored.seq);
+        self.calls.sort_by_cached_key(|stored| {
+            let (due_since, seq) = place(stored);
+            (due_since.is_none(), due_since, seq)
+        });
+        for stored in &self.calls {
+            let id = stored.call.id;
+            let mut pending = pending(stored, config);
+            state.seq = state.seq.max(stored.seq + 1);
+            state.bytes += pending.bytes;
+            if let Some(seq) = self.dead.get(&id) {
+                state.settled.bury(id, *seq, pending.bytes);
+                continue;
+            }
+            let mut due = stored.due;
+            if let Some(tries) = self.tries.get(&id) {
+                (pending.attempts, pending.crashes) = (tries.attempts, tries.crashes);
+                pending.due_since = Some(tries.due_since);
+                due = DueAt::Passed(tries.due.unwrap_or(now.passed));
+                if tries.is_running {
+                    pending.crashes += 1;
+                    state.interrupted.push(id);
+                }
+            }
+            state.board.insert(id, pending, due, now);
+        }
+        state
+    }
+}
