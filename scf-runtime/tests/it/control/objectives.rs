@@ -4,6 +4,7 @@ use std::sync::{Mutex, atomic::AtomicU64};
 
 use scf_core::{
     Bandwidth, Clock, Link, Load, ManualClock, Node, NodeId, Objectives, Outcome, Share, Slo, Tier, Timestamp,
+    Workflow, WorkflowError,
 };
 use scf_runtime::{
     DeployError, Lifecycle,
@@ -170,6 +171,10 @@ async fn what_nobody_keeps_is_not_promised() {
     let promised = native("f", "work").objectives(Objectives::none().availability(Share::from_percent(99.0)));
     let error = site.fabric.deploy(promised).await.unwrap_err();
     assert!(matches!(error, DeployError::NoSlo { .. }), "{error}");
+    site.deploy(Objectives::none()).await;
+    let workflow = Workflow::new(Name::new("w").unwrap()).then(name("f")).objectives(p95());
+    let error = site.fabric.deploy_workflow(workflow).unwrap_err();
+    assert!(matches!(error, WorkflowError::Objectives { .. }), "{error}");
 }
 
 #[tokio::test]
