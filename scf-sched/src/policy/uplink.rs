@@ -45,9 +45,8 @@ impl Score for UplinkPrice {
 /// Bytes of the inputs that come from or go to another site.
 fn leaving(scene: &Scene<'_>, candidate: &Candidate) -> f32 {
     let inputs = scene.request.inputs.iter().zip(&scene.sources);
-    let outside = inputs.filter(|(_, sources)| {
-        !sources.is_empty() && sources.iter().all(|source| source.site != candidate.spot.site)
-    });
+    let outside = inputs
+        .filter(|(_, sources)| !sources.is_empty() && sources.iter().all(|source| source.site != candidate.spot.site));
     outside.map(|(input, _)| input.read + input.written).sum()
 }
 

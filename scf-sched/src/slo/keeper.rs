@@ -192,7 +192,8 @@ impl SloPolicy for SloKeeper {
         if record.class.is_none() {
             record.class = class_of(call.node);
         }
-        if let Some(class) = &record.class
+        // What calls take on a node that is avoided says something of the node, and nothing of its class.
+        if let Some(class) = record.class.as_ref().filter(|_| !record.is_avoided(call.now))
             && matches!(call.progress, Progress::Met | Progress::Done)
             && !call.execution.is_zero()
         {

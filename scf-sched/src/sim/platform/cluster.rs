@@ -3,8 +3,8 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use scf_core::{
-    Accelerator, Bandwidth, ByteSize, Code, Function, FunctionName, Health, InvalidName, LinkQuality, MilliCpu, Name, Node,
-    NodeId, Resources, Tier,
+    Accelerator, Bandwidth, ByteSize, Code, Function, FunctionName, Health, InvalidName, LinkQuality, MilliCpu, Name,
+    Node, NodeId, Resources, Tier,
 };
 use smallvec::SmallVec;
 use thiserror::Error;

@@ -573,7 +573,8 @@ impl Platform {
         }
         let (took, ix) = (executed as f32, self.cluster.nodes[node].ix);
         let queued = self.cluster.nodes[node].running;
-        self.policy.note(&self.cluster.fleet, &policy::Event::Finished { node: ix, now: self.engine.now(), took, queued });
+        self.policy
+            .note(&self.cluster.fleet, &policy::Event::Finished { node: ix, now: self.engine.now(), took, queued });
         self.runs[run as usize].phase = Phase::Writing;
         match self.specs[function].writes {
             Some(Data { host, bytes }) => self.move_for_run(run, node, host, bytes),
@@ -680,7 +681,17 @@ impl Platform {
             self.report.pulls += 1;
         }
         let now = self.engine.now();
-        let replica = Replica { function, node: node as u32, stage: Stage::Pulling, serial: 0, flow: None, asked: now, cold, claim: Some(claim), runs: 0 };
+        let replica = Replica {
+            function,
+            node: node as u32,
+            stage: Stage::Pulling,
+            serial: 0,
+            flow: None,
+            asked: now,
+            cold,
+            claim: Some(claim),
+            runs: 0,
+        };
         let at = if let Some(at) = self.free_replicas.pop() {
             let serial = self.replicas[at as usize].serial;
             self.replicas[at as usize] = Replica { serial, ..replica };
@@ -856,7 +867,9 @@ impl Platform {
     /// A node that did not answer is taken for gone: its replicas are placed anew.
     fn suspect(&mut self, node: usize) {
         let lost: Vec<u32> = (0..self.replicas.len() as u32)
-            .filter(|at| self.replicas[*at as usize].node as usize == node && self.replicas[*at as usize].stage != Stage::Gone)
+            .filter(|at| {
+                self.replicas[*at as usize].node as usize == node && self.replicas[*at as usize].stage != Stage::Gone
+            })
             .collect();
         for replica in lost {
             let function = self.replicas[replica as usize].function;

@@ -6,7 +6,7 @@ mod function;
 mod report;
 
 pub use cluster::{Cluster, ClusterError, Known, NodeState};
-pub use events::{Config, Platform};
 pub(crate) use events::stream;
+pub use events::{Config, Platform};
 pub use function::{Arrivals, Data, FunctionSpec};
 pub use report::{Report, Timeline};
