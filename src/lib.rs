@@ -64,13 +64,17 @@ pub use scf_sched as sched;
 pub use scf_state as state;
 
 /// A builder filled with the default parts: one node, this machine; the filter and score pipeline as scheduler;
+/// the keeper of objectives over error budgets of 30 days;
 /// WebAssembly components as isolates. Every part can be replaced or added to.
 ///
 /// # Errors
 /// [`WasmError`](runtime::WasmError) when this machine cannot give the memory that isolates are pooled in.
 pub fn fabric() -> Result<runtime::FabricBuilder, runtime::WasmError> {
     let wasm = runtime::WasmFactory::builder().build()?;
-    Ok(runtime::Fabric::builder().scheduler(Arc::new(sched::Pipeline::default())).isolates(Arc::new(wasm)))
+    Ok(runtime::Fabric::builder()
+        .scheduler(Arc::new(sched::Pipeline::default()))
+        .slo(Arc::new(sched::SloKeeper::default()))
+        .isolates(Arc::new(wasm)))
 }
 
 #[cfg(doctest)]

@@ -136,6 +136,12 @@ pub enum WorkflowError {
         /// The function.
         function: FunctionName,
     },
+    /// Something is promised of its runs, and the fabric keeps promises of functions alone.
+    #[error("workflow {workflow} has objectives: split them with scf_sched::budget and give them to its functions")]
+    Objectives {
+        /// The workflow.
+        workflow: Name,
+    },
     /// A step comes before the one that gives its input.
     #[error("workflow {workflow}, step {step}: its input comes from step {after}, which is not before it")]
     Order {

@@ -12,6 +12,7 @@
 //! | `round_robin` | [`RoundRobin`], the yardstick |
 //! | `autoscale/` | one [`Autoscaler`](scf_core::Autoscaler) a file: [`Kpa`], [`Queueing`], [`KeepAlive`] and others |
 //! | [`budget`] | a workflow's time, divided between its steps at the least cost |
+//! | [`inventory`] | the resource units of a fabric, whether they are there, and what this machine has |
 //! | `slo/` | [`SloKeeper`], who keeps promises, by a [`Learner`] and a [`BurnRate`] |
 //!
 //! Every decision is synchronous and pure: same request, view and seed, same answer. Nothing here knows a
@@ -26,6 +27,7 @@ mod demand;
 mod estimate;
 mod filter;
 pub mod fleet;
+pub mod inventory;
 mod learned;
 mod pipeline;
 pub mod place;

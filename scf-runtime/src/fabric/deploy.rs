@@ -56,6 +56,9 @@ impl Fabric {
     /// # Errors
     /// [`WorkflowError`] naming the step.
     pub fn deploy_workflow(&self, workflow: Workflow) -> Result<(), WorkflowError> {
+        if !workflow.objectives.is_empty() {
+            return Err(WorkflowError::Objectives { workflow: workflow.name });
+        }
         let types = {
             let functions = self.inner.functions.read().unwrap_or_else(PoisonError::into_inner);
             let type_of = |route: &Arc<Route>| (route.function.input.clone(), route.function.output.clone());

@@ -134,11 +134,14 @@ impl SloKeeper {
 fn promised(function: &Function) -> Share {
     let objectives = &function.objectives;
     let latency = objectives.latency.iter().filter(|slo| Some(slo.within) == objectives.tightest().map(|t| t.within));
-    latency.map(|slo| slo.share).chain(objectives.availability).max().unwrap_or(Share::from_percent(99.0))
+    latency.map(|slo| slo.share).chain(objectives.availability).max().unwrap_or_else(|| Share::from_percent(99.0))
 }
 
-/// Nodes that compute alike: those of a tier and a slowdown.
+/// Nodes that compute alike: those of a class, or else of a tier and a slowdown.
 fn class_of(node: &scf_core::Node) -> Option<Name> {
+    if node.class.is_some() {
+        return node.class.clone();
+    }
     Name::new(&format!("{:?}-{:.0}", node.tier, node.slowdown.factor() * 100.0).to_lowercase()).ok()
 }
 
@@ -189,7 +192,8 @@ impl SloPolicy for SloKeeper {
         if record.class.is_none() {
             record.class = class_of(call.node);
         }
-        if let Some(class) = &record.class
+        // What calls take on a node that is avoided says something of the node, and nothing of its class.
+        if let Some(class) = record.class.as_ref().filter(|_| !record.is_avoided(call.now))
             && matches!(call.progress, Progress::Met | Progress::Done)
             && !call.execution.is_zero()
         {

@@ -76,8 +76,8 @@ impl Regression {
         }
         let scale = FORGETTING + (0..width).map(|i| phi[i] * gain[i]).sum::<f64>();
         let error = value - (0..width).map(|i| self.theta[i] * phi[i]).sum::<f64>();
-        for i in 0..width {
-            self.theta[i] += gain[i] / scale * error;
+        for (theta, gain) in self.theta.iter_mut().zip(&gain[..width]) {
+            *theta += gain / scale * error;
         }
         for i in 0..width {
             // The upper half is computed and mirrored, so that rounding does not make it lopsided.

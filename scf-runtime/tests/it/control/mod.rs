@@ -4,6 +4,7 @@ mod admission;
 mod devices;
 mod lifecycle;
 mod metering;
+mod objectives;
 mod revisions;
 
 use std::{

@@ -220,7 +220,7 @@ impl WarmPool {
             _ => {}
         }
         // Right after a call it is there already, and is kept or stopped; later it has to be started.
-        if was_warm && !has_room || idle.is_zero() && !has_room {
+        if !has_room && (was_warm || idle.is_zero()) {
             changes.push(Change::Stop(function.clone()));
         } else if !was_warm && has_room && !idle.is_zero() {
             changes.push(Change::Start(function.clone()));
