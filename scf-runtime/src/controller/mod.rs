@@ -6,6 +6,7 @@ mod lifecycle;
 mod ready;
 mod scaler;
 mod serve;
+mod stored;
 mod within;
 
 use std::{

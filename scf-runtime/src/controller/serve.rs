@@ -9,7 +9,7 @@ use scf_core::{
 
 use tracing::Instrument;
 
-use super::{Applicant, Controller, Ready, within::within};
+use super::{Applicant, Controller, Ready, stored, within::within};
 use crate::{ledger::Tab, observe};
 
 /// How often a stateful call is run again because its state moved on meanwhile.
@@ -132,7 +132,9 @@ impl Controller {
             let session = match store.open(&scope, call.id).await.map_err(failed)? {
                 Opened::Session(session) => session,
                 // No isolate was made.
-                Opened::Done(result) => return Ok(Reply { payload: result.into(), reused: true, ..Reply::default() }),
+                Opened::Done(result) => {
+                    return Ok(Reply { payload: stored::read(result), reused: true, ..Reply::default() });
+                }
                 other => {
                     let message = format!("the state store answered {other:?}");
                     return Err(InvokeError::Host { function: function.clone(), message });
@@ -141,8 +143,8 @@ impl Controller {
             call.state = Some(session);
             let mut reply = self.attempt(ready, call, input.clone()).await?;
             let session = call.state.take().expect("isolates hold the call by shared reference");
-            match session.commit(reply.payload.bytes.clone()).await {
-                Ok(Commit::Duplicate { result }) => reply.payload.bytes = result,
+            match session.commit(stored::store(&reply.payload, &ready.function.output)).await {
+                Ok(Commit::Duplicate { result }) => reply.payload = stored::read(result),
                 Ok(_) => {}
                 Err(StateError::Conflict { .. }) if tries < CONFLICT_RETRIES => {
                     tries += 1;

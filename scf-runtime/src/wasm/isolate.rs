@@ -94,7 +94,13 @@ impl Isolate for WasmIsolate {
             return super::http::serve(made, part, call, &input).await;
         }
         let media = input.media.clone();
-        let mut ended = made.run(part, call, Task::Call(input)).await?;
+        let task = Task::Call(input);
+        let mut ended = match &call.state {
+            #[cfg(feature = "services")]
+            // Boxed, so that calls without state do not carry its place around.
+            Some(session) => Box::pin(made.run_stateful(part, call, &**session, task)).await?,
+            _ => made.run(part, call, task).await?,
+        };
         let Ended { usage, refused, reused, .. } = ended;
         let calls = std::mem::take(&mut ended.calls);
         let output = made.settle(ended, call, refused.is_none());
@@ -163,6 +169,23 @@ impl Made {
         let (usage, refused, calls) = (live.usage(), live.refused(), live.take_receipts());
         call.meter.saw_memory(usage.memory);
         Ok(Ended { live, output, usage, refused, reused, calls })
+    }
+
+    /// As [`Made::run`], for a call of which the guest reaches the state.
+    #[cfg(feature = "services")]
+    pub(super) async fn run_stateful(
+        &self,
+        part: usize,
+        call: &Call,
+        session: &dyn scf_core::StateSession,
+        task: Task,
+    ) -> Result<Ended, InvokeError> {
+        let (mut desk, guests) = super::world::Desk::open(call);
+        let run = std::pin::pin!(self.run(part, &guests, task));
+        let (ended, failed) = desk.answer(session, run).await;
+        let Some(source) = failed else { return ended };
+        let key = call.key.clone().unwrap_or_default();
+        Err(InvokeError::State { function: self.program.function.clone(), key, source })
     }
 
     /// Works on the executor, and beside it once the call runs long.

@@ -16,6 +16,8 @@ mod process;
 mod services;
 #[cfg(feature = "snapshot")]
 mod snapshot;
+#[cfg(all(feature = "wasm", feature = "services"))]
+mod stateful;
 mod support;
 mod transport;
 #[cfg(feature = "wasm")]
