@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use scf_core::{
-    Bandwidth, Clock, Function, Invocation, InvocationId, InvokeError, Link, MediaType, Node, Payload, PhasePolicy,
-    StateStore, Tier,
+    Bandwidth, ByteSize, Clock, Function, Invocation, InvocationId, InvokeError, LimitKind, Limits, Link, MediaType,
+    Node, Payload, PhasePolicy, StateStore, Tier,
 };
 use scf_runtime::{Fabric, SystemClock, WasmFactory, transport::InProcess};
 use scf_sched::RoundRobin;
@@ -80,16 +80,19 @@ async fn a_counter_counts_each_call_once_however_often_it_is_tried_and_in_both_p
 
 #[tokio::test]
 async fn a_call_reads_what_it_wrote_and_a_refused_one_leaves_nothing() {
-    let fabric = two_nodes(Arc::new(AlwaysRemote), services()).await;
+    let limits = Limits { payload: ByteSize::from_bytes(400), ..Limits::default() };
+    let fabric = two_nodes(Arc::new(AlwaysRemote), services().limits(limits)).await;
     let commands = "1 set scf:state a one\n2 get scf:state a\n2 set scf:state b two\n1 delete scf:state a\n1 exists scf:state a\n\
                     swap scf:state b two three\nswap scf:state b two four\n2 many scf:state b no\n1 keys scf:state";
     let seen = answers(&fabric, "a", asks(1, "k", commands)).await;
     assert_eq!(seen[..7], ["done", "one", "done", "done", "false", "swapped", "swapped again, from two"]);
     assert_eq!(seen[7], r#"[("b", true), ("no", false)]"#);
     assert!(seen[8].contains("error"), "sessions cannot be listed: {seen:?}");
-    // A command that the guest does not know makes it refuse the call, after it wrote.
-    let refused = fabric.invoke_from(&node("a"), asks(2, "k", "1 set scf:state c lost\nno such command")).await;
-    let Err(InvokeError::Refused { .. } | InvokeError::Trapped { .. }) = refused else { panic!("{refused:?}") };
+    // What it answers is too long, after it wrote.
+    let get = "\n1 get scf:state c".repeat(2);
+    let over =
+        fabric.invoke_from(&node("a"), asks(2, "k", &format!("1 set scf:state c {}{get}", "x".repeat(250)))).await;
+    assert!(matches!(over, Err(InvokeError::Limit { limit: LimitKind::Output, .. })), "{over:?}");
     assert_eq!(answers(&fabric, "a", asks(3, "k", "1 get scf:state c\n1 get scf:state b")).await, ["none", "four"]);
     fabric.shutdown().await.unwrap();
 }
