@@ -133,7 +133,7 @@ impl Controller {
                 Opened::Session(session) => session,
                 // No isolate was made.
                 Opened::Done(result) => {
-                    return Ok(Reply { payload: stored::read(result), reused: true, ..Reply::default() });
+                    return Ok(Reply { payload: stored::read(&result), reused: true, ..Reply::default() });
                 }
                 other => {
                     let message = format!("the state store answered {other:?}");
@@ -144,7 +144,7 @@ impl Controller {
             let mut reply = self.attempt(ready, call, input.clone()).await?;
             let session = call.state.take().expect("isolates hold the call by shared reference");
             match session.commit(stored::store(&reply.payload, &ready.function.output)).await {
-                Ok(Commit::Duplicate { result }) => reply.payload = stored::read(result),
+                Ok(Commit::Duplicate { result }) => reply.payload = stored::read(&result),
                 Ok(_) => {}
                 Err(StateError::Conflict { .. }) if tries < CONFLICT_RETRIES => {
                     tries += 1;

@@ -19,7 +19,7 @@ pub(super) fn store(payload: &Payload, declared: &MediaType) -> bytes::Bytes {
 }
 
 /// The result that was stored.
-pub(super) fn read(stored: bytes::Bytes) -> Payload {
+pub(super) fn read(stored: &bytes::Bytes) -> Payload {
     let typed = || {
         let (length, rest) = stored.strip_prefix(TYPED)?.split_first_chunk::<4>()?;
         let (media, rest) = rest.split_at_checked(usize::try_from(u32::from_le_bytes(*length)).ok()?)?;
@@ -36,10 +36,10 @@ mod tests {
     #[test]
     fn what_is_stored_is_read_with_its_type_and_bytes_take_no_copy() {
         let json = Payload::new("{}").with_media(MediaType::JSON);
-        assert_eq!(read(store(&json, &MediaType::OCTETS)), json);
+        assert_eq!(read(&store(&json, &MediaType::OCTETS)), json);
         for bytes in [&b""[..], b"plain", TYPED, b"\0scf/result+type\xff\xff\xff\xff", b"\0scf"] {
             let plain = Payload::new(bytes.to_vec());
-            assert_eq!(read(store(&plain, &MediaType::OCTETS)), plain);
+            assert_eq!(read(&store(&plain, &MediaType::OCTETS)), plain);
         }
         let plain = Payload::new(vec![7; 100]);
         assert_eq!(store(&plain, &MediaType::OCTETS).as_ptr(), plain.bytes.as_ptr());
