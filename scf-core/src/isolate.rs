@@ -8,7 +8,8 @@ use thiserror::Error;
 
 use crate::{
     Attachment, BoxError, Code, Function, FunctionName, InvocationId, Meter, Node, NodeId, Outcome, OutputGate, Path,
-    Payload, Qualifier, Receipt, Revision, ScheduleError, Span, StateError, StateSession, TenantName, Timestamp, Usage,
+    Payload, Qualifier, Receipt, Revision, ScheduleError, Span, StateError, StateSession, Tenant, TenantName,
+    Timestamp, Usage,
 };
 
 /// Makes isolates of one kind of [`Code`].
@@ -22,6 +23,13 @@ pub trait IsolateFactory: Debug + Send + Sync + 'static {
 
     /// Whether this factory runs `code`. Called once per deployment; must not look inside large code.
     fn accepts(&self, code: &Code) -> bool;
+
+    /// Tells of the tenants that a fabric was given, whose memory and weight hold for its isolates. Called once, when
+    /// the fabric is built. What the factory itself was told of a tenant before goes first; one that keeps no account
+    /// of tenants need not listen.
+    fn tenants(&self, tenants: &[Tenant]) {
+        let _ = tenants;
+    }
 
     /// Compiles or loads, links and checks `function`, so that isolates of it start in microseconds.
     ///

@@ -7,6 +7,7 @@ mod pins;
 mod ready;
 mod scaler;
 mod serve;
+mod stored;
 mod within;
 
 use std::{

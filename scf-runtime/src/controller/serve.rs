@@ -9,7 +9,7 @@ use scf_core::{
 
 use tracing::Instrument;
 
-use super::{Applicant, Controller, Ready, admission::Permit, pins::Place, within::within};
+use super::{Applicant, Controller, Ready, admission::Permit, pins::Place, stored, within::within};
 use crate::{cpu::has_just_ended, ledger::Tab, observe, tenant::Account};
 
 /// How often a stateful call is run again because its state moved on meanwhile.
@@ -216,7 +216,9 @@ impl Controller {
             let session = match store.open(&scope, call.id).await.map_err(failed)? {
                 Opened::Session(session) => session,
                 // No isolate was made.
-                Opened::Done(result) => return Ok(Reply { payload: result.into(), reused: true, ..Reply::default() }),
+                Opened::Done(result) => {
+                    return Ok(Reply { payload: stored::read(&result), reused: true, ..Reply::default() });
+                }
                 other => {
                     let message = format!("the state store answered {other:?}");
                     return Err(InvokeError::Host { function: function.clone(), message });
@@ -230,13 +232,13 @@ impl Controller {
                 None => self.attempt(ready, call, input.clone()).await?,
             };
             let session = call.state.take().expect("isolates hold the call by shared reference");
-            let commit = session.commit(reply.payload.bytes.clone()).await;
+            let commit = session.commit(stored::store(&reply.payload, &ready.function.output)).await;
             if place.is_some() && !matches!(commit, Ok(Commit::Applied { .. })) {
                 // Its isolate has seen what did not come about.
                 ready.pins.discard(&scope.key);
             }
             match commit {
-                Ok(Commit::Duplicate { result }) => reply.payload.bytes = result,
+                Ok(Commit::Duplicate { result }) => reply.payload = stored::read(&result),
                 Ok(_) => {}
                 Err(StateError::Conflict { .. }) if tries < CONFLICT_RETRIES => {
                     tries += 1;

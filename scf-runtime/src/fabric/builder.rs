@@ -177,6 +177,9 @@ impl FabricBuilder {
         if self.isolates.is_empty() {
             return Err(BuildError::NoIsolates);
         }
+        for factory in &self.isolates {
+            factory.tenants(&self.tenants);
+        }
         if self.nodes.len() > 1 && self.transport.is_none() {
             return Err(BuildError::NoTransport { nodes: self.nodes.len() });
         }

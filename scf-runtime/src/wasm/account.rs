@@ -59,13 +59,21 @@ impl Account {
 #[derive(Debug, Default)]
 pub(super) struct Accounts {
     /// Tenants that were described; others are as [`Tenant::new`] says.
-    tenants: HashMap<TenantName, Tenant>,
+    tenants: Mutex<HashMap<TenantName, Tenant>>,
     open: Mutex<HashMap<TenantName, Arc<Account>>>,
 }
 
 impl Accounts {
     pub(super) fn new(tenants: HashMap<TenantName, Tenant>) -> Self {
-        Self { tenants, open: Mutex::default() }
+        Self { tenants: Mutex::new(tenants), open: Mutex::default() }
+    }
+
+    /// Describes tenants that were not described before. An account that is open stays as it is.
+    pub(super) fn describe(&self, tenants: &[Tenant]) {
+        let mut described = self.tenants.lock().unwrap_or_else(PoisonError::into_inner);
+        for tenant in tenants {
+            described.entry(tenant.name.clone()).or_insert_with(|| tenant.clone());
+        }
     }
 
     /// The account of a tenant; the same for as long as anybody holds it.
@@ -77,7 +85,8 @@ impl Accounts {
         if open.len() >= OPEN {
             open.retain(|_, account| Arc::strong_count(account) > 1);
         }
-        let account = match self.tenants.get(name) {
+        let tenants = self.tenants.lock().unwrap_or_else(PoisonError::into_inner);
+        let account = match tenants.get(name) {
             Some(tenant) => Account::new(tenant),
             None => Account::new(&Tenant::new(name.clone())),
         };

@@ -95,13 +95,14 @@ impl WasmBuilder {
         self
     }
 
-    /// Memory that all isolates of a tenant may have at the same time; default 4 GiB.
+    /// Memory that all isolates of a tenant may have at the same time; default what the fabric was given for the
+    /// tenant, or 4 GiB.
     pub fn tenant_memory(self, tenant: TenantName, memory: ByteSize) -> Self {
         self.tenant(tenant, |tenant| tenant.memory(memory))
     }
 
     /// Share of the cores that a tenant's calls have beside those of other tenants, once they run for longer than
-    /// a few milliseconds; default 1.
+    /// a few milliseconds; default what the fabric was given for the tenant, or 1.
     pub fn tenant_weight(self, tenant: TenantName, weight: u32) -> Self {
         self.tenant(tenant, |tenant| tenant.weight(weight))
     }

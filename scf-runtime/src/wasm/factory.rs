@@ -4,7 +4,7 @@ use std::sync::{Arc, atomic::AtomicBool};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use scf_core::{ByteSize, Code, Function, IsolateFactory, PrepareError, Prepared, TenantName};
+use scf_core::{ByteSize, Code, Function, IsolateFactory, PrepareError, Prepared, Tenant, TenantName};
 use tokio::task;
 use wasmtime::component::{Component, InstancePre, Linker};
 
@@ -137,6 +137,10 @@ impl IsolateFactory for WasmFactory {
 
     fn accepts(&self, code: &Code) -> bool {
         matches!(code, Code::Component { .. })
+    }
+
+    fn tenants(&self, tenants: &[Tenant]) {
+        self.shared.machine.accounts.describe(tenants);
     }
 
     async fn prepare(&self, function: &Function) -> Result<Arc<dyn Prepared>, PrepareError> {

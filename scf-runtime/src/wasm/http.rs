@@ -65,7 +65,12 @@ async fn exchange(made: &Made, part: usize, call: &Call, attachment: Attachment)
         Some(exchange) => Arc::clone(exchange.progress()),
         None => return Err(trapped(program, "it was called without a request")),
     };
-    let mut ended = made.run(part, call, Task::Request(attachment)).await?;
+    let task = Task::Request(attachment);
+    let mut ended = match &call.state {
+        #[cfg(feature = "services")]
+        Some(session) => Box::pin(made.run_stateful(part, call, &**session, task)).await?,
+        _ => made.run(part, call, task).await?,
+    };
     let (usage, reused, calls) = (ended.usage(), ended.reused, ended.take_receipts());
     settled(&progress).await;
     let written = end(program, &progress);

@@ -178,7 +178,13 @@ impl Made {
         if let super::program::Export::Handler(_) = program.export {
             return Box::pin(super::http::serve(self, part, call, &input)).await;
         }
-        let mut ended = self.run(part, call, Task::Call(input)).await?;
+        let task = Task::Call(input);
+        let mut ended = match &call.state {
+            #[cfg(feature = "services")]
+            // Boxed, so that calls without state do not carry its place around.
+            Some(session) => Box::pin(self.run_stateful(part, call, &**session, task)).await?,
+            _ => self.run(part, call, task).await?,
+        };
         let (usage, refused, reused, calls) = (ended.usage(), ended.refused(), ended.reused, ended.take_receipts());
         let output = self.settle(ended, call, refused.is_none());
         if call.host.paces() {
@@ -215,6 +221,23 @@ impl Made {
         }
         call.meter.saw_memory(live.usage().memory);
         Ok(Ended { live, reused })
+    }
+
+    /// As [`Made::run`], for a call of which the guest reaches the state.
+    #[cfg(feature = "services")]
+    pub(super) async fn run_stateful(
+        &self,
+        part: usize,
+        call: &Call,
+        session: &dyn scf_core::StateSession,
+        task: Task,
+    ) -> Result<Ended, InvokeError> {
+        let (mut desk, guests) = super::world::Desk::open(call);
+        let run = std::pin::pin!(self.run(part, &guests, task));
+        let (ended, failed) = desk.answer(session, run).await;
+        let Some(source) = failed else { return ended };
+        let key = call.key.clone().unwrap_or_default();
+        Err(InvokeError::State { function: self.program.function.clone(), key, source })
     }
 
     /// Works on the executor, and beside it once the call runs long.

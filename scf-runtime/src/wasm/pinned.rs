@@ -27,6 +27,21 @@ impl Pinned {
 #[async_trait]
 impl Isolate for Pinned {
     async fn invoke(&mut self, call: &Call, input: Payload) -> Result<Reply, InvokeError> {
+        #[cfg(feature = "services")]
+        if let Some(session) = &call.state {
+            let function = self.made.program.function.clone();
+            let (mut desk, guests) = super::world::Desk::open(call);
+            let run = std::pin::pin!(self.run(&guests, input));
+            let (reply, failed) = desk.answer(&**session, run).await;
+            let Some(source) = failed else { return reply };
+            return Err(InvokeError::State { function, key: call.key.clone().unwrap_or_default(), source });
+        }
+        self.run(call, input).await
+    }
+}
+
+impl Pinned {
+    async fn run(&mut self, call: &Call, input: Payload) -> Result<Reply, InvokeError> {
         let made = &**self.made;
         let program = &made.program;
         let near = made.near(self.part);

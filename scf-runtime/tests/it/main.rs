@@ -18,6 +18,8 @@ mod queue;
 mod services;
 #[cfg(feature = "snapshot")]
 mod snapshot;
+#[cfg(all(feature = "wasm", feature = "services"))]
+mod stateful;
 mod support;
 mod transport;
 #[cfg(feature = "wasm")]

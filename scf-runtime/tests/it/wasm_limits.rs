@@ -196,3 +196,27 @@ async fn a_tenant_of_more_weight_is_done_first_where_both_run_long() {
     assert_eq!(first, "heavy");
     assert!(Duration::from_millis(60) <= spin.limits.cpu);
 }
+
+#[tokio::test]
+async fn what_a_fabric_is_told_of_a_tenant_holds_for_its_guests_unless_the_factory_knows_better() {
+    for (own, expected) in [(None, Some(LimitKind::TenantMemory)), (Some(ByteSize::from_mib(4)), None)] {
+        let mut wasm = WasmFactory::builder().instances(2);
+        if let Some(memory) = own {
+            wasm = wasm.tenant_memory(tenant("small"), memory);
+        }
+        let fabric = scf_runtime::Fabric::builder()
+            .scheduler(Arc::new(scf_sched::RoundRobin::default()))
+            .isolates(Arc::new(wasm.build().unwrap()))
+            .tenant(scf_core::Tenant::new(tenant("small")).memory(ByteSize::from_mib(1)))
+            .build()
+            .unwrap();
+        let two_mebibytes = fallible("32", "", "(i32.const 0)").tenant(tenant("small"));
+        fabric.deploy(two_mebibytes.clone()).await.unwrap();
+        let ended = fabric.call(&two_mebibytes.name, Payload::default()).await;
+        let limit = match ended {
+            Err(InvokeError::Limit { limit, .. }) => Some(limit),
+            other => other.map(|_| None).unwrap(),
+        };
+        assert_eq!(limit, expected, "with {own:?} of its own");
+    }
+}

@@ -1,6 +1,8 @@
 //! Makes keys, and compiles and signs components for gateways.
 //!
-//! `sign keys SECRET PUBLIC` writes a pair of keys; `sign sign SECRET COMPONENT > ARTEFACT` compiles and signs.
+//! `sign keys SECRET PUBLIC` writes a pair of keys; `sign sign SECRET COMPONENT > ARTEFACT` compiles and signs;
+//! `sign snapshot SECRET COMPONENT INIT > ARTEFACT` calls the export INIT before, so that what the gateway starts has
+//! that behind it.
 
 use std::{
     error::Error,
@@ -9,7 +11,8 @@ use std::{
     os::unix::fs::OpenOptionsExt,
 };
 
-use scf_runtime::ArtefactSigner;
+use scf_core::{Function, FunctionName, Payload};
+use scf_runtime::{ArtefactSigner, WasmFactory};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -23,13 +26,28 @@ fn main() -> Result<(), Box<dyn Error>> {
             file.and_then(|mut file| file.write_all(&key)).map_err(|error| format!("{secret}: {error}"))?;
             fs::write(public, ArtefactSigner::new(&key).verifying_key())?;
         }
-        ["sign", secret, component] => {
-            let key: [u8; 32] =
-                fs::read(secret)?.try_into().map_err(|_| format!("{secret} is not a key of 32 bytes"))?;
-            let component = fs::read(component).map_err(|error| format!("{component}: {error}"))?;
-            io::stdout().write_all(&ArtefactSigner::new(&key).sign(&component)?)?;
+        ["sign", secret, component] => sign(secret, &read(component)?)?,
+        ["snapshot", secret, component, init] => {
+            let function = Function::component(FunctionName::new("snapshot")?, read(component)?, init);
+            let factory = WasmFactory::builder().instances(1).build()?;
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            sign(secret, &runtime.block_on(factory.snapshot(&function, init, Payload::default()))?)?;
         }
-        _ => return Err("usage: sign keys SECRET PUBLIC | sign sign SECRET COMPONENT > ARTEFACT".into()),
+        _ => {
+            let usage = "sign keys SECRET PUBLIC | sign sign SECRET COMPONENT > ARTEFACT \
+                         | sign snapshot SECRET COMPONENT INIT > ARTEFACT";
+            return Err(format!("usage: {usage}").into());
+        }
     }
     Ok(())
+}
+
+fn read(file: &str) -> Result<Vec<u8>, String> {
+    fs::read(file).map_err(|error| format!("{file}: {error}"))
+}
+
+/// Compiles, signs and writes to the standard output.
+fn sign(secret: &str, component: &[u8]) -> Result<(), Box<dyn Error>> {
+    let key: [u8; 32] = read(secret)?.try_into().map_err(|_| format!("{secret} is not a key of 32 bytes"))?;
+    Ok(io::stdout().write_all(&ArtefactSigner::new(&key).sign(component)?)?)
 }

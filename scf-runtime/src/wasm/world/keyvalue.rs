@@ -1,4 +1,5 @@
-//! `wasi:keyvalue` in both drafts that are in the field, over the [`KeyValue`] store.
+//! `wasi:keyvalue` in both drafts that are in the field, over the [`KeyValue`] store. The identifier `scf:state` opens
+//! what a stateful function keeps under the key of the call: see [`state`](super::state).
 
 use std::sync::Arc;
 
@@ -12,6 +13,7 @@ use super::{
         keyvalue0_2_0_draft::{self as draft, store as store1},
         keyvalue0_2_0_draft2::{self as draft2, atomics::CasError, store as store2},
     },
+    state::STATE,
 };
 
 /// Keys that one page lists.
@@ -28,6 +30,8 @@ pub struct Opened {
     store: Arc<dyn KeyValue>,
     bucket: Arc<Bucket>,
     write: bool,
+    /// Whether it is the state of whatever call runs, not a bucket.
+    own: bool,
     /// Bytes that one answer may have.
     answer: u64,
     /// Of the call that uses it.
@@ -185,6 +189,14 @@ impl Cas {
 
 impl World {
     fn open_bucket(&self, identifier: &str) -> Result<Opened, Failure> {
+        if identifier == STATE {
+            // A function without state has no such store.
+            let (Some(state), Some(call)) = (&self.state, &self.call) else { return Err(Failure::NoSuchStore) };
+            let name = Name::new("state").map_err(|error| Failure::Other(error.to_string()))?;
+            let bucket = Arc::new(Bucket { tenant: call.tenant.clone(), name });
+            let (store, answer) = (Arc::clone(state) as Arc<dyn KeyValue>, self.plan.payload.bytes());
+            return Ok(Opened { store, bucket, write: true, own: true, answer, output: None });
+        }
         let identifier = if identifier.is_empty() { DEFAULT } else { identifier };
         let Ok(name) = Name::new(identifier) else { return Err(Failure::NoSuchStore) };
         let grant = self.plan.grants.buckets.iter().find(|grant| grant.bucket == name);
@@ -199,6 +211,7 @@ impl World {
             write: grant.write,
             answer: self.plan.payload.bytes(),
             output: None,
+            own: false,
         })
     }
 
@@ -207,7 +220,11 @@ impl World {
         if opened.bucket.tenant != self.call()?.tenant {
             return Err(wasmtime::format_err!("the bucket was opened on behalf of another tenant"));
         }
-        Ok(Opened { output: self.call()?.output.clone(), ..opened.clone() })
+        let mut opened = Opened { output: self.call()?.output.clone(), ..opened.clone() };
+        if let (true, Some(state)) = (opened.own, &self.state) {
+            opened.store = Arc::clone(state) as Arc<dyn KeyValue>;
+        }
+        Ok(opened)
     }
 }
 

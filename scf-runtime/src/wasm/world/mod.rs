@@ -25,6 +25,8 @@ mod output;
 mod plan;
 mod random;
 mod sockets;
+#[cfg(feature = "services")]
+mod state;
 mod wasi;
 
 use std::{fmt, sync::Arc};
@@ -36,6 +38,8 @@ use wasmtime::component::ResourceTable;
 use wasmtime_wasi::{WasiCtx, WasiCtxView};
 
 pub(super) use self::plan::{Plan, Services};
+#[cfg(feature = "services")]
+pub(super) use self::state::Desk;
 use self::{clock::GrantedClock, output::Output, random::Sequence};
 use super::live::Run;
 
@@ -53,6 +57,9 @@ pub(super) struct World {
     call: Option<Call>,
     clock: GrantedClock,
     output: Output,
+    /// The state of the call, if its function keeps any.
+    #[cfg(feature = "services")]
+    state: Option<Arc<state::OwnState>>,
     /// Calls of other functions that it made.
     #[cfg(feature = "services")]
     steps: u64,
@@ -97,6 +104,8 @@ impl World {
             clock,
             output,
             #[cfg(feature = "services")]
+            state: call.and_then(state::OwnState::of).map(Arc::new),
+            #[cfg(feature = "services")]
             steps: 0,
             receipts: Vec::new(),
             #[cfg(feature = "wasi-http")]
@@ -126,6 +135,7 @@ impl World {
         self.call = Some(copy(call));
         #[cfg(feature = "services")]
         {
+            self.state = state::OwnState::of(call).map(Arc::new);
             self.steps = 0;
         }
         self.receipts.clear();
