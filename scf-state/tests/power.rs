@@ -198,11 +198,10 @@ async fn check(image: Image, fence: Fence) -> Result<(), String> {
     Ok(())
 }
 
-#[tokio::test]
-async fn a_power_cut_at_any_sync_loses_nothing_that_was_acknowledged_and_keeps_nothing_in_part() {
-    let seeds = std::env::var("SCF_POWER_SEEDS").ok().and_then(|seeds| seeds.parse().ok()).unwrap_or(300);
+/// How many images there were of every `step`th run from `first` up to `seeds`, and what was wrong with them.
+async fn runs(first: u64, step: usize, seeds: u64) -> (u64, Vec<String>) {
     let (mut images, mut violations) = (0, Vec::new());
-    for seed in 0..seeds {
+    for seed in (first..seeds).step_by(step) {
         let (kept, fence) = run(seed).await;
         for (at, image) in kept.into_iter().enumerate() {
             images += 1;
@@ -210,6 +209,20 @@ async fn a_power_cut_at_any_sync_loses_nothing_that_was_acknowledged_and_keeps_n
                 violations.push(format!("seed {seed}, image {at}: {violation}"));
             }
         }
+    }
+    (images, violations)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_power_cut_at_any_sync_loses_nothing_that_was_acknowledged_and_keeps_nothing_in_part() {
+    const AT_ONCE: usize = 4;
+    let seeds = std::env::var("SCF_POWER_SEEDS").ok().and_then(|seeds| seeds.parse().ok()).unwrap_or(300);
+    let (mut images, mut violations) = (0, Vec::new());
+    let running: Vec<_> = (0..AT_ONCE as u64).map(|first| tokio::spawn(runs(first, AT_ONCE, seeds))).collect();
+    for runs in running {
+        let (of_these, wrong) = runs.await.unwrap();
+        images += of_these;
+        violations.extend(wrong);
     }
     let count = violations.len();
     println!(r#"{{"bar":"power.violations","value":{count},"unit":"cases","n":{images}}}"#);

@@ -95,7 +95,11 @@ where
         if done.covers(&history) {
             return true;
         }
-        if tried.insert((done.clone(), state.clone())) {
+        if last.next.is_empty() {
+            // No choice was made here, so nothing leads here again.
+            path.pop();
+            path.push(frame(done, state));
+        } else if tried.insert((done.clone(), state.clone())) {
             path.push(frame(done, state));
         }
     }

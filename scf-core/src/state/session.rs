@@ -14,7 +14,7 @@ pub trait StateStore: Debug + Send + Sync + 'static {
     /// Opens `scope` for one call; waits while another call of this node has it open.
     ///
     /// # Errors
-    /// [`StateError::Held`] when another node owns the scope, otherwise as [`StateBackend::get`].
+    /// [`StateError::Held`] when another node owns the scope, otherwise as [`StateBackend::get`](super::StateBackend::get).
     async fn open(&self, scope: &Scope, invocation: InvocationId) -> Result<Opened, StateError>;
 
     /// The phase that the scope is in on this node.
@@ -109,7 +109,7 @@ pub trait StateSession: Debug + Send + Sync {
     /// Reads a value, the call's own changes included.
     ///
     /// # Errors
-    /// As [`StateBackend::get`].
+    /// As [`StateBackend::get`](super::StateBackend::get).
     async fn get(&self, key: &str) -> Result<Option<Bytes>, StateError>;
 
     /// Writes a value when the call commits.
@@ -155,7 +155,7 @@ pub trait StateSession: Debug + Send + Sync {
     /// Commits the changes together with the call's `result`; the reply waits for it (output gate).
     ///
     /// # Errors
-    /// As [`StateBackend::commit`]. After [`StateError::Conflict`] the call is run again.
+    /// As [`StateBackend::commit`](super::StateBackend::commit). After [`StateError::Conflict`] the call is run again.
     async fn commit(self: Box<Self>, result: Bytes) -> Result<Commit, StateError>;
 }
 
