@@ -25,7 +25,7 @@ pub trait Disk: Debug + Send + Sync + 'static {
     /// Fills `out` from `offset`.
     ///
     /// # Errors
-    /// `UnexpectedEof` past the end, otherwise whatever the device reports.
+    /// `UnexpectedEof` past the end, `InvalidData` where [`Disk::verifies`] found damage, otherwise whatever the device reports.
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()>;
 
     /// Writes `data` at `offset`, inside the length.
@@ -39,6 +39,18 @@ pub trait Disk: Debug + Send + Sync + 'static {
     /// # Errors
     /// `StorageFull` when nothing is left, otherwise whatever the device reports.
     fn set_len(&self, len: u64) -> io::Result<()>;
+
+    /// Bytes that are written whole or not at all, when they are written at once from a multiple of their number,
+    /// whatever happens to power; 512 on what is sold as a disk.
+    fn sector(&self) -> usize {
+        512
+    }
+
+    /// Whether a read fails with `InvalidData` where stored bytes are not what was written. A store on a disk that
+    /// does not finds that out itself.
+    fn verifies(&self) -> bool {
+        false
+    }
 
     /// Returns once everything written before is durable.
     ///

@@ -144,6 +144,11 @@ pub enum Reuse {
         /// Age at which an isolate is replaced.
         max_age: Duration,
     },
+    /// Of a stateful function: while the state of a key is local on a node, one isolate and one slot there are kept
+    /// for the calls of this key, memory and all, so that it can keep what it made of the state. It is replaced
+    /// whenever a call failed or something else than its own calls may have changed the state. Calls of keys whose
+    /// state is remote have fresh isolates. Keys that are kept leave at least one slot to the others.
+    Pinned,
 }
 
 /// Where a function's state lives between calls.

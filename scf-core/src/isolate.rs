@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::{
-    Attachment, BoxError, Code, Function, FunctionName, InvocationId, Meter, Node, NodeId, Outcome, Path, Payload,
-    Qualifier, Receipt, Revision, ScheduleError, Span, StateError, StateSession, TenantName, Timestamp, Usage,
+    Attachment, BoxError, Code, Function, FunctionName, InvocationId, Meter, Node, NodeId, Outcome, OutputGate, Path,
+    Payload, Qualifier, Receipt, Revision, ScheduleError, Span, StateError, StateSession, TenantName, Timestamp, Usage,
 };
 
 /// Makes isolates of one kind of [`Code`].
@@ -51,6 +51,15 @@ pub trait Prepared: Debug + Send + Sync + 'static {
     async fn keep(&self, isolates: u32) -> Result<u32, InvokeError> {
         let _ = isolates;
         Ok(0)
+    }
+
+    /// A fresh isolate that keeps its memory from call to call, for the calls of one key while its state is local
+    /// ([`Reuse::Pinned`](crate::Reuse::Pinned)). `None`, the default: isolates of this kind keep nothing.
+    ///
+    /// # Errors
+    /// As [`Prepared::instantiate`].
+    async fn pin(&self) -> Result<Option<Box<dyn Isolate>>, InvokeError> {
+        Ok(None)
     }
 }
 
@@ -119,6 +128,8 @@ pub struct Call {
     pub state: Option<Box<dyn StateSession>>,
     /// Streams that go with it; mostly none.
     pub attachment: Attachment,
+    /// What is waited for before anything is sent to others on behalf of the call; mostly nothing.
+    pub output: Option<Arc<dyn OutputGate>>,
 }
 
 impl Call {
@@ -132,7 +143,8 @@ impl Call {
         host: Arc<dyn Host>,
     ) -> Self {
         let (revision, meter, attachment) = (Revision::new(1), Arc::default(), Attachment::NONE);
-        Self { id, function, revision, tenant, key: None, deadline, meter, host, state: None, attachment }
+        let (key, state, output) = (None, None, None);
+        Self { id, function, revision, tenant, key, deadline, meter, host, state, attachment, output }
     }
 }
 

@@ -72,6 +72,12 @@ pub enum DeployError {
         /// The function.
         function: FunctionName,
     },
+    /// Something is promised of it, and nobody keeps it.
+    #[error("function {function} has objectives and the fabric has nobody who keeps them: call FabricBuilder::slo")]
+    NoSlo {
+        /// The function.
+        function: FunctionName,
+    },
     /// It is ready, and as many revisions of it as are kept have traffic.
     #[error("not deployed")]
     Traffic(#[from] TrafficError),

@@ -56,6 +56,10 @@ impl Host for MemberHost {
         let Some(fabric) = self.fabric.upgrade() else {
             return Err(InvokeError::Unreachable { function: callee.function, node: self.node.id.clone() });
         };
+        if let Some(output) = &call.output {
+            let (function, key) = (call.function.clone(), call.key.clone().unwrap_or_default());
+            output.open().await.map_err(|source| InvokeError::State { function, key, source })?;
+        }
         let mut invocation = Invocation::new(call.id.child(step), callee.function, callee.payload)
             .patience(call.deadline.since(self.clock.now()));
         invocation.key = callee.key;

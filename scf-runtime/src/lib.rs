@@ -62,6 +62,7 @@ mod outbound;
 mod overhead;
 #[cfg(feature = "process")]
 pub mod process;
+mod promise;
 mod queue;
 mod route;
 mod router;

@@ -190,18 +190,36 @@ struct NativePrepared(Arc<Registered>);
 #[async_trait]
 impl Prepared for NativePrepared {
     async fn instantiate(&self) -> Result<Box<dyn Isolate>, InvokeError> {
-        Ok(Box::new(NativeIsolate(Arc::clone(&self.0))))
+        Ok(Box::new(NativeIsolate { function: Arc::clone(&self.0), pinned: None }))
+    }
+
+    async fn pin(&self) -> Result<Option<Box<dyn Isolate>>, InvokeError> {
+        let pinned = Some(Pinned { memory: Arc::default(), has_served: false });
+        Ok(Some(Box::new(NativeIsolate { function: Arc::clone(&self.0), pinned })))
     }
 }
 
 #[derive(Debug)]
-struct NativeIsolate(Arc<Registered>);
+struct NativeIsolate {
+    function: Arc<Registered>,
+    pinned: Option<Pinned>,
+}
+
+/// What outlives a call of a key whose state is local.
+#[derive(Debug)]
+struct Pinned {
+    memory: Memory,
+    has_served: bool,
+}
+
+type Memory = Arc<Mutex<Option<Box<dyn Any + Send>>>>;
 
 #[async_trait]
 impl Isolate for NativeIsolate {
     async fn invoke(&mut self, call: &Call, input: Payload) -> Result<Reply, InvokeError> {
-        let function = &*self.0;
-        let native = NativeCall { call, step: AtomicU64::new(0), record: Mutex::default() };
+        let function = &*self.function;
+        let memory = self.pinned.as_ref().map(|pinned| Arc::clone(&pinned.memory));
+        let native = NativeCall { call, step: AtomicU64::new(0), record: Mutex::default(), memory };
         let meter = CpuMeter::telling(&call.meter);
         let outcome = meter.run(caught(function, &meter, &native, input)).await;
         let cpu = meter.used();
@@ -214,7 +232,8 @@ impl Isolate for NativeIsolate {
             payload.media = function.output.clone();
         }
         let (spans, calls) = native.record.into_inner().unwrap_or_else(PoisonError::into_inner);
-        Ok(Reply { spans, calls, ..Reply::new(payload, Usage { cpu, ..Usage::default() }) })
+        let reused = self.pinned.as_mut().is_some_and(|pinned| std::mem::replace(&mut pinned.has_served, true));
+        Ok(Reply { spans, calls, reused, ..Reply::new(payload, Usage { cpu, ..Usage::default() }) })
     }
 }
 
@@ -318,6 +337,7 @@ pub struct NativeCall<'a> {
     call: &'a Call,
     step: AtomicU64,
     record: Mutex<(Vec<Span>, Vec<Receipt>)>,
+    memory: Option<Memory>,
 }
 
 impl NativeCall<'_> {
@@ -386,6 +406,21 @@ impl NativeCall<'_> {
         };
         let scope = Scope { function: self.call.function.clone(), key: self.call.key.clone().unwrap_or_default() };
         Ok(QueuedCall::timer(self.call.id, scope, name, epoch, due))
+    }
+
+    /// Takes what the call before left with [`NativeCall::keep`]: there while the state of the call's key is local on
+    /// this node and nothing but calls of this function changed it, where the function is deployed with
+    /// [`Reuse::Pinned`](scf_core::Reuse::Pinned). What is kept beside the state must follow from it.
+    #[must_use]
+    pub fn kept<T: Any + Send>(&self) -> Option<Box<T>> {
+        self.memory.as_ref()?.lock().unwrap_or_else(PoisonError::into_inner).take()?.downcast().ok()
+    }
+
+    /// Leaves `value` for the next call of the same key, if its memory is kept.
+    pub fn keep<T: Any + Send>(&self, value: Box<T>) {
+        if let Some(memory) = &self.memory {
+            *memory.lock().unwrap_or_else(PoisonError::into_inner) = Some(value);
+        }
     }
 
     /// Calls another function, or this one on another node. Its bill becomes part of this call's.

@@ -19,6 +19,7 @@ use crate::{
     deployment::nowhere,
     fabric::Inner,
     overhead::Overhead,
+    promise::Try,
     route::{Found, Route},
     spread::{Shared, here},
     tenant::Account,
@@ -108,7 +109,8 @@ impl Inner {
     /// and how long its caller waits.
     fn only_here<'a>(&self, trip: Trip<'a>, invocation: &Invocation) -> Option<(&'a Arc<Ready>, Duration)> {
         let Trip { route, from, .. } = trip;
-        let is_only = self.members.len() == 1 && invocation.target.is_none();
+        let is_watched = self.policy_for(route).is_some();
+        let is_only = self.members.len() == 1 && invocation.target.is_none() && !is_watched;
         let is_placed = is_only && route.placed(from, self.epoch.load(Relaxed)) == Some(from);
         let ready = route.ready[from].as_ref().filter(|_| is_placed)?;
         Some((ready, patience(invocation, route)))
@@ -185,7 +187,8 @@ impl Inner {
         let epoch = self.epoch.load(Relaxed);
         let unplaceable = |source| InvokeError::Unplaceable { function: function.name.clone(), source };
         for _ in 0..CLAIM_ATTEMPTS {
-            let view = self.view(route, left_out);
+            let avoided = self.missing(route, from, invocation.payload.size());
+            let view = self.view(route, &[left_out, &avoided].concat());
             let request = PlacementRequest {
                 function,
                 from: &self.members[from].node.id,
@@ -194,7 +197,12 @@ impl Inner {
                 work: Duration::ZERO,
                 seed: self.next_seed(),
             };
-            let placement = self.scheduler.schedule(&request, &view).map_err(unplaceable)?;
+            let placement = match self.scheduler.schedule(&request, &view) {
+                // Where nothing is left, a node that misses what is promised is better than none.
+                Err(_) if !avoided.is_empty() => self.scheduler.schedule(&request, &self.view(route, left_out)),
+                placement => placement,
+            };
+            let placement = placement.map_err(unplaceable)?;
             let Some(&to) = self.positions.get(&placement.node) else { continue };
             if self.members[to].claim(function, route.revision, placement.version) {
                 if !route.serves() {
@@ -211,8 +219,26 @@ impl Inner {
         Err(unplaceable(ScheduleError::Contended { attempts: CLAIM_ATTEMPTS }))
     }
 
-    /// Runs the call on member `to`: directly when that is the caller, as a message otherwise.
+    /// Runs the call on member `to`, watched where something is promised of its function.
     async fn carry(
+        self: &Arc<Self>,
+        trip: Trip<'_>,
+        to: usize,
+        invocation: Invocation,
+        now: Timestamp,
+        patience: Duration,
+    ) -> Result<Outcome, InvokeError> {
+        let Trip { route, from, .. } = trip;
+        let Some(policy) = self.policy_for(route) else {
+            return self.carry_to(trip, to, invocation, now, patience).await;
+        };
+        let input = invocation.payload.size();
+        let this = Try { policy, route, from, to, input, begun: now };
+        Box::pin(self.watched(this, self.carry_to(trip, to, invocation, now, patience))).await
+    }
+
+    /// Runs the call on member `to`: directly when that is the caller, as a message otherwise.
+    async fn carry_to(
         self: &Arc<Self>,
         trip: Trip<'_>,
         to: usize,

@@ -5,6 +5,7 @@
 //! | [`MemoryState`] | a backend that is lost with the process |
 //! | [`RedbState`] | a backend on a [`Disk`](scf_core::Disk), with group commit: [`FileDisk`], [`MemoryDisk`] for tests |
 //! | [`RedbQueue`], [`MemoryQueue`] | invocation queues: beside the state on the disk, and in memory |
+//! | [`CheckedDisk`], `EncryptedDisk` (feature `encryption`) | disks on others that find damage, or that only a key opens |
 //! | [`RemoteState`], [`StateServer`] | a backend of another node, and what serves it there |
 //! | [`PhasedState`] | the state service of a node: scopes alternate between a home and this node |
 //! | [`SkiRental`], [`AlwaysRemote`], [`AlwaysLocal`] | when they do |
@@ -37,7 +38,9 @@ mod results;
 mod wall;
 
 pub use crate::redb::{OpenError, RedbBuilder, RedbConfig, RedbQueue, RedbState};
-pub use disk::{FileDisk, MemoryDisk};
+pub use disk::{CheckedDisk, FileDisk, MemoryDisk, SealError};
+#[cfg(feature = "encryption")]
+pub use disk::{DiskKey, EncryptedDisk};
 pub use memory::MemoryState;
 pub use phase::{
     AlwaysLocal, AlwaysRemote, BestShare, Migration, PhaseChange, PhaseConfig, PhasedState, SkiRental, best_share,

@@ -12,6 +12,6 @@ pub use backend::{Caps, StateBackend};
 pub use batch::{Batch, Commit, Durability, Guard, Op};
 pub use error::StateError;
 pub use scope::{Fence, Head, Ownership, Scope, Version};
-pub use session::{Moved, Opened, StateSession, StateStore};
+pub use session::{Moved, Opened, OutputGate, StateSession, StateStore};
 pub use snapshot::{Delta, Entry, Page, Snapshot};
 pub use watch::{Watch, Watched};

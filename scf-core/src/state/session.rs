@@ -1,6 +1,6 @@
 //! State as calls see it.
 
-use std::{fmt::Debug, time::Duration};
+use std::{fmt::Debug, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -60,6 +60,19 @@ pub trait StateStore: Debug + Send + Sync + 'static {
         Err(StateError::Unsupported { what: "move scopes".to_owned() })
     }
 }
+
+/// Keeps what a call sends until what it may have read is safe: a call in the local phase begins while the commits of
+/// those before it are still on their way to the disk. Its own reply waits for its own commit.
+#[async_trait]
+pub trait OutputGate: Debug + Send + Sync {
+    /// Returns once what was written before the call is safe.
+    ///
+    /// # Errors
+    /// [`StateError::Conflict`] when some of it did not come about; the call is run again.
+    async fn open(&self) -> Result<(), StateError>;
+}
+
+const _: fn(&dyn OutputGate) = |_| {};
 
 /// How long a scope moved.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -134,13 +147,9 @@ pub trait StateSession: Debug + Send + Sync {
         0
     }
 
-    /// Returns once what the call may have read is as safe as its commit will be (output gate): whatever it sends to
-    /// others before it ends waits for this. At once outside of the local phase, where only what is safe is read.
-    ///
-    /// # Errors
-    /// [`StateError::Conflict`] when what it read did not come about; the call is run again.
-    async fn settled(&self) -> Result<(), StateError> {
-        Ok(())
+    /// What the call waits for before it sends anything to others; `None` where it reads only what is safe.
+    fn output(&self) -> Option<Arc<dyn OutputGate>> {
+        None
     }
 
     /// Commits the changes together with the call's `result`; the reply waits for it (output gate).

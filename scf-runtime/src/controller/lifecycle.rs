@@ -88,16 +88,31 @@ impl Life {
 pub(super) struct Awake {
     idle: Duration,
     list: Mutex<Vec<Arc<Ready>>>,
+    /// Those that are dormant and are to be started ahead of calls, and when.
+    asleep: Mutex<Vec<(Timestamp, Arc<Ready>)>>,
     changed: Arc<Notify>,
 }
 
 impl Awake {
     pub(super) fn new(idle: Duration) -> Self {
-        Self { idle, list: Mutex::default(), changed: Arc::default() }
+        Self { idle, list: Mutex::default(), asleep: Mutex::default(), changed: Arc::default() }
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<Arc<Ready>>> {
         self.list.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn sleepers(&self) -> MutexGuard<'_, Vec<(Timestamp, Arc<Ready>)>> {
+        self.asleep.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Those whose time has come; they are not asleep any more.
+    fn due(&self, now: Timestamp) -> Vec<Arc<Ready>> {
+        let mut sleepers = self.sleepers();
+        let (due, later) = std::mem::take(&mut *sleepers).into_iter().partition(|(at, _)| *at <= now);
+        *sleepers = later;
+        let due: Vec<(Timestamp, Arc<Ready>)> = due;
+        due.into_iter().map(|(_, ready)| ready).collect()
     }
 
     fn add(&self, ready: &Arc<Ready>) {
@@ -116,7 +131,7 @@ impl Controller {
 
     /// Whether there is anything to look after by time.
     pub(crate) fn is_awake(&self) -> bool {
-        !self.awake.lock().is_empty()
+        !self.awake.lock().is_empty() || !self.awake.sleepers().is_empty()
     }
 
     /// Calls that `ready` has, and what it does.
@@ -168,9 +183,18 @@ impl Controller {
     pub(crate) async fn look_after(&self) {
         let awake: Vec<_> = self.awake.lock().clone();
         let now = self.clock.now();
+        for ready in self.awake.due(now) {
+            self.start_ahead(&ready, now).await;
+        }
         for ready in awake {
+            let is_draining = ready.life.is_draining.load(SeqCst);
+            if is_draining {
+                self.unpin_all(&ready);
+            } else {
+                self.unpin_remote(&ready);
+            }
             let is_idle = ready.slots.in_flight() == 0;
-            if ready.life.is_draining.load(SeqCst) {
+            if is_draining {
                 if is_idle {
                     self.unlist(&ready);
                 }
@@ -191,6 +215,29 @@ impl Controller {
         }
     }
 
+    /// Starts what is dormant, if its autoscaler still wants that, for a call that is expected.
+    async fn start_ahead(&self, ready: &Arc<Ready>, now: Timestamp) {
+        if ready.life.now() != Lifecycle::Dormant {
+            return;
+        }
+        if ready.scale(now).is_some_and(|slots| slots > 0) {
+            self.warm(ready).await;
+        } else {
+            self.sleep(ready, now);
+        }
+    }
+
+    /// Notes when `ready` is to be started ahead of calls, if it is.
+    fn sleep(&self, ready: &Arc<Ready>, now: Timestamp) {
+        // What is said to be due at once was due before and found no reason.
+        let wakes = ready.wakes_at().filter(|at| *at > now);
+        let mut sleepers = self.awake.sleepers();
+        sleepers.retain(|(_, other)| !Arc::ptr_eq(other, ready));
+        if let Some(at) = wakes.filter(|_| !ready.life.is_draining.load(SeqCst)) {
+            sleepers.push((at, Arc::clone(ready)));
+        }
+    }
+
     /// Makes `ready` dormant, unless it is called meanwhile.
     async fn rest(&self, ready: &Arc<Ready>) {
         if !ready.life.turn(READY, DORMANT) && !ready.life.turn(STARTING, DORMANT) {
@@ -202,6 +249,7 @@ impl Controller {
             return;
         }
         ready.keep_none().await;
+        self.sleep(ready, self.clock.now());
         self.unlist(ready);
         tracing::debug!(faas.name = %ready.function.name, node = %self.node.id, "scf.dormant");
     }

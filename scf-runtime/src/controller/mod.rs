@@ -3,6 +3,7 @@
 
 mod admission;
 mod lifecycle;
+mod pins;
 mod ready;
 mod scaler;
 mod serve;

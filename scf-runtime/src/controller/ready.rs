@@ -1,16 +1,19 @@
 //! A revision of a function that is ready on one node.
 
-use std::sync::{
-    Arc, Mutex, PoisonError,
-    atomic::{
-        AtomicU32,
-        Ordering::{Relaxed, SeqCst},
+use std::{
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{
+            AtomicU32,
+            Ordering::{Relaxed, SeqCst},
+        },
     },
+    time::Duration,
 };
 
-use scf_core::{Function, Prepared, Reuse, Revision, Timestamp};
+use scf_core::{Function, Load, Prepared, Reuse, Revision, Timestamp};
 
-use super::{Controller, Fitted, admission::Slots, lifecycle::Life, scaler::Scaler};
+use super::{Controller, Fitted, admission::Slots, lifecycle::Life, pins::Pins, scaler::Scaler};
 use crate::{device::Claim, ledger::Ledger};
 
 /// A revision of a function that is ready to be called on this node.
@@ -27,6 +30,8 @@ pub(crate) struct Ready {
     pub(crate) seen: Option<crate::observe::Seen>,
     pub(super) devices: Claim,
     pub(super) slots: Slots,
+    /// Keys that have an isolate of their own.
+    pub(super) pins: Pins,
     pub(super) life: Life,
     pub(super) scaler: Option<Mutex<Scaler>>,
     /// Isolates that it was last told to keep.
@@ -38,6 +43,12 @@ impl Ready {
     #[cfg(feature = "metrics")]
     pub(crate) fn slots_now(&self) -> [u32; 3] {
         [&self.slots.held.running, &self.slots.waiting, &self.slots.limit].map(|count| count.load(Relaxed))
+    }
+
+    /// Refuses calls at once that would not be done within `bound`, whatever their callers' patience; none: only by that.
+    pub(crate) fn bound_waits(&self, bound: Option<Duration>) {
+        let nanos = bound.map_or(u64::MAX, |bound| u64::try_from(bound.as_nanos()).unwrap_or(u64::MAX));
+        self.slots.wait.store(nanos, SeqCst);
     }
 
     /// It was called.
@@ -71,13 +82,26 @@ impl Ready {
         self.keep(0).await;
     }
 
+    /// When it should be started again although nobody calls it, as its autoscaler says.
+    pub(super) fn wakes_at(&self) -> Option<Timestamp> {
+        self.scaler.as_ref()?.lock().unwrap_or_else(PoisonError::into_inner).wakes_at()
+    }
+
     /// Asks the autoscaler and makes the number of slots what it says, at least one; gives what it says.
     pub(super) fn scale(&self, now: Timestamp) -> Option<u32> {
         let mut scaler = self.scaler.as_ref()?.lock().unwrap_or_else(PoisonError::into_inner);
         let (running, waiting) = (self.slots.held.running.load(SeqCst), self.slots.waiting.load(SeqCst));
         // Short calls are mostly over when the autoscaler is asked, and it must not take that for idleness.
         let running = running.max(u32::from(self.life.was_used_since_asked(now, self.slots.held.used.load(Relaxed))));
-        let desired = scaler.desired(now, running, waiting, self.function.limits.concurrency);
+        let load = Load {
+            now,
+            running,
+            waiting,
+            current: 0,
+            ended: self.slots.held.ended.swap(0, Relaxed),
+            service: self.slots.held.service.mean().unwrap_or_default(),
+        };
+        let desired = scaler.desired(load, self.function.limits.concurrency);
         // The call that wakes a dormant function needs a slot itself.
         self.slots.limit.store(desired.max(1), SeqCst);
         Some(desired)
@@ -106,6 +130,7 @@ impl Controller {
             seen: self.observer.metrics.as_ref().map(|metrics| metrics.seen(function, revision, &self.node.id)),
             devices,
             slots: Slots::new(slots),
+            pins: Pins::default(),
             life: Life::default(),
             scaler,
             kept: AtomicU32::new(0),

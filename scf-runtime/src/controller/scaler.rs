@@ -18,11 +18,16 @@ impl Scaler {
         Self { policy, current }
     }
 
-    /// What it wants now, at most `most`; zero: the function is dormant.
-    pub(crate) fn desired(&mut self, now: Timestamp, running: u32, waiting: u32, most: u32) -> u32 {
-        let load = Load { now, running, waiting, current: self.current, ..Load::default() };
-        self.current = self.policy.desired(&load).min(most);
+    /// What it wants now under `load`, of which it knows itself what it said last; at most `most`; zero: the function is
+    /// dormant.
+    pub(crate) fn desired(&mut self, load: Load, most: u32) -> u32 {
+        self.current = self.policy.desired(&Load { current: self.current, ..load }).min(most);
         self.current
+    }
+
+    /// When the function should be started again although nobody calls it.
+    pub(crate) fn wakes_at(&self) -> Option<Timestamp> {
+        self.policy.wakes_at()
     }
 }
 

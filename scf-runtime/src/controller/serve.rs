@@ -3,14 +3,14 @@
 use std::{pin::pin, sync::Arc, time::Duration};
 
 use scf_core::{
-    Attached, Call, Commit, Function, Host, Invocation, InvokeError, LimitKind, MediaType, Opened, Outcome, Payload,
-    Receipt, Reply, Scope, StateError, Statefulness, Usage,
+    Attached, Call, Commit, Function, Host, Invocation, InvokeError, Isolate, LimitKind, MediaType, Opened, Outcome,
+    Payload, Phase, Receipt, Reply, Reuse, Scope, StateError, Statefulness, Usage,
 };
 
 use tracing::Instrument;
 
-use super::{Applicant, Controller, Ready, within::within};
-use crate::{ledger::Tab, observe};
+use super::{Applicant, Controller, Ready, admission::Permit, pins::Place, within::within};
+use crate::{ledger::Tab, observe, tenant::Account};
 
 /// How often a stateful call is run again because its state moved on meanwhile.
 const CONFLICT_RETRIES: u32 = 8;
@@ -55,9 +55,15 @@ impl Controller {
         if !ready.life.is_ready() {
             self.wake(ready, accepted);
         }
-        let permit = self.gate.admit(Applicant { patience, ..applicant }).await?;
+        // A key with a slot of its own asks for none.
+        let pinned = self.pinned(ready, invocation.key.as_deref())?;
+        let permit = match pinned {
+            Some(_) => None,
+            None => Some(self.gate.admit(Applicant { patience, ..applicant }).await?),
+        };
         // Who did not wait was admitted when it was accepted.
-        let admitted = if permit.has_waited() { self.clock.now() } else { accepted };
+        let has_waited = permit.as_ref().is_some_and(Permit::has_waited);
+        let admitted = if has_waited { self.clock.now() } else { accepted };
         let (called, tenant) = (invocation.function, account.name(part));
         let mut call = Call::new(invocation.id, called, tenant, deadline, Arc::clone(host));
         call.revision = ready.revision;
@@ -88,8 +94,12 @@ impl Controller {
         drop(held);
         let finished = self.clock.now();
         ready.slots.held.service.observe(finished.since(admitted));
+        if ready.scaler.is_some() {
+            ready.slots.held.ended.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        }
         ready.touch(finished);
-        drop(permit);
+        self.settle_pin(ready, &call, account, permit, result.as_ref().is_some_and(Result::is_ok));
+        drop(pinned);
         let reply = result.ok_or_else(too_late)??;
         let mut receipt = Receipt::new(call.function, call.tenant, self.name(part));
         receipt.revision = ready.revision;
@@ -108,9 +118,60 @@ impl Controller {
         Ok(Outcome { payload, receipt })
     }
 
+    /// Gives the slot of a call to its key, if that is to have one, and takes it from a key whose state has left.
+    fn settle_pin(
+        &self,
+        ready: &Arc<Ready>,
+        call: &Call,
+        account: &Arc<Account>,
+        permit: Option<Permit<'_>>,
+        is_done: bool,
+    ) {
+        let (Reuse::Pinned, Some(key)) = (ready.function.reuse, &call.key) else { return };
+        match permit {
+            Some(permit) if is_done && !permit.is_nested() && self.gives_seat(ready, key, account) => permit.retain(),
+            Some(permit) => drop(permit),
+            None => {
+                let scope = Scope { function: ready.function.name.clone(), key: key.clone() };
+                if self.state().is_some_and(|store| store.phase(&scope) == Phase::Remote) {
+                    self.unpin(ready, |pinned| pinned == key);
+                }
+            }
+        }
+    }
+
     /// Runs a call once, in an isolate of its own.
     async fn attempt(&self, ready: &Arc<Ready>, call: &Call, input: Payload) -> Result<Reply, InvokeError> {
         let mut isolate = ready.prepared.instantiate().await?;
+        self.attempt_in(ready, &mut *isolate, call, input).await
+    }
+
+    /// Runs a call once in the isolate of its key, whose state is local.
+    async fn attempt_pinned(
+        &self,
+        ready: &Arc<Ready>,
+        place: Place,
+        call: &Call,
+        input: Payload,
+    ) -> Result<Reply, InvokeError> {
+        let key = call.key.as_deref().unwrap_or_default();
+        let kept = match ready.pins.take(key, place) {
+            Some(kept) => Some(kept),
+            None => ready.prepared.pin().await?,
+        };
+        let Some(mut isolate) = kept else { return self.attempt(ready, call, input).await };
+        let reply = self.attempt_in(ready, &mut *isolate, call, input).await?;
+        ready.pins.put(key, place, isolate, ready.most_pins());
+        Ok(reply)
+    }
+
+    async fn attempt_in(
+        &self,
+        ready: &Arc<Ready>,
+        isolate: &mut dyn Isolate,
+        call: &Call,
+        input: Payload,
+    ) -> Result<Reply, InvokeError> {
         if !ready.life.is_ready() {
             self.started(ready);
         }
@@ -138,10 +199,20 @@ impl Controller {
                     return Err(InvokeError::Host { function: function.clone(), message });
                 }
             };
+            let place = Place::of(&*session).filter(|_| ready.function.reuse == Reuse::Pinned);
+            call.output = session.output();
             call.state = Some(session);
-            let mut reply = self.attempt(ready, call, input.clone()).await?;
+            let mut reply = match place {
+                Some(place) => self.attempt_pinned(ready, place, call, input.clone()).await?,
+                None => self.attempt(ready, call, input.clone()).await?,
+            };
             let session = call.state.take().expect("isolates hold the call by shared reference");
-            match session.commit(reply.payload.bytes.clone()).await {
+            let commit = session.commit(reply.payload.bytes.clone()).await;
+            if place.is_some() && !matches!(commit, Ok(Commit::Applied { .. })) {
+                // Its isolate has seen what did not come about.
+                ready.pins.discard(&scope.key);
+            }
+            match commit {
                 Ok(Commit::Duplicate { result }) => reply.payload.bytes = result,
                 Ok(_) => {}
                 Err(StateError::Conflict { .. }) if tries < CONFLICT_RETRIES => {

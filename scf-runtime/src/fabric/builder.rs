@@ -13,7 +13,7 @@ use std::{
 
 use scf_core::{
     Autoscaler, Clock, Function, Host, InvocationId, InvocationQueue, IsolateFactory, MilliCpu, Node, NodeId,
-    Resources, Scheduler, StateStore, Subject, Tenant, Tier, Transport,
+    Resources, Scheduler, SloPolicy, StateStore, Subject, Tenant, Tier, Transport,
 };
 use tokio::sync::watch;
 
@@ -39,6 +39,7 @@ pub struct FabricBuilder {
     scheduler: Option<Arc<dyn Scheduler>>,
     isolates: Vec<Arc<dyn IsolateFactory>>,
     state: Vec<(NodeId, Arc<dyn StateStore>)>,
+    slo: Option<Arc<dyn SloPolicy>>,
     scaler_for: Option<ScalerFor>,
     clock: Option<Arc<dyn Clock>>,
     seed: Option<u64>,
@@ -104,6 +105,13 @@ impl FabricBuilder {
     /// Makes an autoscaler per function and node. Default: as many calls at once as the function's limits say.
     pub fn autoscaler(mut self, make: impl Fn(&Function) -> Box<dyn Autoscaler> + Send + Sync + 'static) -> Self {
         self.scaler_for = Some(Arc::new(make));
+        self
+    }
+
+    /// Who keeps what is promised of functions. Default: nobody, and a function of which something is promised is not
+    /// deployed.
+    pub fn slo(mut self, policy: Arc<dyn SloPolicy>) -> Self {
+        self.slo = Some(policy);
         self
     }
 
@@ -209,6 +217,8 @@ impl FabricBuilder {
                 clock: Arc::clone(&clock),
                 transport: self.transport.clone(),
                 scheduler,
+                slo: self.slo,
+                promised: Arc::default(),
                 members: self.nodes.into_iter().zip(stores).enumerate().map(member).collect(),
                 positions,
                 epoch: AtomicU32::new(1),

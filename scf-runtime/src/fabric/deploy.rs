@@ -78,6 +78,10 @@ impl Inner {
     /// Makes the next revision of a function. Nothing is visible of it until all nodes are ready.
     async fn add(&self, function: Function, traffic: Traffic) -> Result<Revision, DeployError> {
         let function = Arc::new(self.narrowed(function)?);
+        let is_promised = !function.objectives.is_empty();
+        if is_promised && self.slo.is_none() {
+            return Err(DeployError::NoSlo { function: function.name.clone() });
+        }
         let account = self
             .accounts
             .of(&function.tenant)
@@ -108,6 +112,9 @@ impl Inner {
         let route = Route::new(Arc::clone(&function), revision, Arc::clone(&ledger), account, ready.into());
         let route = Arc::new(route);
         self.put(&name, &ledger, &route, traffic).inspect_err(|_| self.drain(&route))?;
+        if is_promised {
+            self.promised.notify_one();
+        }
         tracing::info!(
             faas.name = %name, faas.version = %revision, kind = function.code.kind(), "scf.deploy"
         );

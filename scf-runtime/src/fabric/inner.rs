@@ -10,10 +10,10 @@ use std::{
 };
 
 use scf_core::{
-    Clock, ClusterView, FunctionName, Health, InvocationId, Name, Node, NodeId, NodeStatus, Scheduler, Transport,
-    Workflow,
+    Clock, ClusterView, FunctionName, Health, InvocationId, Name, Node, NodeId, NodeStatus, Scheduler, SloPolicy,
+    Transport, Workflow,
 };
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use crate::{
     deployment::Deployment,
@@ -29,6 +29,9 @@ pub(crate) struct Inner {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) transport: Option<Arc<dyn Transport>>,
     pub(crate) scheduler: Arc<dyn Scheduler>,
+    /// Who keeps what is promised of functions, and who is told when something is.
+    pub(crate) slo: Option<Arc<dyn SloPolicy>>,
+    pub(super) promised: Arc<Notify>,
     pub(crate) members: Vec<Member>,
     pub(crate) positions: HashMap<NodeId, usize>,
     /// Counts the changes of the network that placements rest on.
@@ -40,7 +43,7 @@ pub(crate) struct Inner {
     pub(crate) metrics: Option<crate::Metrics>,
     /// Revisions that are kept of a function.
     pub(super) revisions: usize,
-    pub(super) functions: RwLock<HashMap<FunctionName, Arc<Deployment>>>,
+    pub(crate) functions: RwLock<HashMap<FunctionName, Arc<Deployment>>>,
     /// The same, for calls to read.
     pub(super) near: Spread<FunctionName, Deployment>,
     pub(super) workflows: RwLock<HashMap<Name, Arc<Workflow>>>,

@@ -3,6 +3,7 @@
 mod builder;
 mod deploy;
 mod inner;
+mod migrate;
 mod status;
 mod tick;
 mod traffic;

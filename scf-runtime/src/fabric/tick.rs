@@ -15,6 +15,8 @@ use crate::queue::drain;
 const MAINTAIN_EVERY: Duration = Duration::from_millis(50);
 /// How often the autoscaler of a function is asked, and how late a function becomes dormant.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// How often who keeps promises is asked what is to be done.
+const ENFORCE_EVERY: Duration = Duration::from_millis(100);
 const PROBE_EVERY: Duration = Duration::from_millis(500);
 /// A way counts as changed when its latency or bandwidth is this many times what placements rest on.
 const CHANGED: f64 = 2.0;
@@ -37,6 +39,9 @@ impl Tick {
         }
         if inner.dispatcher.is_some() {
             tasks.push(runtime.spawn(drain(Arc::downgrade(inner))));
+        }
+        if inner.slo.is_some() {
+            tasks.push(runtime.spawn(enforce(Arc::downgrade(inner))));
         }
         Self(tasks)
     }
@@ -62,6 +67,22 @@ async fn look_after(fabric: Weak<Inner>, position: usize) {
             let woken = controller.woken();
             drop(inner);
             woken.notified().await;
+        }
+    }
+}
+
+/// Does what is to be done about promises; costs nothing while nothing is promised.
+async fn enforce(fabric: Weak<Inner>) {
+    loop {
+        let Some(inner) = fabric.upgrade() else { return };
+        if inner.enforce() {
+            let clock = Arc::clone(&inner.clock);
+            drop(inner);
+            clock.sleep(ENFORCE_EVERY).await;
+        } else {
+            let promised = Arc::clone(&inner.promised);
+            drop(inner);
+            promised.notified().await;
         }
     }
 }

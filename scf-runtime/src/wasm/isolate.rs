@@ -6,7 +6,9 @@ use std::{
 };
 
 use async_trait::async_trait;
-use scf_core::{Call, InvokeError, Isolate, LimitKind, Payload, Prepared, Receipt, Reply, Reuse, Timestamp, Usage};
+use scf_core::{
+    Call, InvokeError, Isolate, LimitKind, MediaType, Payload, Prepared, Receipt, Reply, Reuse, Timestamp, Usage,
+};
 use wasmtime::PoolConcurrencyLimitError;
 
 use super::{
@@ -57,6 +59,16 @@ impl Prepared for WasmPrepared {
         Ok(Box::new(WasmIsolate { made: Arc::clone(made), part }))
     }
 
+    async fn pin(&self) -> Result<Option<Box<dyn Isolate>>, InvokeError> {
+        #[cfg(feature = "wasi-http")]
+        if let super::program::Export::Handler(_) = self.made.program.export {
+            return Ok(None);
+        }
+        let part = here();
+        let made = self.near.at(part, || Arc::new(Apart(Arc::clone(&self.made))));
+        Ok(Some(Box::new(Pinned { isolate: WasmIsolate { made: Arc::clone(made), part }, live: None })))
+    }
+
     async fn keep(&self, isolates: u32) -> Result<u32, InvokeError> {
         let Made { program, warm, .. } = &*self.made;
         let Some(warm) = warm else { return Ok(0) };
@@ -100,15 +112,67 @@ impl Isolate for WasmIsolate {
         let output = made.settle(ended, call, refused.is_none());
         // The instance is free for others while this call waits.
         call.host.pace(usage.cpu).await;
-        let payload = match output? {
-            Ok(payload) if payload.size() > program.limits.payload => Err(program.limit(LimitKind::Output))?,
-            Ok(payload) => payload,
-            Err(refusal) => match refused {
-                Some(limit) => Err(program.limit(limit))?,
-                None => return Err(program.refuse(refusal, &media)),
-            },
-        };
+        let payload = output_of(program, output?, refused, &media)?;
         Ok(Reply { reused, calls, ..Reply::new(payload, usage) })
+    }
+}
+
+fn output_of(
+    program: &Program,
+    output: Output,
+    refused: Option<LimitKind>,
+    media: &MediaType,
+) -> Result<Payload, InvokeError> {
+    match output {
+        Ok(payload) if payload.size() > program.limits.payload => Err(program.limit(LimitKind::Output)),
+        Ok(payload) => Ok(payload),
+        Err(refusal) => match refused {
+            Some(limit) => Err(program.limit(limit)),
+            None => Err(program.refuse(refusal, media)),
+        },
+    }
+}
+
+/// Keeps its instance from call to call, for the calls of one key.
+#[derive(Debug)]
+struct Pinned {
+    isolate: WasmIsolate,
+    live: Option<Live>,
+}
+
+#[async_trait]
+impl Isolate for Pinned {
+    async fn invoke(&mut self, call: &Call, input: Payload) -> Result<Reply, InvokeError> {
+        let made = &**self.isolate.made;
+        let program = &made.program;
+        let near = made.near(self.isolate.part);
+        let other = program.other_account(call);
+        let account = other.as_ref().unwrap_or(&program.account);
+        let media = input.media.clone();
+        let live = match self.live.take() {
+            Some(mut live) => {
+                if !live.begin(account, call) {
+                    return Err(program.limit(LimitKind::TenantMemory));
+                }
+                live
+            }
+            None => Live::fresh(near, account, call),
+        };
+        let ended = made.run_in(near, live, call, Task::Call(input), || Live::fresh(near, account, call)).await;
+        let Ended { usage, refused, reused, mut live, output, calls } = ended;
+        call.host.pace(usage.cpu).await;
+        match output {
+            Ok(output) => {
+                let payload = output_of(program, output, refused, &media)?;
+                // Between calls its memory is the function's owner's.
+                if live.store.data_mut().ledger.charge_to(&program.account) {
+                    live.rest();
+                    self.live = Some(live);
+                }
+                Ok(Reply { reused, calls, ..Reply::new(payload, usage) })
+            }
+            Err(error) => Err(made.failed(&error, &live, call)),
+        }
     }
 }
 
@@ -125,6 +189,12 @@ pub(super) struct Ended {
 }
 
 impl Ended {
+    fn new(mut live: Live, output: wasmtime::Result<Output>, reused: bool, call: &Call) -> Self {
+        let (usage, refused, calls) = (live.usage(), live.refused(), live.take_receipts());
+        call.meter.saw_memory(usage.memory);
+        Self { live, output, usage, refused, reused, calls }
+    }
+
     /// Whether the call ended early.
     #[cfg(feature = "wasi-http")]
     pub(super) const fn has_failed(&self) -> bool {
@@ -160,9 +230,19 @@ impl Made {
             reused = next.calls > 0;
             (live, task, output) = self.work(near, next, task).await;
         }
-        let (usage, refused, calls) = (live.usage(), live.refused(), live.take_receipts());
-        call.meter.saw_memory(usage.memory);
-        Ok(Ended { live, output, usage, refused, reused, calls })
+        Ok(Ended::new(live, output, reused, call))
+    }
+
+    /// Does `task` for `call` in `live`, or in what `fresh` makes where the pool has no room for that.
+    async fn run_in(&self, near: &NearProgram, live: Live, call: &Call, task: Task, fresh: impl Fn() -> Live) -> Ended {
+        let reused = live.calls > 0;
+        let (mut live, mut task, mut output) = self.work(near, live, task).await;
+        while output.as_ref().is_err_and(|error| error.is::<PoolConcurrencyLimitError>())
+            && self.program.machine.idle.evict()
+        {
+            (live, task, output) = self.work(near, fresh(), task).await;
+        }
+        Ended::new(live, output, reused, call)
     }
 
     /// Works on the executor, and beside it once the call runs long.
@@ -197,7 +277,6 @@ impl Made {
     /// Keeps the instance of a call that went well, if it may be kept, and says what came of the call.
     pub(super) fn settle(&self, ended: Ended, call: &Call, may_keep: bool) -> Result<Output, InvokeError> {
         let Ended { live, output, .. } = ended;
-        let program = &self.program;
         match output {
             Ok(output) => {
                 if let Some(warm) = self.warm.as_deref().filter(|_| may_keep) {
@@ -205,13 +284,18 @@ impl Made {
                 }
                 Ok(output)
             }
-            Err(error) if error.is::<PoolConcurrencyLimitError>() => {
-                let (function, node) = (program.function.clone(), call.host.node().id.clone());
-                Err(InvokeError::Overloaded { function, node, retry_after: RETRY })
-            }
             // An instance that did not come to its end is not used again.
-            Err(error) => Err(program.explain(&error, &live)),
+            Err(error) => Err(self.failed(&error, &live, call)),
         }
+    }
+
+    /// Why a call did not come to its end.
+    fn failed(&self, error: &wasmtime::Error, live: &Live, call: &Call) -> InvokeError {
+        if error.is::<PoolConcurrencyLimitError>() {
+            let (function, node) = (self.program.function.clone(), call.host.node().id.clone());
+            return InvokeError::Overloaded { function, node, retry_after: RETRY };
+        }
+        self.program.explain(error, live)
     }
 
     /// An instance that was kept, or a fresh one.

@@ -115,7 +115,7 @@ mod tests {
     fn a_queue_waits_as_long_as_erlang_says() {
         for (slots, load) in [(1, 0.5), (4, 0.8), (16, 0.9)] {
             let offered = load * f64::from(slots);
-            let exact = crate::erlang_c(slots, offered) / (f64::from(slots) - offered);
+            let exact = crate::erlang_c(offered, slots) / (f64::from(slots) - offered);
             let simulated = mean_wait(slots, load, 400_000);
             assert!((simulated / exact - 1.0).abs() < 0.03, "{slots} slots at {load}: {simulated} instead of {exact}");
         }

@@ -186,7 +186,8 @@ fn work_moves_outwards_as_it_grows_and_stays_where_its_data_is_dear_to_move() {
     let (fleet, [camera, gateway, cloud]) = three_tiers();
     let demand = fleet.demand(&function(Needs::default())).unwrap();
     let request = Request { from: Some(camera), ..Request::new(&demand, 1, NOW) };
-    for (work, payload, expected) in [(0.0005, 0.0, camera), (0.01, 0.0, gateway), (0.2, 0.0, cloud), (0.01, 1e6, camera)]
+    for (work, payload, expected) in
+        [(0.0005, 0.0, camera), (0.01, 0.0, gateway), (0.2, 0.0, cloud), (0.01, 1e6, camera)]
     {
         assert_eq!(choose(&fleet, &Request { work, payload, ..request }), Ok(expected), "{work} s, {payload} bytes");
     }

@@ -27,6 +27,8 @@ struct State {
     /// Writes and growths that still succeed; `None`: all.
     writes_left: Option<u64>,
     syncs_left: Option<u64>,
+    /// How long it may get; `None`: any length.
+    limit: Option<u64>,
     off: bool,
 }
 
@@ -37,30 +39,67 @@ impl MemoryDisk {
         Self::default()
     }
 
-    /// Cuts the power: this disk fails from now on, and the one that is returned holds what was synced and,
-    /// of what was written since, sectors of 512 bytes picked by `seed`.
+    /// Cuts the power: this disk fails from now on, and the one that is returned is [its image](Self::image).
     #[must_use]
     pub fn power_cut(&self, seed: u64) -> Self {
-        let mut state = self.state();
-        state.off = true;
+        let image = self.image(seed);
+        self.state().off = true;
+        image
+    }
+
+    /// What a power cut would leave now: what was synced and, of what was written since, sectors of 512 bytes picked
+    /// by `seed`, so that later writes may be there without earlier ones. This disk goes on.
+    #[must_use]
+    pub fn image(&self, seed: u64) -> Self {
+        let state = self.state();
         let mut coin = Coin(seed);
         let mut image = state.synced.clone();
-        if state.written.len() > image.len() && coin.flip() {
+        if state.written.len() != image.len() && coin.flip() {
             image.resize(state.written.len(), 0);
         }
         for (offset, data) in &state.unsynced {
-            for (i, piece) in data.chunks(SECTOR).enumerate() {
-                let start = offset + i * SECTOR;
-                let end = (start + piece.len()).min(image.len());
+            let mut done = 0;
+            while done < data.len() {
+                let start = offset + done;
+                let len = (SECTOR - start % SECTOR).min(data.len() - done);
+                let end = (start + len).min(image.len());
                 if coin.flip() && start < end {
-                    image[start..end].copy_from_slice(&piece[..end - start]);
+                    image[start..end].copy_from_slice(&data[done..done + end - start]);
                 }
+                done += len;
             }
         }
-        Self(Mutex::new(State { written: image.clone(), synced: image, ..State::default() }))
+        Self::holding(image)
     }
 
-    /// Lets `writes` more writes succeed and fails all after them with `StorageFull`.
+    /// A disk that holds what this one does, all of it synced.
+    #[must_use]
+    pub fn copy(&self) -> Self {
+        Self::holding(self.state().written.clone())
+    }
+
+    fn holding(bytes: Vec<u8>) -> Self {
+        Self(Mutex::new(State { written: bytes.clone(), synced: bytes, ..State::default() }))
+    }
+
+    /// Flips one bit of what is stored, counted from the beginning; nothing behind the end.
+    pub fn flip(&self, bit: u64) {
+        let mut state = self.state();
+        let State { written, synced, .. } = &mut *state;
+        for bytes in [written, synced] {
+            if let Some(byte) = usize::try_from(bit / 8).ok().and_then(|at| bytes.get_mut(at)) {
+                *byte ^= 1 << (bit % 8);
+            }
+        }
+    }
+
+    /// Fails everything that would make the disk longer than `bytes`, with `StorageFull`. What is there may still be
+    /// overwritten.
+    pub fn limit(&self, bytes: u64) {
+        self.state().limit = Some(bytes);
+    }
+
+    /// Lets `writes` more writes and changes of length succeed and fails all after them with `StorageFull`.
     pub fn fill_up_after(&self, writes: u64) {
         self.state().writes_left = Some(writes);
     }
@@ -127,6 +166,9 @@ impl Disk for MemoryDisk {
 
     fn set_len(&self, len: u64) -> io::Result<()> {
         let mut state = self.writable()?;
+        if len > state.written.len() as u64 && state.limit.is_some_and(|limit| len > limit) {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
         state.written.resize(usize::try_from(len).map_err(|_| io::ErrorKind::StorageFull)?, 0);
         Ok(())
     }

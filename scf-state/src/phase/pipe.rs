@@ -47,6 +47,10 @@ impl Pipe {
         self.state().under_way.values().any(|under_way| *under_way == invocation)
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.state().under_way.is_empty()
+    }
+
     /// The last commit that began.
     pub(super) fn last(&self) -> u64 {
         self.state().begun

@@ -9,12 +9,14 @@ use std::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::poll;
-use scf_core::{Batch, Commit, Entry, InvocationId, Phase, QueuedCall, StateError, StateSession, Timestamp, Version};
+use scf_core::{
+    Batch, Commit, Entry, InvocationId, OutputGate, Phase, QueuedCall, StateError, StateSession, Timestamp, Version,
+};
 
 use super::{
     calls::Calls,
     naming::local_key,
-    pipe::UnderWay,
+    pipe::{Pipe, UnderWay},
     slot::{Alone, Beside, Slot},
     store::Parts,
 };
@@ -35,16 +37,13 @@ pub(super) struct Visit<G> {
 #[derive(Debug)]
 pub(super) struct LocalSession {
     visit: Visit<Alone>,
-    /// The last commit that was under way when the call began.
-    after: u64,
     writes: Mutex<Writes>,
     calls: Calls,
 }
 
 impl LocalSession {
     pub(super) fn new(visit: Visit<Alone>) -> Self {
-        let after = visit.gate.hold.as_ref().map_or(0, |hold| hold.pipe.last());
-        Self { visit, after, writes: Mutex::default(), calls: Calls::default() }
+        Self { visit, writes: Mutex::default(), calls: Calls::default() }
     }
 
     fn writes(&self) -> MutexGuard<'_, Writes> {
@@ -106,13 +105,11 @@ impl StateSession for LocalSession {
         self.visit.gate.hold.as_ref().map_or(0, |hold| hold.turn)
     }
 
-    async fn settled(&self) -> Result<(), StateError> {
-        let Some(hold) = &self.visit.gate.hold else { return Ok(()) };
-        if hold.pipe.settled(self.after).await {
-            return Ok(());
-        }
-        let (scope, expected, actual) = (self.visit.slot.scope.clone(), hold.version, hold.base);
-        Err(StateError::Conflict { scope, expected, actual })
+    fn output(&self) -> Option<Arc<dyn OutputGate>> {
+        let hold = self.visit.gate.hold.as_ref().filter(|hold| !hold.pipe.is_empty())?;
+        let (slot, pipe) = (Arc::clone(&self.visit.slot), Arc::clone(&hold.pipe));
+        let (version, base, after) = (hold.version, hold.base, pipe.last());
+        Some(Arc::new(Behind { slot, pipe, after, version, base }))
     }
 
     async fn commit(self: Box<Self>, result: Bytes) -> Result<Commit, StateError> {
@@ -164,6 +161,26 @@ impl StateSession for LocalSession {
         let answer = commit.await;
         drop(gate);
         answer
+    }
+}
+
+/// Opens behind the commits that were under way when a call began.
+#[derive(Debug)]
+struct Behind {
+    slot: Arc<Slot>,
+    pipe: Arc<Pipe>,
+    after: u64,
+    version: Version,
+    base: Version,
+}
+
+#[async_trait]
+impl OutputGate for Behind {
+    async fn open(&self) -> Result<(), StateError> {
+        if self.pipe.settled(self.after).await {
+            return Ok(());
+        }
+        Err(StateError::Conflict { scope: self.slot.scope.clone(), expected: self.version, actual: self.base })
     }
 }
 

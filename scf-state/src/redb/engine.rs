@@ -3,24 +3,43 @@
 use std::{
     collections::{BTreeMap, btree_map::Entry},
     io,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
-use redb::{Database, DatabaseError, StorageBackend};
+use redb::{Database, DatabaseError, StorageBackend, TransactionError, WriteTransaction};
 use scf_core::{ByteSize, Disk};
 
-/// Opens the database on `disk` from byte `start`, or makes one where there is nothing behind it.
-pub(super) fn open(disk: Arc<dyn Disk>, start: u64, cache: ByteSize) -> Result<Database, DatabaseError> {
-    create(Direct { disk, start }, cache)
+use crate::disk::read_or_zeros;
+
+/// Opens the database on `disk` from byte `start`, or makes one where there is nothing behind it. Once `closed`, it
+/// writes nothing any more, whatever redb would still write when it is dropped.
+pub(super) fn open(
+    disk: Arc<dyn Disk>,
+    start: u64,
+    cache: ByteSize,
+    closed: Arc<AtomicBool>,
+) -> Result<Database, DatabaseError> {
+    create(Direct { disk, start, closed }, cache)
 }
 
 /// Opens what is on `disk` for reading without writing to it: what redb repairs stays in memory.
 ///
 /// After a failed sync redb refuses to read as well; what was acknowledged before is still on the disk.
 pub(super) fn salvage(disk: Arc<dyn Disk>, start: u64, cache: ByteSize) -> Result<Database, DatabaseError> {
-    let disk = Direct { disk, start };
+    let disk = Direct { disk, start, closed: Arc::default() };
     let len = disk.len()?;
     create(Shadow { disk, over: Mutex::new(Over { len, pages: BTreeMap::new() }) }, cache)
+}
+
+/// Begins a transaction whose durable commit syncs its pages before the head that points to them: what redb reads when
+/// it is opened after a power cut was then written, and a sector that is not is damage.
+pub(super) fn begin(db: &Database) -> Result<WriteTransaction, TransactionError> {
+    let mut txn = db.begin_write()?;
+    txn.set_two_phase_commit(true);
+    Ok(txn)
 }
 
 fn create(backend: impl StorageBackend, cache: ByteSize) -> Result<Database, DatabaseError> {
@@ -33,6 +52,16 @@ fn create(backend: impl StorageBackend, cache: ByteSize) -> Result<Database, Dat
 struct Direct {
     disk: Arc<dyn Disk>,
     start: u64,
+    closed: Arc<AtomicBool>,
+}
+
+impl Direct {
+    fn writable(&self) -> io::Result<&dyn Disk> {
+        if self.closed.load(Ordering::Acquire) {
+            return Err(io::Error::other("the store writes no more"));
+        }
+        Ok(&*self.disk)
+    }
 }
 
 impl StorageBackend for Direct {
@@ -45,15 +74,15 @@ impl StorageBackend for Direct {
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
-        self.disk.set_len(self.start + len)
+        self.writable()?.set_len(self.start + len)
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        self.disk.sync()
+        self.writable()?.sync()
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        self.disk.write(self.start + offset, data)
+        self.writable()?.write(self.start + offset, data)
     }
 }
 
@@ -83,7 +112,7 @@ impl Shadow {
         let start = page * PAGE;
         let there = self.disk.len()?.saturating_sub(start).min(PAGE) as usize;
         if there > 0 {
-            self.disk.read(start, &mut bytes[..there])?;
+            read_or_zeros(&*self.disk.disk, self.disk.start + start, &mut bytes[..there])?;
         }
         Ok(bytes)
     }

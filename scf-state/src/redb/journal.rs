@@ -4,33 +4,38 @@
 //! group's changes are appended and synced, and redb keeps them in memory until the journal is full. Then redb
 //! commits durably and the journal begins anew. Opening the store applies what redb does not have yet.
 //!
-//! Layout of the disk, numbers little-endian:
+//! Layout of the disk, numbers little-endian; a block is eight of the disk's sectors:
 //!
-//! | bytes | what |
+//! | blocks | what |
 //! |---|---|
-//! | 0..4096 | head: magic `SCFSTATE`, version u32, length of the journal u64, id of the store (16 bytes), hash (16) |
-//! | 4096..4096 + length | records, each from a multiple of 4096 |
+//! | 0 | head: magic `SCFSTATE`, version u32, whether redb is made u32, length of the journal u64, id of the store (16 bytes), hash (16) |
+//! | 1.. | the journal's length: records, each from the beginning of a block |
 //! | the rest | redb |
 //!
 //! A record is its hash (16 bytes), its number u64, the length of its changes u32, and the changes. The hash is
 //! BLAKE3, keyed with the store's id, so that what another store left on the disk is no record.
+//!
+//! The disk finds damage itself ([`Disk::verifies`]). So a record of which every sector can be read, and which is not
+//! whole all the same, was being written when the power was cut; a sector that cannot be read is damage, and the
+//! store does not open: what stood there may have been acknowledged.
 
 use std::{io, sync::Arc};
 
 use scf_core::{ByteSize, Disk};
 
 use super::error::EngineError;
+use crate::disk::read_or_zeros;
 
-/// Where records begin: what a device writes at once, so that writing one cannot damage another.
-const BLOCK: u64 = 4096;
+/// Sectors in a block, where records begin: with what seals them they are what many devices write at once.
+const BLOCK: u64 = 8;
 const MAGIC: [u8; 8] = *b"SCFSTATE";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 const HASH: usize = 16;
-const HEAD: usize = 8 + 4 + 8 + 16 + HASH;
+const HEAD: usize = 8 + 4 + 4 + 8 + 16 + HASH;
 /// Hash, number and length of a record.
 const RECORD: usize = HASH + 8 + 4;
-/// Shortest and longest journal.
-const LENGTHS: std::ops::RangeInclusive<u64> = (16 * BLOCK)..=(1 << 30);
+/// Shortest and longest journal, in blocks.
+const LENGTHS: std::ops::RangeInclusive<u64> = 16..=1 << 18;
 
 type Id = [u8; 16];
 
@@ -38,12 +43,29 @@ type Id = [u8; 16];
 #[derive(Debug)]
 pub(super) struct Journal {
     disk: Arc<dyn Disk>,
-    id: Id,
-    length: u64,
+    sector: u64,
+    head: Head,
     /// Where the next record goes.
     end: u64,
     /// The number of the last record that redb or the journal has.
     last: u64,
+}
+
+/// What the head of the disk says.
+#[derive(Clone, Copy, Debug)]
+struct Head {
+    /// Whether redb is made: a store of which it is not was never opened, and is made anew.
+    made: bool,
+    length: u64,
+    id: Id,
+}
+
+/// Why a record was not appended.
+#[derive(Debug)]
+pub(super) struct Unappended {
+    pub(super) error: io::Error,
+    /// Whether it may be on the disk all the same.
+    pub(super) uncertain: bool,
 }
 
 /// A record that was read.
@@ -57,23 +79,44 @@ pub(super) struct Record {
 impl Journal {
     /// Opens the journal of the store on `disk`, or makes one of `length` where the disk is empty.
     pub(super) fn open(disk: Arc<dyn Disk>, length: ByteSize) -> Result<Self, EngineError> {
+        let sector = disk.sector() as u64;
         let mut head = [0; HEAD];
         let there = disk.len()?;
-        if there >= BLOCK {
-            disk.read(0, &mut head)?;
+        if there >= BLOCK * sector {
+            read_or_zeros(&*disk, 0, &mut head)?;
         }
         // Zeros: the power was cut before the head, which is written last, so nothing else is there.
-        let (id, length) = if there == 0 || (head == [0; HEAD] && is_unfinished(&*disk)?) {
-            make(&*disk, length)?
+        let head = if head == [0; HEAD] && is_unfinished(&*disk)? {
+            make(&*disk, length.bytes() / sector)?
         } else {
-            read_head(&head)?
+            read_head(&head, sector)?
         };
-        Ok(Self { disk, id, length, end: 0, last: 0 })
+        Ok(Self { disk, sector, head, end: 0, last: 0 })
+    }
+
+    /// Whether redb is made.
+    pub(super) const fn is_made(&self) -> bool {
+        self.head.made
+    }
+
+    /// Notes that redb is made, and durable.
+    pub(super) fn made(&mut self) -> io::Result<()> {
+        self.head.made = true;
+        write_head(&*self.disk, self.head)
     }
 
     /// Where redb's part of the disk begins.
     pub(super) const fn redb(&self) -> u64 {
-        BLOCK + self.length
+        self.block() + self.head.length
+    }
+
+    const fn block(&self) -> u64 {
+        BLOCK * self.sector
+    }
+
+    /// Room that a record of `changes` bytes takes.
+    const fn size(&self, changes: usize) -> u64 {
+        ((RECORD + changes) as u64).next_multiple_of(self.block())
     }
 
     /// Whether it holds nothing since it began.
@@ -83,12 +126,12 @@ impl Journal {
 
     /// Bytes of changes that one record has at most.
     pub(super) const fn longest(&self) -> usize {
-        self.length as usize - RECORD
+        self.head.length as usize - RECORD
     }
 
     /// Whether `changes` bytes fit behind what is there.
     pub(super) const fn fits(&self, changes: usize) -> bool {
-        self.end + size(changes) <= self.length
+        self.end + self.size(changes) <= self.head.length
     }
 
     /// The number of the record that comes next.
@@ -98,22 +141,34 @@ impl Journal {
 
     /// Writes a record and, if it is to be `durable`, syncs it and those before; redb need not have what is in it
     /// until the journal begins anew.
-    pub(super) fn append(&mut self, changes: &[u8], durable: bool) -> io::Result<()> {
+    pub(super) fn append(&mut self, changes: &[u8], durable: bool) -> Result<(), Unappended> {
+        let record = self.record(changes).map_err(|error| Unappended { error, uncertain: false })?;
+        if let Err(error) = self.disk.write(self.block() + self.end, &record) {
+            // Some of it may be there, and would be found whole after a crash.
+            let erased = self.disk.write(self.block() + self.end, &record_of_none(self.sector as usize));
+            let uncertain = erased.and_then(|()| self.disk.sync()).is_err();
+            return Err(Unappended { error, uncertain });
+        }
+        if durable {
+            self.disk.sync().map_err(|error| Unappended { error, uncertain: true })?;
+        }
+        self.end += self.size(changes.len());
+        self.last += 1;
+        Ok(())
+    }
+
+    fn record(&self, changes: &[u8]) -> io::Result<Vec<u8>> {
         let number = self.next();
-        let mut bytes = Vec::with_capacity(size(changes.len()) as usize);
+        let mut bytes = Vec::with_capacity(self.size(changes.len()) as usize);
         bytes.resize(HASH, 0);
         bytes.extend(number.to_le_bytes());
         bytes.extend(u32::try_from(changes.len()).map_err(|_| io::ErrorKind::InvalidInput)?.to_le_bytes());
         bytes.extend_from_slice(changes);
-        let hash = hash(&self.id, &bytes[HASH..]);
+        let hash = hash(&self.head.id, &bytes[HASH..]);
         bytes[..HASH].copy_from_slice(&hash);
-        self.disk.write(BLOCK + self.end, &bytes)?;
-        if durable {
-            self.disk.sync()?;
-        }
-        self.end += size(changes.len());
-        self.last = number;
-        Ok(())
+        // Whole sectors need not be read before.
+        bytes.resize(bytes.len().next_multiple_of(self.sector as usize), 0);
+        Ok(bytes)
     }
 
     /// Begins anew after redb has durably committed everything up to `number`.
@@ -138,7 +193,7 @@ impl Journal {
                 return Err(EngineError::Malformed("the journal, which begins behind what the store has,"));
             }
             before = Some(record.number);
-            self.end += size(record.changes.len());
+            self.end += self.size(record.changes.len());
             if record.number > applied {
                 self.last = record.number;
                 records.push(record);
@@ -151,29 +206,29 @@ impl Journal {
     }
 
     fn read(&self, at: u64) -> io::Result<Option<Record>> {
-        let left = self.length - at;
-        if left < BLOCK {
+        let left = self.head.length - at;
+        if left < self.block() {
             return Ok(None);
         }
         let mut head = [0; RECORD];
-        self.disk.read(BLOCK + at, &mut head)?;
+        self.disk.read(self.block() + at, &mut head)?;
         let (written, rest) = head.split_at(HASH);
         let number = u64::from_le_bytes(rest[..8].try_into().unwrap_or_default());
         let length = u32::from_le_bytes(rest[8..].try_into().unwrap_or_default()) as usize;
-        if size(length) > left {
+        if self.size(length) > left {
             return Ok(None);
         }
         let mut bytes = vec![0; RECORD - HASH + length];
-        self.disk.read(BLOCK + at + HASH as u64, &mut bytes)?;
-        let whole = hash(&self.id, &bytes) == written;
+        self.disk.read(self.block() + at + HASH as u64, &mut bytes)?;
+        let whole = hash(&self.head.id, &bytes) == written;
         bytes.drain(..RECORD - HASH);
         Ok(whole.then_some(Record { number, changes: bytes }))
     }
 }
 
-/// Room that a record of `changes` bytes takes.
-const fn size(changes: usize) -> u64 {
-    ((RECORD + changes) as u64).next_multiple_of(BLOCK)
+/// What is no record: the hash of nothing is not zero.
+fn record_of_none(sector: usize) -> Vec<u8> {
+    vec![0; sector]
 }
 
 fn hash(id: &Id, bytes: &[u8]) -> [u8; HASH] {
@@ -186,46 +241,54 @@ fn hash(id: &Id, bytes: &[u8]) -> [u8; HASH] {
 
 /// Whether everything behind an empty head is empty too.
 fn is_unfinished(disk: &dyn Disk) -> io::Result<bool> {
-    let mut block = [0; BLOCK as usize];
+    let mut part = vec![0; disk.sector()];
     let mut at = 0;
     let len = disk.len()?;
     while at < len {
-        let part = &mut block[..(len - at).min(BLOCK) as usize];
-        disk.read(at, part)?;
+        let part = &mut part[..(len - at).min(disk.sector() as u64) as usize];
+        read_or_zeros(disk, at, part)?;
         if part.iter().any(|&byte| byte != 0) {
             return Ok(false);
         }
-        at += BLOCK;
+        at += disk.sector() as u64;
     }
     Ok(true)
 }
 
 /// Writes the journal out, so that the file system gives it space, and then the head.
-fn make(disk: &dyn Disk, length: ByteSize) -> Result<(Id, u64), EngineError> {
-    let length = length.bytes().next_multiple_of(BLOCK).clamp(*LENGTHS.start(), *LENGTHS.end());
+fn make(disk: &dyn Disk, sectors: u64) -> Result<Head, EngineError> {
+    let block = BLOCK * disk.sector() as u64;
+    let length = sectors.div_ceil(BLOCK).clamp(*LENGTHS.start(), *LENGTHS.end()) * block;
     let mut id = Id::default();
     getrandom::fill(&mut id).map_err(|error| io::Error::other(error.to_string()))?;
-    disk.set_len(BLOCK + length)?;
-    let zeros = vec![0; (64 * BLOCK) as usize];
+    disk.set_len(block + length)?;
+    let zeros = vec![0; 64 * block as usize];
     let mut at = 0;
-    while at < BLOCK + length {
-        let part = (BLOCK + length - at).min(zeros.len() as u64);
+    while at < block + length {
+        let part = (block + length - at).min(zeros.len() as u64);
         disk.write(at, &zeros[..part as usize])?;
         at += part;
     }
     disk.sync()?;
-    let mut head = Vec::with_capacity(HEAD);
+    let head = Head { made: false, length, id };
+    write_head(disk, head)?;
+    Ok(head)
+}
+
+fn write_head(disk: &dyn Disk, Head { made, length, id }: Head) -> io::Result<()> {
+    let mut head = Vec::with_capacity(disk.sector());
     head.extend(MAGIC);
     head.extend(VERSION.to_le_bytes());
+    head.extend(u32::from(made).to_le_bytes());
     head.extend(length.to_le_bytes());
     head.extend(id);
     head.extend(hash(&id, &head));
+    head.resize(disk.sector(), 0);
     disk.write(0, &head)?;
-    disk.sync()?;
-    Ok((id, length))
+    disk.sync()
 }
 
-fn read_head(head: &[u8; HEAD]) -> Result<(Id, u64), EngineError> {
+fn read_head(head: &[u8; HEAD], sector: u64) -> Result<Head, EngineError> {
     let (fields, written) = head.split_at(HEAD - HASH);
     if fields[..8] != MAGIC {
         return Err(EngineError::Malformed("the disk's head, which is not a state store's,"));
@@ -234,21 +297,27 @@ fn read_head(head: &[u8; HEAD]) -> Result<(Id, u64), EngineError> {
     if found != VERSION {
         return Err(EngineError::Format { found, known: VERSION });
     }
-    let length = u64::from_le_bytes(fields[12..20].try_into().unwrap_or_default());
-    let id: Id = fields[20..].try_into().unwrap_or_default();
-    if hash(&id, fields) != written || !LENGTHS.contains(&length) || length % BLOCK != 0 {
+    let made = fields[12..16] != [0; 4];
+    let length = u64::from_le_bytes(fields[16..24].try_into().unwrap_or_default());
+    let id: Id = fields[24..].try_into().unwrap_or_default();
+    let block = BLOCK * sector;
+    if hash(&id, fields) != written || !LENGTHS.contains(&(length / block)) || length % block != 0 {
         return Err(EngineError::Malformed("the disk's head"));
     }
-    Ok((id, length))
+    Ok(Head { made, length, id })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::disk::MemoryDisk;
+    use crate::disk::{CheckedDisk, MemoryDisk, SealError};
+
+    fn checked(disk: &Arc<MemoryDisk>) -> Arc<dyn Disk> {
+        Arc::new(CheckedDisk::open(Arc::clone(disk) as Arc<dyn Disk>).unwrap())
+    }
 
     fn journal(disk: &Arc<MemoryDisk>) -> Journal {
-        Journal::open(Arc::clone(disk) as Arc<dyn Disk>, ByteSize::from_bytes(0)).unwrap()
+        Journal::open(checked(disk), ByteSize::from_bytes(0)).unwrap()
     }
 
     fn recovered(disk: &Arc<MemoryDisk>, applied: u64) -> Vec<u64> {
@@ -283,20 +352,26 @@ mod tests {
     }
 
     #[test]
-    fn a_record_that_is_cut_off_ends_it_and_any_flipped_bit_does() {
+    fn a_record_that_is_not_whole_ends_it_and_one_that_is_damaged_is_an_error() {
         let disk = Arc::new(MemoryDisk::new());
         let mut journal = journal(&disk);
         journal.append(b"whole", true).unwrap();
-        journal.append(b"damaged", true).unwrap();
-        for byte in 0..(RECORD + b"damaged".len()) as u64 {
-            for bit in 0..8 {
-                let at = 2 * BLOCK + byte;
-                let mut there = [0];
-                disk.read(at, &mut there).unwrap();
-                disk.write(at, &[there[0] ^ 1 << bit]).unwrap();
-                assert_eq!(recovered(&disk, 0), [1], "byte {byte}, bit {bit}");
-                disk.write(at, &there).unwrap();
-            }
+        let before = disk.copy();
+        journal.append(&[7; 2000], true).unwrap();
+        // Where the second record begins, behind two heads and the first record; it has four sectors or five.
+        let at = 4096 + 2 * 4096;
+        for lost in 0..4 {
+            let torn = Arc::new(disk.copy());
+            let mut sector = [0; 512];
+            before.read(at + lost * 512, &mut sector).unwrap();
+            torn.write(at + lost * 512, &sector).unwrap();
+            assert_eq!(recovered(&torn, 0), [1], "sector {lost} did not reach the disk");
+        }
+        for bit in (0..4 * 512 * 8).step_by(7) {
+            let damaged = Arc::new(disk.copy());
+            damaged.flip(at * 8 + bit);
+            let error = self::journal(&damaged).recover(0).unwrap_err();
+            assert!(error.to_string().contains("is damaged"), "bit {bit}: {error}");
         }
         assert_eq!(recovered(&disk, 0), [1, 2]);
     }
@@ -314,11 +389,12 @@ mod tests {
     fn takes_what_fits_and_no_more() {
         let disk = Arc::new(MemoryDisk::new());
         let mut journal = journal(&disk);
-        assert!(journal.fits(16 * BLOCK as usize - RECORD) && !journal.fits(16 * BLOCK as usize - RECORD + 1));
+        let block = journal.block() as usize;
+        assert!(journal.fits(16 * block - RECORD) && !journal.fits(16 * block - RECORD + 1));
         for _ in 0..15 {
             journal.append(b"x", true).unwrap();
         }
-        assert!(journal.fits(BLOCK as usize - RECORD) && !journal.fits(BLOCK as usize - RECORD + 1));
+        assert!(journal.fits(block - RECORD) && !journal.fits(block - RECORD + 1));
     }
 
     #[test]
@@ -326,6 +402,7 @@ mod tests {
         let disk = Arc::new(MemoryDisk::new());
         disk.set_len(9000).unwrap();
         disk.write(0, b"redb\x1a\x0a\xa9\x0d\x0a").unwrap();
+        assert!(matches!(CheckedDisk::open(Arc::clone(&disk) as _), Err(SealError::Foreign)));
         let opened = Journal::open(disk, ByteSize::from_mib(1));
         assert!(matches!(opened, Err(EngineError::Malformed(_))), "{opened:?}");
     }

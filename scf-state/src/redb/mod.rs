@@ -38,7 +38,7 @@ use self::{
     writer::Writer,
 };
 use crate::{
-    disk::FileDisk,
+    disk::{CheckedDisk, FileDisk},
     history::History,
     limit::{MAX_BATCH, MAX_VALUE, check_snapshot},
     queue::Book,
@@ -80,7 +80,12 @@ impl Default for RedbConfig {
 /// its content over when it is full, and when the store is closed or opened. Reads do not wait for the writer.
 ///
 /// After a failed write or sync it takes no more commits and answers [`StateError::Unavailable`]; it never
-/// syncs again in the hope that it works. What was acknowledged is still read. Open it anew to go on.
+/// syncs again in the hope that it works. What was acknowledged is still read. Open it anew to go on. While the disk
+/// is full it answers [`StateError::Full`] and reads what there is; it goes on by itself when there is space.
+///
+/// Damage is found where it is read, by the disk's seals ([`CheckedDisk`]), and never served: the read answers
+/// [`StateError::Corrupt`] with the sector, and the store takes no more commits. A store with damage in what is read at
+/// the opening does not open.
 ///
 /// Dropping it finishes what is queued and joins its thread.
 #[derive(Debug)]
@@ -92,7 +97,7 @@ pub struct RedbState {
 
 #[derive(Debug)]
 struct Shared {
-    db: RwLock<Arc<Database>>,
+    db: RwLock<Opened>,
     disk: Arc<dyn Disk>,
     leases: Leases,
     wall: Wall,
@@ -107,6 +112,13 @@ struct Shared {
     config: RedbConfig,
     /// What commits accept calls into, once it is open.
     queue: OnceLock<Arc<Book>>,
+}
+
+/// A database, and what keeps it from writing when another takes its place.
+#[derive(Clone, Debug)]
+struct Opened {
+    db: Arc<Database>,
+    closed: Arc<AtomicBool>,
 }
 
 impl Shared {
@@ -125,11 +137,23 @@ impl Shared {
             self.ledger.clear();
             table::sizes(db, |function, bytes| self.ledger.count(function, 0, bytes))?;
         }
+        if let Some(book) = self.queue.get() {
+            queue::reload(book, db)?;
+        }
         Ok(())
     }
 
     fn db(&self) -> Arc<Database> {
-        self.db.read().unwrap_or_else(PoisonError::into_inner).clone()
+        Arc::clone(&self.db.read().unwrap_or_else(PoisonError::into_inner).db)
+    }
+
+    /// Keeps the database from writing.
+    fn shut(&self) {
+        self.db.read().unwrap_or_else(PoisonError::into_inner).closed.store(true, Ordering::Release);
+    }
+
+    fn serve(&self, opened: Opened) {
+        *self.db.write().unwrap_or_else(PoisonError::into_inner) = opened;
     }
 
     /// Stops writing, and goes on reading from what is on the disk.
@@ -138,10 +162,27 @@ impl Shared {
             return;
         }
         tracing::error!(reason, "a state store takes no more commits");
+        self.shut();
         match self.salvage() {
-            Ok(db) => *self.db.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(db),
+            Ok(db) => self.serve(Opened { db: Arc::new(db), closed: Arc::default() }),
             Err(error) => tracing::error!(%error, "nor can it be read"),
         }
+    }
+
+    /// Opens the store anew, after redb gave up for want of space. While that does not work, reads are served from
+    /// what is on the disk.
+    fn revive(&self, journal: &mut Journal) -> Result<(), EngineError> {
+        self.shut();
+        let (opened, revived) = match start(&self.disk, self.config) {
+            Ok((opened, anew)) => {
+                *journal = anew;
+                (opened, Ok(()))
+            }
+            Err(error) => (Opened { db: Arc::new(self.salvage()?), closed: Arc::default() }, Err(error)),
+        };
+        self.recount(&opened.db)?;
+        self.serve(opened);
+        revived
     }
 
     /// What is on the disk, the journal's records applied in memory.
@@ -194,7 +235,12 @@ impl RedbState {
     }
 
     fn read<T>(&self, scope: &Scope, read: impl FnOnce(&Database) -> Result<T, EngineError>) -> Result<T, StateError> {
-        read(&self.shared.db()).map_err(|error| Failure(scope, error).into())
+        read(&self.shared.db()).map_err(|error| {
+            if error.is_damage() {
+                self.shared.fail(&error.to_string());
+            }
+            Failure(scope, error).into()
+        })
     }
 }
 
@@ -242,10 +288,11 @@ impl RedbBuilder {
         let Self { config, wall, quotas } = self;
         let config = RedbConfig { results_per_scope: config.results_per_scope.max(1), ..config };
         let store = |error| OpenError::Store(Box::new(error));
-        let (db, journal) = start(&disk, config).map_err(store)?;
-        let (db, start) = (Arc::new(db), journal.redb());
+        let disk = if disk.verifies() { disk } else { Arc::new(CheckedDisk::open(disk)?) };
+        let (opened, journal) = start(&disk, config).map_err(store)?;
+        let (db, start) = (Arc::clone(&opened.db), journal.redb());
         let shared = Arc::new(Shared {
-            db: RwLock::new(Arc::clone(&db)),
+            db: RwLock::new(opened),
             disk,
             leases: Leases::default(),
             wall,
@@ -358,18 +405,27 @@ impl StateBackend for RedbState {
 }
 
 /// Opens database and journal, and brings what only the journal has into the database.
-fn start(disk: &Arc<dyn Disk>, config: RedbConfig) -> Result<(Database, Journal), EngineError> {
+fn start(disk: &Arc<dyn Disk>, config: RedbConfig) -> Result<(Opened, Journal), EngineError> {
     let mut journal = Journal::open(Arc::clone(disk), config.journal)?;
-    let db = engine::open(Arc::clone(disk), journal.redb(), config.cache)?;
-    table::prepare(&db)?;
-    recover(&db, &mut journal)?;
-    Ok((db, journal))
+    if !journal.is_made() {
+        // Power was cut while redb was made.
+        disk.set_len(journal.redb())?;
+    } else if disk.len()? <= journal.redb() {
+        return Err(EngineError::Malformed("the disk, which is cut off,"));
+    }
+    let closed = Arc::new(AtomicBool::new(false));
+    let db = engine::open(Arc::clone(disk), journal.redb(), config.cache, Arc::clone(&closed))?;
+    let prepared = table::prepare(&db).and_then(|()| if journal.is_made() { Ok(()) } else { Ok(journal.made()?) });
+    let recovered = prepared.and_then(|()| recover(&db, &mut journal));
+    closed.store(recovered.is_err(), Ordering::Release);
+    recovered?;
+    Ok((Opened { db: Arc::new(db), closed }, journal))
 }
 
 fn recover(db: &Database, journal: &mut Journal) -> Result<(), EngineError> {
     let records = journal.recover(table::applied(db)?)?;
     let Some(last) = records.last().map(|record| record.number) else { return Ok(()) };
-    let txn = db.begin_write()?;
+    let txn = engine::begin(db)?;
     let mut state = Logged::open(&txn, 0)?;
     for record in &records {
         state.replay(&record.changes)?;

@@ -26,7 +26,7 @@ use redb::{
 use scf_core::{Delta, Entry, FunctionName, InvocationId, Page, Scope, Snapshot, Version, WallTime};
 use serde::{Deserialize, Serialize};
 
-use super::error::EngineError;
+use super::{engine, error::EngineError};
 use crate::{change::behind, head::HeadRecord, history::Changed, queue::REGION, wall::Wall};
 
 /// What this code writes; another number on the disk is refused.
@@ -107,7 +107,7 @@ pub(super) fn prepare(db: &Database) -> Result<(), EngineError> {
         Some(FORMAT) => Ok(()),
         Some(found) => Err(EngineError::Format { found, known: FORMAT }),
         None => {
-            let txn = db.begin_write()?;
+            let txn = engine::begin(db)?;
             txn.open_table(STATE)?;
             txn.open_table(APPLIED)?.insert((), 0)?;
             txn.open_table(FORMATS)?.insert((), FORMAT)?;

@@ -3,20 +3,22 @@
 use std::{
     sync::Arc,
     thread::{self, JoinHandle},
+    time::Instant,
 };
 
 use scf_core::{
     Commit,
     Durability::{Durable, OsBuffered},
-    StateError,
+    Scope, StateError,
 };
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
     Shared,
     apply::{Answer, Changes, Done, Request},
+    engine,
     error::{EngineError, Failure},
-    journal::Journal,
+    journal::{Journal, Unappended},
     table,
 };
 
@@ -48,6 +50,7 @@ impl Writer {
         let write = move || {
             let mut jobs: Vec<Job> = Vec::with_capacity(group);
             let mut expected = 1;
+            let mut full = None;
             while let Some(job) = receiver.blocking_recv() {
                 jobs.push(job);
                 let mut looks = 0;
@@ -64,7 +67,7 @@ impl Writer {
                         }
                     }
                 }
-                let answers = write_group(&shared, &mut journal, &mut jobs);
+                let answers = write_group(&shared, &mut journal, &mut full, &mut jobs);
                 // Who is answered now is likely to commit again, beside those who wait. Without waiting for
                 // them two halves take turns, each with a sync of its own; one alone is never waited for.
                 expected = answers.len() + receiver.len();
@@ -103,33 +106,87 @@ impl Drop for Writer {
 
 type Answered = (oneshot::Sender<Answer>, Answer);
 
-fn write_group(shared: &Shared, journal: &mut Journal, jobs: &mut Vec<Job>) -> Vec<Answered> {
+fn write_group(shared: &Shared, journal: &mut Journal, full: &mut Option<Full>, jobs: &mut Vec<Job>) -> Vec<Answered> {
     if let Some(reason) = shared.failure.get() {
-        let refuse = |job: Job| (job.answer, Err(StateError::Unavailable { reason: reason.clone() }));
-        return jobs.drain(..).map(refuse).collect();
+        return refuse(jobs, |_| StateError::Unavailable { reason: reason.clone() });
     }
-    match transact(shared, journal, jobs) {
-        Ok(answers) => {
-            let answer = |(job, answer): (Job, Answer)| {
-                note_lease(shared, &job.request, &answer);
-                (job.answer, answer)
-            };
-            jobs.drain(..).zip(answers).map(answer).collect()
+    if let Some(waiting) = full
+        && !waiting.retry(shared, journal)
+    {
+        return refuse(jobs, |_| StateError::Full { reason: waiting.reason.clone() });
+    }
+    *full = None;
+    let broken = match transact(shared, journal, jobs) {
+        Ok(answers) => return answer(shared, jobs, answers),
+        Err(broken) => broken,
+    };
+    let Broken { error, uncertain, number, answers } = broken;
+    let reason = error.to_string();
+    if error.is_full() && !uncertain {
+        tracing::warn!(reason, "the disk of a state store is full");
+        if let EngineError::Disk(_) = error {
+            // The journal, not redb: the next group may find space.
+            if shared.recount(&shared.db()).is_ok() {
+                return refuse(jobs, |_| StateError::Full { reason: reason.clone() });
+            }
         }
-        Err(Broken { error, uncertain }) => {
-            let reason = error.to_string();
-            shared.fail(&reason);
-            let refuse = |job: Job| {
-                // Of what redb was about to sync, nobody knows what is on the disk.
-                let error = if uncertain {
-                    StateError::Unknown { scope: job.request.scope().clone() }
-                } else {
-                    StateError::Unavailable { reason: reason.clone() }
-                };
-                (job.answer, Err(error))
-            };
-            jobs.drain(..).map(refuse).collect()
+        *full = Some(Full::new(reason.clone()));
+        // redb takes nothing more after an error; what is on the disk says whether the group is.
+        match shared.revive(journal) {
+            Ok(()) => *full = None,
+            Err(error) => tracing::debug!(%error, "it is read, and not written until there is space"),
         }
+        let applied = table::applied(&shared.db()).is_ok_and(|applied| applied >= number);
+        return match answers {
+            Some(answers) if applied => answer(shared, jobs, answers),
+            _ => refuse(jobs, |_| StateError::Full { reason: reason.clone() }),
+        };
+    }
+    let damage = error.is_damage();
+    shared.fail(&reason);
+    refuse(jobs, |scope| {
+        let scope = scope.clone();
+        // Of what was about to be synced, nobody knows what is on the disk.
+        match (damage, uncertain) {
+            (true, _) => StateError::Corrupt { scope, what: reason.clone() },
+            (false, true) => StateError::Unknown { scope },
+            (false, false) => StateError::Unavailable { reason: reason.clone() },
+        }
+    })
+}
+
+fn refuse(jobs: &mut Vec<Job>, why: impl Fn(&Scope) -> StateError) -> Vec<Answered> {
+    jobs.drain(..).map(|job| (job.answer, Err(why(job.request.scope())))).collect()
+}
+
+fn answer(shared: &Shared, jobs: &mut Vec<Job>, answers: Vec<Answer>) -> Vec<Answered> {
+    let answer = |(job, answer): (Job, Answer)| {
+        note_lease(shared, &job.request, &answer);
+        (job.answer, answer)
+    };
+    jobs.drain(..).zip(answers).map(answer).collect()
+}
+
+/// The disk is full, and is tried again now and then.
+struct Full {
+    reason: String,
+    next: Instant,
+}
+
+impl Full {
+    fn new(reason: String) -> Self {
+        Self { reason, next: Instant::now() }
+    }
+
+    /// Whether the store can be written again. Opening it takes a tenth of the time at most.
+    fn retry(&mut self, shared: &Shared, journal: &mut Journal) -> bool {
+        let start = Instant::now();
+        if start < self.next {
+            return false;
+        }
+        let revived = shared.revive(journal);
+        self.next = Instant::now() + start.elapsed() * 9;
+        revived.is_ok()
     }
 }
 
@@ -137,12 +194,17 @@ struct Broken {
     error: EngineError,
     /// Whether the group may be on the disk all the same.
     uncertain: bool,
+    /// What the group would be known by.
+    number: u64,
+    /// Its answers, if all of it was applied.
+    answers: Option<Vec<Answer>>,
 }
 
 fn transact(shared: &Shared, journal: &mut Journal, jobs: &[Job]) -> Result<Vec<Answer>, Broken> {
-    let certain = |error: EngineError| Broken { error, uncertain: false };
+    let number = journal.next();
+    let certain = |error: EngineError| Broken { error, uncertain: false, number, answers: None };
     let db = shared.db();
-    let mut txn = db.begin_write().map_err(|error| certain(error.into()))?;
+    let mut txn = engine::begin(&db).map_err(|error| certain(error.into()))?;
     let mut answers = Vec::with_capacity(jobs.len());
     let (log, notes) = {
         let mut changes = Changes::open(&txn, shared, journal.longest()).map_err(certain)?;
@@ -164,10 +226,8 @@ fn transact(shared: &Shared, journal: &mut Journal, jobs: &[Job]) -> Result<Vec<
         }
         changes.into_log()
     };
-    let uncertain = |error: EngineError| Broken { error, uncertain: true };
     let asked = jobs.iter().map(|job| job.request.durability()).max();
     let mut given = if asked > Some(OsBuffered) { Durable } else { OsBuffered };
-    let number = journal.next();
     table::apply(&txn, number).map_err(certain)?;
     for (scope, note) in &notes {
         shared.history.note(scope, note);
@@ -175,13 +235,18 @@ fn transact(shared: &Shared, journal: &mut Journal, jobs: &[Job]) -> Result<Vec<
     match log.filter(|log| journal.fits(log.len())) {
         Some(log) => {
             txn.set_durability(redb::Durability::None).map_err(|error| certain(error.into()))?;
-            journal.append(&log, given == Durable).map_err(|error| uncertain(error.into()))?;
-            txn.commit().map_err(|error| uncertain(error.into()))?;
+            let appended = journal.append(&log, given == Durable);
+            appended.map_err(|Unappended { error, uncertain }| Broken { uncertain, ..certain(error.into()) })?;
+            txn.commit().map_err(|error| Broken { uncertain: true, ..certain(error.into()) })?;
         }
         None => {
-            txn.commit().map_err(|error| uncertain(error.into()))?;
-            journal.restart(number);
             given = Durable;
+            if let Err(error) = txn.commit() {
+                let error = EngineError::from(error);
+                let uncertain = !error.is_full();
+                return Err(Broken { error, uncertain, number, answers: Some(answers) });
+            }
+            journal.restart(number);
         }
     }
     for answer in &mut answers {
@@ -201,7 +266,7 @@ fn close(shared: &Shared, journal: &mut Journal) {
         return;
     }
     let take_over = || {
-        let txn = shared.db().begin_write()?;
+        let txn = engine::begin(&shared.db())?;
         table::apply(&txn, journal.next())?;
         Ok::<_, EngineError>(txn.commit()?)
     };

@@ -49,6 +49,8 @@ pub(crate) struct Slots {
     /// How many there are now.
     pub(crate) limit: AtomicU32,
     pub(crate) waiting: AtomicU32,
+    /// How long a call may wait for its turn, in nanoseconds, however patient it is.
+    pub(crate) wait: AtomicU64,
     pub(crate) held: Apart<Held>,
 }
 
@@ -58,13 +60,20 @@ pub(crate) struct Held {
     /// Slots.
     pub(crate) running: AtomicU32,
     pub(crate) service: ServiceTime,
+    /// Calls that ended, where an autoscaler wants to know.
+    pub(crate) ended: AtomicU32,
     /// When the last call ended, in nanoseconds of the clock.
     pub(crate) used: AtomicU64,
 }
 
 impl Slots {
     pub(crate) fn new(limit: u32) -> Self {
-        Self { limit: AtomicU32::new(limit), waiting: AtomicU32::new(0), held: Apart::default() }
+        Self {
+            limit: AtomicU32::new(limit),
+            waiting: AtomicU32::new(0),
+            wait: AtomicU64::new(u64::MAX),
+            held: Apart::default(),
+        }
     }
 
     /// Calls that run or wait.
@@ -171,6 +180,18 @@ impl Gate {
         true
     }
 
+    /// Whether node and tenant have more room than the last.
+    pub(crate) fn can_spare(&self, account: &Account) -> bool {
+        let tenant = account.seats[self.position].running.load(SeqCst);
+        self.running.load(SeqCst) < self.capacity && tenant < account.tenant.concurrency
+    }
+
+    /// The room that [`Permit::retain`] kept is free.
+    pub(crate) fn give_back(&self, ready: &Ready, account: &Account) {
+        self.leave(ready, account, false);
+        self.call_next();
+    }
+
     fn leave(&self, ready: &Ready, account: &Account, is_nested: bool) {
         if !is_nested {
             self.running.fetch_sub(1, SeqCst);
@@ -204,7 +225,10 @@ impl Gate {
             (true, _) => Some(ahead.one_is_served()),
             // Who can run at once is not refused: what calls take would never be measured anew.
             (false, true) => None,
-            (false, false) => ahead.too_late(patience),
+            (false, false) => {
+                let bound = Duration::from_nanos(ready.slots.wait.load(SeqCst));
+                ahead.too_late(patience.min(bound))
+            }
         };
         if let Some(retry_after) = retry_after {
             let (function, node) = (ready.function.name.clone(), self.node.clone());
@@ -281,6 +305,17 @@ impl Permit<'_> {
     /// Whether the call had to wait for it.
     pub(crate) const fn has_waited(&self) -> bool {
         self.has_waited
+    }
+
+    /// Whether it is of the room that the call's caller has.
+    pub(crate) const fn is_nested(&self) -> bool {
+        self.is_nested
+    }
+
+    /// Keeps the room beyond the call, until [`Gate::give_back`].
+    pub(crate) fn retain(self) {
+        // It owns nothing but the room.
+        std::mem::forget(self);
     }
 }
 

@@ -87,10 +87,15 @@ impl WasiHttpHooks for Hooks {
     ) -> Box<dyn Future<Output = Result<Sent, Error>> + Send> {
         let slot = Arc::clone(&self.connections).try_acquire_owned();
         let patience = self.call.as_ref().map(|call| call.deadline.since(call.host.now()));
+        let output = self.call.as_ref().and_then(|call| call.output.clone());
         let terms = self.terms.clone();
         Box::new(async move {
             let patience = patience.ok_or(Error::HttpRequestDenied)?;
             let slot = slot.map_err(|_| Error::ConnectionLimitReached)?;
+            if let Some(output) = output {
+                let failed = |error: scf_core::StateError| Error::InternalError(Some(error.to_string()));
+                output.open().await.map_err(failed)?;
+            }
             terms.send(request, options.unwrap_or_default(), patience, slot).await
         })
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use scf_core::{Bucket, KeyValue, KeyValueError, Name, Op, Version};
+use scf_core::{Bucket, KeyValue, KeyValueError, Name, Op, OutputGate, Version};
 use wasmtime::component::Resource;
 
 use super::{
@@ -30,6 +30,8 @@ pub struct Opened {
     write: bool,
     /// Bytes that one answer may have.
     answer: u64,
+    /// Of the call that uses it.
+    output: Option<Arc<dyn OutputGate>>,
 }
 
 /// What a compare-and-swap rests on.
@@ -87,12 +89,19 @@ impl Opened {
     }
 
     async fn write(&self, changes: Vec<Op>) -> Result<(), Failure> {
-        self.check_write()?;
+        self.check_write().await?;
         Ok(self.store.write(&self.bucket, changes).await?)
     }
 
-    fn check_write(&self) -> Result<(), Failure> {
-        if self.write { Ok(()) } else { Err(Failure::AccessDenied) }
+    /// Others see what is written: it waits for what the call may have read.
+    async fn check_write(&self) -> Result<(), Failure> {
+        if !self.write {
+            return Err(Failure::AccessDenied);
+        }
+        match &self.output {
+            Some(output) => output.open().await.map_err(|error| Failure::Other(error.to_string())),
+            None => Ok(()),
+        }
     }
 
     async fn set_many(&self, entries: Vec<(String, Vec<u8>)>) -> Result<(), Failure> {
@@ -147,7 +156,7 @@ impl Opened {
     where
         T: Default + Copy + ToString + std::str::FromStr,
     {
-        self.check_write()?;
+        self.check_write().await?;
         for _ in 0..TRIES {
             let before = self.store.get(&self.bucket, key).await?;
             let value = match &before {
@@ -184,7 +193,13 @@ impl World {
             return Err(Failure::AccessDenied);
         };
         let bucket = Arc::new(Bucket { tenant: call.tenant.clone(), name });
-        Ok(Opened { store: Arc::clone(store), bucket, write: grant.write, answer: self.plan.payload.bytes() })
+        Ok(Opened {
+            store: Arc::clone(store),
+            bucket,
+            write: grant.write,
+            answer: self.plan.payload.bytes(),
+            output: None,
+        })
     }
 
     fn opened(&self, bucket: &Resource<Opened>) -> wasmtime::Result<Opened> {
@@ -192,7 +207,7 @@ impl World {
         if opened.bucket.tenant != self.call()?.tenant {
             return Err(wasmtime::format_err!("the bucket was opened on behalf of another tenant"));
         }
-        Ok(opened.clone())
+        Ok(Opened { output: self.call()?.output.clone(), ..opened.clone() })
     }
 }
 
@@ -336,7 +351,7 @@ impl draft2::atomics::Host for World {
             return Err(wasmtime::format_err!("the bucket was opened on behalf of another tenant"));
         }
         let failed = |failure: Failure| Ok(Err(CasError::StoreError(failure.into())));
-        if let Err(failure) = of.check_write() {
+        if let Err(failure) = of.check_write().await {
             return failed(failure);
         }
         let expect = current.map(|(version, _)| version);

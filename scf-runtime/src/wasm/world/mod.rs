@@ -181,5 +181,6 @@ fn copy(call: &Call) -> Call {
     copy.key.clone_from(&call.key);
     copy.revision = call.revision;
     copy.meter = Arc::clone(&call.meter);
+    copy.output.clone_from(&call.output);
     copy
 }
