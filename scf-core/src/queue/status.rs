@@ -140,6 +140,8 @@ pub enum Room {
         /// How many it holds at most.
         limit: ByteSize,
     },
+    /// Bytes on the disk. It goes on by itself when there is space.
+    Disk,
     /// Bytes in one payload.
     Payload {
         /// How many it takes at most.

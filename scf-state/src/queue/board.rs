@@ -293,6 +293,23 @@ impl Board {
         self.calls.get(first)?.run().map(|_| *first)
     }
 
+    /// Goes on where `before` stood: calls that run, and are kept to run, run on under the leases they have.
+    pub(super) fn resume_runs(&mut self, before: &Self, kept: &[InvocationId], now: Duration) {
+        self.numbers = self.numbers.max(before.numbers);
+        for (&id, run) in before.calls.iter().filter_map(|(id, pending)| Some((id, pending.run()?))) {
+            if !kept.contains(&id) || !self.calls.contains_key(&id) {
+                continue;
+            }
+            self.start(id, run.lease, now);
+            let Some(pending) = self.calls.get_mut(&id) else { continue };
+            pending.attempts -= 1;
+            self.leases.remove(&(now.saturating_add(run.lease), id));
+            self.leases.insert((run.until, id));
+            pending.place = Place::Running(run);
+        }
+        self.alone = before.alone.filter(|id| self.calls.get(id).is_some_and(|pending| pending.run().is_some()));
+    }
+
     /// The call that `lease` is for, while it lasts.
     pub(super) fn leased(&self, lease: Lease) -> Option<&Pending> {
         self.calls.get(&lease.id).filter(|pending| pending.run().is_some_and(|run| run.token == lease.token))

@@ -19,6 +19,7 @@ use super::{
     board::{Board, Pending},
     config::QueueConfig,
     record::{CALL, DEAD, DONE, Dead, Done, Records, Stored, TRY, Tries, clock_key, held_key, key, load, save},
+    restore::Found,
     settled::Settled,
     time::{DueAt, Moment, Passing},
 };
@@ -187,6 +188,15 @@ impl Book {
             self.changed.notify_one();
         }
         answer
+    }
+
+    /// Goes on with what was found in the store, where some of what was applied is not kept after all.
+    pub(crate) fn reload(&self, found: Found) {
+        let now = self.passing.now();
+        let mut state = self.state();
+        *state = found.into_state_after(&state, &self.config, now);
+        drop(state);
+        self.changed.notify_one();
     }
 
     pub(crate) fn progress(&self, lease: Lease) -> Result<(), QueueError> {

@@ -65,12 +65,22 @@ impl Found {
     pub(crate) fn open(self, clock: Arc<dyn Clock>, config: QueueConfig, durability: Durability) -> Book {
         let passing = Passing::from(clock, self.last);
         let now = passing.now();
-        let mut state = self.into_state(&config, now);
+        let mut state = self.into_state(&config, now, true);
         state.kept = Some(now);
         Book::new(state, passing, config, durability)
     }
 
-    fn into_state(mut self, config: &QueueConfig, now: Moment) -> State {
+    /// The queue that was found, in the process that had `before` of it in memory.
+    pub(super) fn into_state_after(self, before: &State, config: &QueueConfig, now: Moment) -> State {
+        let ran: Vec<_> = self.tries.iter().filter(|(_, tries)| tries.is_running).map(|(id, _)| *id).collect();
+        let mut state = self.into_state(config, now, false);
+        state.kept = Some(now);
+        state.board.resume_runs(&before.board, &ran, now.passed);
+        state
+    }
+
+    /// The queue as it was at `now`; `is_ended`: the process that it was in.
+    fn into_state(mut self, config: &QueueConfig, now: Moment, is_ended: bool) -> State {
         let mut state = State::default();
         self.held.into_iter().for_each(|scope| state.board.pause(scope));
         self.done.sort_by_key(|(_, at, _)| at.passed);
@@ -97,7 +107,7 @@ impl Found {
                 (pending.attempts, pending.crashes) = (tries.attempts, tries.crashes);
                 pending.due_since = Some(tries.due_since);
                 due = DueAt::Passed(tries.due.unwrap_or(now.passed));
-                if tries.is_running {
+                if tries.is_running && is_ended {
                     pending.crashes += 1;
                     state.interrupted.push(id);
                 }

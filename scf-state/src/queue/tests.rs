@@ -70,7 +70,11 @@ async fn fail(make_fail: impl Fn(&MemoryDisk), case: &str, seed: u64) {
             match queue.accept(call(bits)).await {
                 Ok(Acceptance::New(_)) => accepted.push(bits),
                 Ok(other) => panic!("{case}: {other:?}"),
-                Err(QueueError::Unavailable { .. } | QueueError::Unknown { .. }) => break,
+                Err(
+                    QueueError::Unavailable { .. }
+                    | QueueError::Unknown { .. }
+                    | QueueError::Full { room: Room::Disk, .. },
+                ) => break,
                 Err(other) => panic!("{case}: {other:?}"),
             }
             if bits % 3 == 0 {
@@ -86,7 +90,9 @@ async fn fail(make_fail: impl Fn(&MemoryDisk), case: &str, seed: u64) {
         }
         assert!(accepted.len() < 40, "{case}: the disk failed");
         let after = queue.accept(call(99)).await;
-        assert!(matches!(after, Err(QueueError::Unavailable { .. })), "{case}: {after:?}");
+        let is_refused =
+            matches!(after, Err(QueueError::Unavailable { .. } | QueueError::Full { room: Room::Disk, .. }));
+        assert!(is_refused, "{case}: {after:?}");
     }
     let disk = Arc::new(disk.power_cut(seed));
     let queue = open(&disk, &clock, QueueConfig::default()).await.unwrap();
@@ -365,4 +371,43 @@ async fn in_memory_too_a_commit_accepts_calls_with_its_changes_or_none_of_it() {
     assert_eq!(queue.load().pending, 2);
     let without = crate::MemoryState::new().commit(batch(1)).await;
     assert!(matches!(without, Err(StateError::Unsupported { .. })), "{without:?}");
+}
+
+#[tokio::test]
+async fn when_a_full_disk_has_space_again_it_goes_on_with_what_was_accepted_and_nothing_else() {
+    let (disk, clock) = (Arc::new(MemoryDisk::new()), clock());
+    let config = QueueConfig { payload: ByteSize::from_mib(4), ..QueueConfig::default() };
+    let queue = open(&disk, &clock, config).await.unwrap();
+    let large = |bits| call(bits).payload(vec![7; 300 << 10]);
+    for bits in 1..=3 {
+        queue.accept(large(bits)).await.unwrap();
+    }
+    let held = lease(&queue, 1).await.remove(0);
+    let mut accepted = vec![2, 3];
+    let mut refused = Vec::new();
+    disk.fill_up_after(0);
+    for bits in 4..=12 {
+        match queue.accept(large(bits)).await {
+            Ok(_) => accepted.push(bits),
+            Err(QueueError::Full { room: Room::Disk, .. }) => refused.push(bits),
+            Err(other) => panic!("call {bits}: {other:?}"),
+        }
+    }
+    assert!(!refused.is_empty(), "the disk is full");
+    disk.fill_up_after(u64::MAX);
+    // It looks for space by itself, a tenth of the time at most.
+    while let Err(error) = queue.accept(call(99)).await {
+        assert!(matches!(error, QueueError::Full { room: Room::Disk, .. }), "{error:?}");
+        tokio::task::yield_now().await;
+    }
+    accepted.push(99);
+    let bits = held.call.id.bits();
+    queue.settle(held.lease, Settle::Completed("held".into())).await.unwrap();
+    assert_eq!(state_of(&queue, bits).await, Some(CallState::Completed(Some("held".into()))), "a lease goes on");
+    for bits in refused {
+        assert_eq!(state_of(&queue, bits).await, None, "call {bits} was refused");
+    }
+    let mut delivered: Vec<_> = lease(&queue, 64).await.iter().map(|delivery| delivery.call.id.bits()).collect();
+    delivered.sort_unstable();
+    assert_eq!(delivered, accepted, "what was accepted is delivered, and nothing else");
 }

@@ -137,6 +137,9 @@ impl Shared {
             self.ledger.clear();
             table::sizes(db, |function, bytes| self.ledger.count(function, 0, bytes))?;
         }
+        if let Some(book) = self.queue.get() {
+            queue::reload(book, db)?;
+        }
         Ok(())
     }
 

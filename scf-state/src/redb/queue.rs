@@ -2,11 +2,11 @@
 
 use std::{fmt, sync::Arc};
 
-use ::redb::{ReadOnlyTable, ReadableDatabase as _};
+use ::redb::{Database, ReadOnlyTable, ReadableDatabase as _};
 use async_trait::async_trait;
 use scf_core::{
     Acceptance, Bucket, CallStatus, Clock, DeadLetter, Delivery, Durability, FunctionName, Hold, InvocationId,
-    InvocationQueue, Lease, LeaseAsk, QueueError, QueueLoad, QueuedCall, Scope, Settle, StateError,
+    InvocationQueue, Lease, LeaseAsk, QueueError, QueueLoad, QueuedCall, Room, Scope, Settle, StateError,
 };
 
 use super::{
@@ -45,7 +45,7 @@ impl RedbQueue {
     /// written or its queue is open already.
     pub async fn open(state: Arc<RedbState>, clock: Arc<dyn Clock>, config: QueueConfig) -> Result<Self, StateError> {
         let scope = region();
-        let found = found(&state).map_err(|error| StateError::from(Failure(&scope, error)))?;
+        let found = found(&state.shared.db()).map_err(|error| StateError::from(Failure(&scope, error)))?;
         let book = Arc::new(found.open(clock, config, Durability::Durable));
         if state.shared.queue.set(Arc::clone(&book)).is_err() {
             return Err(StateError::Unavailable { reason: "the queue of this store is open already".to_owned() });
@@ -64,6 +64,7 @@ impl RedbQueue {
         match self.state.writer.ask(request).await {
             Ok(Done::Queue(answer)) => answer,
             Ok(other) => Err(QueueError::Unavailable { reason: format!("the writer answered {other:?}") }),
+            Err(StateError::Full { .. }) => Err(QueueError::Full { id, room: Room::Disk }),
             Err(StateError::Unknown { .. }) => Err(QueueError::Unknown { id }),
             Err(StateError::Corrupt { what, .. }) => Err(QueueError::Corrupt { id, what }),
             Err(StateError::Unavailable { reason }) => Err(QueueError::Unavailable { reason }),
@@ -94,8 +95,14 @@ fn region() -> Scope {
     Scope { function, key: "queue".to_owned() }
 }
 
-fn found(state: &RedbState) -> Result<Found, EngineError> {
-    let table = state.shared.db().begin_read()?.open_table(STATE)?;
+/// Reads the queue anew after a group of commits was given up: what it was to keep is not kept.
+pub(super) fn reload(book: &Book, db: &Database) -> Result<(), EngineError> {
+    book.reload(found(db)?);
+    Ok(())
+}
+
+fn found(db: &Database) -> Result<Found, EngineError> {
+    let table = db.begin_read()?.open_table(STATE)?;
     let mut found = Found::default();
     for record in table.range(&REGION[..]..&BEHIND[..])? {
         let (key, value) = record?;
