@@ -252,7 +252,7 @@ mod tests {
             format!("{error} {source}")
         };
         assert!(error("cells = 4", "cels = 4").contains("cels"));
-        assert!(error("cells = 4", "cells = \"four\"").contains("cells"));
+        assert!(error("cells = 4", "cells = \"four\"").contains("[topology]"));
         assert!(error("cells = 4", "cells = 0").contains("topology.cells"));
         assert!(error("deployments = 46", "deployments = 0").contains("workload.deployments"));
         assert!(error("times = \"known\"", "times = \"guessed\"").contains("guessed"));

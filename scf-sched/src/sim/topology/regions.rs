@@ -24,7 +24,7 @@ impl RoundTrips {
         Self::parse(include_str!("../../../data/rtt/aws.csv"))
     }
 
-    /// 20 regions of Google's cloud (cloudping, 2020).
+    /// 19 regions of Google's cloud (cloudping, 2020); a twentieth was not measured.
     #[must_use]
     pub fn gcp() -> Self {
         Self::parse(include_str!("../../../data/rtt/gcp.csv"))
@@ -109,14 +109,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nearly_all_pairs_of_places_were_measured() {
-        let all = [(RoundTrips::cities(), 28, 0), (RoundTrips::aws(), 20, 0), (RoundTrips::gcp(), 20, 1)];
-        for (of, places, without) in all {
+    fn all_pairs_of_places_were_measured() {
+        for (of, places) in [(RoundTrips::cities(), 28), (RoundTrips::aws(), 20), (RoundTrips::gcp(), 19)] {
             assert_eq!(of.names().len(), places);
             let pairs = (0..places).flat_map(|a| (0..a).map(move |b| (a, b)));
-            let unknown = pairs.clone().filter(|(a, b)| of.ms(*a, *b).is_none()).count();
-            assert_eq!(unknown, without);
-            assert!(pairs.filter_map(|(a, b)| of.ms(a, b)).all(|ms| (0.5..600.0).contains(&ms)));
+            for (a, b) in pairs {
+                let ms = of.ms(a, b).unwrap();
+                assert!((0.5..600.0).contains(&ms), "{} {}: {ms}", of.names()[a], of.names()[b]);
+            }
         }
     }
 

@@ -95,7 +95,7 @@ mod tests {
     fn calls_come_in_the_minutes_in_which_the_trace_has_them() {
         let mut profiles = Profiles::default();
         let specs = azure_functions(workload::AZURE_SAMPLE, &cloud_regions(8), &mut profiles, 10, 1).unwrap();
-        assert_eq!(specs.len(), 3);
+        assert_eq!(specs.len(), 4);
         let Arrivals::Trace(rows) = &specs[1].arrivals else { panic!("not a trace") };
         // The second function of the sample is called five times a minute from the sixth on.
         assert_eq!(rows.len(), 25);

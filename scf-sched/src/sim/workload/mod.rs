@@ -14,7 +14,7 @@ pub use pipelines::{ml_pipelines, published_invocations};
 pub const LLM_CODE: &str = include_str!("../../../data/azure/llm_code.csv");
 /// An hour of requests to a chat service (the same).
 pub const LLM_CONVERSATION: &str = include_str!("../../../data/azure/llm_conv.csv");
-/// Three functions over a day (vHive's sample in the format of the Azure Functions trace, MIT).
+/// Four functions over a day (vHive's sample in the format of the Azure Functions trace, MIT).
 pub const AZURE_SAMPLE: AzureTrace<'static> = AzureTrace {
     invocations: include_str!("../../../data/azure/functions_invocations.csv"),
     durations: include_str!("../../../data/azure/functions_durations.csv"),
