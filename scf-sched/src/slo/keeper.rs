@@ -25,8 +25,9 @@ const FEWEST: u32 = 4;
 const FEWEST_BAD: u32 = 3;
 /// Certainty with which a node must miss an objective before it is avoided: 99.5 %.
 const CERTAIN: f64 = 2.576;
-/// How long a node is avoided, the first time and at most; it doubles from time to time.
-const AVOIDED: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(64));
+/// How long a node is avoided, the first time and at most; it doubles from time to time. Long, since all calls go to a
+/// node that is tried again, and where no other keeps the promise it is not avoided anyway.
+const AVOIDED: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(900));
 /// Good calls in a row after which a node counts as if it had never been bad.
 const FORGIVEN: u32 = 64;
 /// For how long what was learned of a node is believed without a call there, and how many calls it must rest on.
@@ -36,7 +37,7 @@ const LEARNED: u32 = 30;
 /// Keeps latency, availability, cost and energy objectives of functions by what it sees of their calls.
 ///
 /// A node on which a function misses an objective, with a certainty of 99.5 % by its last 32 calls there, is avoided
-/// for two seconds, then twice as long each time; so is one of which the learned execution time, the way and the calls
+/// for half a minute, then twice as long each time; so is one of which the learned execution time, the way and the calls
 /// that are there say that it will. The function moves where there is a better one, and how fast it uses up its error
 /// budget decides what else is done: see [`BurnRate::reaction`].
 #[derive(Debug)]
@@ -291,10 +292,10 @@ mod tests {
         assert_eq!(keeper.expects(&function, &site(&slow, 206)), Expectation::Missed);
         assert_eq!(keeper.expects(&function, &site(&other, 206)), Expectation::Kept);
         assert!(keeper.react(&function, at(206)) >= Reaction::Move);
-        assert_eq!(keeper.expects(&function, &site(&slow, 2300)), Expectation::Kept);
-        (2300..2304).for_each(|ms| keeper.observed(&function, &call(&slow, ms, Progress::Late)));
-        assert_eq!(keeper.expects(&function, &site(&slow, 5000)), Expectation::Missed, "twice as long");
-        assert_eq!(keeper.expects(&function, &site(&slow, 6400)), Expectation::Kept);
+        assert_eq!(keeper.expects(&function, &site(&slow, 30_300)), Expectation::Kept);
+        (30_300..30_304).for_each(|ms| keeper.observed(&function, &call(&slow, ms, Progress::Late)));
+        assert_eq!(keeper.expects(&function, &site(&slow, 62_000)), Expectation::Missed, "twice as long");
+        assert_eq!(keeper.expects(&function, &site(&slow, 90_400)), Expectation::Kept);
     }
 
     #[test]
