@@ -108,7 +108,8 @@ mod tests {
     fn tells_of_a_call_what_it_spent_and_of_a_local_one_what_it_would_have() {
         let mut meter = Meter::default();
         let at = |s| Timestamp::default() + s * SECOND;
-        let stats = |meter: &Meter, remote| meter.stats(remote.is_none(), remote, NodeCondition::default());
+        let stats =
+            |meter: &Meter, remote: Option<Duration>| meter.stats(remote.is_none(), remote, NodeCondition::default());
         meter.call(at(1), Some(SECOND / 10), true);
         let first = stats(&meter, Some(SECOND / 10));
         assert_eq!((first.gap, first.remote_cost, first.local), (Duration::MAX, SECOND / 10, false));
