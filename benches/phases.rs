@@ -92,9 +92,9 @@ fn paper(clients: usize) -> PhaseLoad {
 
 async fn provisioning(shares: &[f64], length: Length) -> Result<(), Box<dyn Error>> {
     let (clients, mut saved, mut n) = (100, f64::INFINITY, 0);
-    for &wanted in shares {
-        let provisioned = provision::provision(clients, wanted, length, |_| {}).await?;
-        let provision::Provisioned { slots, local, overflow, arm, .. } = provisioned;
+    for &share in shares {
+        let provisioned = provision::provision(clients, share, length, |_| {}).await?;
+        let provision::Provisioned { wanted, slots, local, overflow, arm } = provisioned;
         eprintln!(
             "{:.0} % want local: {slots} slots, {local} local at most, overflow {:.2} %, mean {:.2} s, {:.2} cores",
             wanted * 100.0,
@@ -129,10 +129,8 @@ async fn migrations(moves: usize) -> Result<(), Box<dyn Error>> {
 
 fn main() -> Result<(), Box<dyn Error>> {
     let quick = std::env::args().any(|argument| argument == "--quick");
-    let length = |warm_up, measured| Length {
-        warm_up: Duration::from_secs(warm_up),
-        measured: Duration::from_secs(measured),
-    };
+    let length =
+        |warm_up, measured| Length { warm_up: Duration::from_secs(warm_up), measured: Duration::from_secs(measured) };
     ski_rental();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     runtime.block_on(async {

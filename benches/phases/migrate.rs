@@ -42,7 +42,8 @@ fn natives() -> Result<NativeFactory, Box<dyn Error>> {
             let state = call.state()?;
             let text = state.get("count").await?.unwrap_or_default();
             let count = std::str::from_utf8(&text).ok().and_then(|text| text.parse().ok()).unwrap_or(0u64) + 1;
-            let entry = state.get(&key(count as usize)).await?.ok_or_else(|| NativeError::refused("an entry is gone"))?;
+            let entry =
+                state.get(&key(count as usize)).await?.ok_or_else(|| NativeError::refused("an entry is gone"))?;
             if entry.len() != ENTRY {
                 return Err(NativeError::refused("an entry is cut short"));
             }

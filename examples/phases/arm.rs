@@ -9,12 +9,12 @@ use std::{
 use rustix::time::{ClockId, clock_gettime};
 use scf::{
     core::{
-        Clock, Durability, Function, FunctionName, Invocation, Limits, Name, Node, NodeId, PhaseLoad, PhasePolicy,
-        PhaseRule, Reuse, StateStore, Tier,
+        Clock, Durability, Function, FunctionName, Invocation, Limits, Name, Node, NodeId, PhasePolicy, Reuse,
+        StateStore, Tier,
     },
     runtime::{Fabric, SystemClock},
     sched::Pipeline,
-    state::{AlwaysLocal, MemoryState, PhaseConfig, PhasedState},
+    state::{MemoryState, PhaseConfig, PhasedState},
 };
 
 use crate::session::{LOCAL, SESSION, SlowHome, client_key, natives};
@@ -25,20 +25,6 @@ pub(crate) const SCALE: f64 = 0.01;
 pub(crate) const RATE: f64 = 7.5;
 /// Containers of the paper: calls that run at the same time.
 pub(crate) const SLOTS: u32 = 40;
-
-/// As many local scopes as it says, whichever come first.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Fixed(pub(crate) u32);
-
-impl PhasePolicy for Fixed {
-    fn rule(&self, seed: u64) -> Box<dyn PhaseRule> {
-        AlwaysLocal.rule(seed)
-    }
-
-    fn share(&self, _: &PhaseLoad) -> u32 {
-        self.0
-    }
-}
 
 /// How long a run is.
 #[derive(Clone, Copy, Debug)]
@@ -52,7 +38,6 @@ pub(crate) struct Length {
 /// What came of a run, in seconds of the paper.
 #[derive(Clone, Debug)]
 pub(crate) struct Arm {
-    pub(crate) clients: usize,
     /// Local scopes, as a mean over the time that was measured.
     pub(crate) local: f64,
     /// Response times in ascending order.
@@ -117,7 +102,8 @@ pub(crate) async fn run(
         window: Duration::from_secs(10),
         ..PhaseConfig::default()
     };
-    let (node, local, time) = (NodeId::new("edge")?, Arc::new(MemoryState::new()), Arc::clone(&clock) as Arc<dyn Clock>);
+    let (node, local, time) =
+        (NodeId::new("edge")?, Arc::new(MemoryState::new()), Arc::clone(&clock) as Arc<dyn Clock>);
     let state = Arc::new(PhasedState::with(node.clone(), home, local, policy, Arc::clone(&time), config)?);
     let fabric = Fabric::builder()
         .node(Node::new(node.clone(), Tier::Edge))
@@ -126,8 +112,7 @@ pub(crate) async fn run(
         .state(node, Arc::clone(&state) as Arc<dyn StateStore>)
         .isolates(Arc::new(natives(Arc::clone(&clock))?))
         .build()?;
-    let limits =
-        Limits { concurrency: slots, queue: 100_000, wall: Duration::from_secs(120), ..Limits::default() };
+    let limits = Limits { concurrency: slots, queue: 100_000, wall: Duration::from_secs(120), ..Limits::default() };
     let function = Function::native(FunctionName::new(SESSION)?, Name::new(SESSION)?).stateful();
     fabric.deploy(function.reuse(Reuse::Pinned).limits(limits)).await?;
 
@@ -192,7 +177,7 @@ pub(crate) async fn run(
     let (mut responses, failed) = std::mem::take(&mut *log.lock().unwrap_or_else(PoisonError::into_inner));
     responses.sort_by(f64::total_cmp);
     fabric.shutdown().await?;
-    Ok(Arm { clients, local: seen / f64::max(looks, 1.0), responses, failed, cores })
+    Ok(Arm { local: seen / f64::max(looks, 1.0), responses, failed, cores })
 }
 
 fn function_name() -> FunctionName {

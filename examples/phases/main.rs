@@ -13,12 +13,12 @@ use std::{error::Error, path::PathBuf, sync::Arc, time::Duration};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use scf::{
-    core::{PhaseLoad, PhasePolicy, ServiceTimes},
+    core::{PhaseLoad, PhasePolicy, PhaseRule, ServiceTimes},
     state::{AlwaysLocal, BestShare, best_share, mean_response},
 };
 
 use crate::{
-    arm::{Fixed, Length, RATE, SCALE, SLOTS, run},
+    arm::{Length, RATE, SCALE, SLOTS, run},
     page::{Curve, Point, Saving},
     provision::{plan, provision},
 };
@@ -29,10 +29,8 @@ const CLIENTS: [usize; 4] = [50, 70, 90, 110];
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
     let (quick, out) = options()?;
-    let length = |warm_up, measured| Length {
-        warm_up: Duration::from_secs(warm_up),
-        measured: Duration::from_secs(measured),
-    };
+    let length =
+        |warm_up, measured| Length { warm_up: Duration::from_secs(warm_up), measured: Duration::from_secs(measured) };
     let (short, long) = if quick { (length(3, 5), length(4, 7)) } else { (length(4, 10), length(8, 25)) };
     println!("  N  local     mean s  (model)   p95 s  all remote: mean s  (model)   p95 s   p95 gain");
     let mut curves = Vec::new();
@@ -55,7 +53,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         }
         let best = measure(Arc::new(BestShare::new(AlwaysLocal, SLOTS)), long, "the share that is found").await?;
         println!(
-            "{clients:>3}  {:>4.1} ({optimum:>2})  {:>6.2}   ({:.2})  {:>6.2}  {:>18.2}   ({:.2})  {:>6.2}  {:>8.0} %{}",
+            "{clients:>3}  {:>4.1} ({optimum:>2})  {:>6.2}   ({:.2})  {:>6.2}  {:>18.2}   ({:.2})  {:>6.2}  {:>8.0} %  {:.2} cores{}",
             best.local,
             best.mean(),
             model(optimum),
@@ -64,6 +62,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
             model(0),
             remote.quantile(0.95),
             100.0 * (1.0 - best.quantile(0.95) / remote.quantile(0.95)),
+            best.cores.max(remote.cores),
             if best.failed + remote.failed > 0 { " with failed calls" } else { "" },
         );
         let found = Point { local: best.local, mean: best.mean(), p95: best.quantile(0.95) };
@@ -94,6 +93,20 @@ async fn main() -> Result<(), Box<dyn Error>> {
     std::fs::write(&out, page::html(&curves, &savings)?)?;
     println!("\nfigures: {}", out.display());
     Ok(())
+}
+
+/// As many local scopes as it says, whichever come first.
+#[derive(Clone, Copy, Debug)]
+struct Fixed(u32);
+
+impl PhasePolicy for Fixed {
+    fn rule(&self, seed: u64) -> Box<dyn PhaseRule> {
+        AlwaysLocal.rule(seed)
+    }
+
+    fn share(&self, _: &PhaseLoad) -> u32 {
+        self.0
+    }
 }
 
 /// The experiment as the paper's model has it.

@@ -6,8 +6,8 @@ use async_trait::async_trait;
 use futures::FutureExt as _;
 use scf::{
     core::{
-        Batch, Bytes, Caps, Clock, Commit, Delta, Entry, Fence, FunctionName, Head, InvocationId, NodeId, Page, Payload,
-        Scope, Snapshot, StateBackend, StateError, Timestamp, Version,
+        Batch, Bytes, Caps, Clock, Commit, Delta, Entry, Fence, FunctionName, Head, InvocationId, NodeId, Page,
+        Payload, Scope, Snapshot, StateBackend, StateError, Timestamp, Version,
     },
     runtime::{NativeError, NativeFactory, SystemClock},
     state::MemoryState,

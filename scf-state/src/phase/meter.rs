@@ -76,7 +76,7 @@ impl Meter {
         // What was never written need not be brought back.
         let out = if self.writes > 0.0 { REQUESTS_PER_MOVE } else { 1 } * request;
         let (moving_in, moving_out) = match (self.moved_in, self.moved_out) {
-            (Some(moved_in), moved_out) => (moved_in, moved_out.unwrap_or(moved_in.max(out))),
+            (Some(moved_in), moved_out) => (moved_in, moved_out.unwrap_or_else(|| moved_in.max(out))),
             (None, moved_out) => (REQUESTS_PER_MOVE * request, moved_out.unwrap_or(out)),
         };
         PhaseStats {
@@ -108,7 +108,8 @@ mod tests {
     fn tells_of_a_call_what_it_spent_and_of_a_local_one_what_it_would_have() {
         let mut meter = Meter::default();
         let at = |s| Timestamp::default() + s * SECOND;
-        let stats = |meter: &Meter, remote| meter.stats(remote == None, remote, NodeCondition::default());
+        let stats =
+            |meter: &Meter, remote: Option<Duration>| meter.stats(remote.is_none(), remote, NodeCondition::default());
         meter.call(at(1), Some(SECOND / 10), true);
         let first = stats(&meter, Some(SECOND / 10));
         assert_eq!((first.gap, first.remote_cost, first.local), (Duration::MAX, SECOND / 10, false));

@@ -179,7 +179,9 @@ impl Parts {
             Ok(()) => {
                 // Whoever sends the release must not go on here, whatever answer comes: the copy goes first. After a
                 // restart in between, home still says that this node owns the scope, and this node knows of none.
-                if let Err(error) = self.local.import(&slot.local, local, Snapshot::default()).await {
+                let forgotten =
+                    Batch::new(slot.local.clone()).durability(self.config.durability).fence(local).delete(RECORD);
+                if let Err(error) = self.local.commit(forgotten).await {
                     tracing::warn!(scope = %slot.scope, %error, "a local copy that has gone home stays behind");
                 }
                 self.end_local(slot, cell);
@@ -203,12 +205,10 @@ impl Parts {
         }
     }
 
-    /// Takes a scope that has left from the list of those to be examined after a restart.
+    /// Removes what is left of a scope that has gone home, and takes it from the list of those to be examined after a
+    /// restart.
     pub(super) async fn unlist(&self, slot: &Slot) {
-        let unlisted = Batch::new(index()).durability(self.config.durability).delete(index_key(&slot.scope));
-        if let Err(error) = self.local.commit(unlisted).await {
-            tracing::debug!(scope = %slot.scope, %error, "a scope that has left stays listed");
-        }
+        self.clear(slot, None).await;
     }
 
     /// Extends the lease at home.
