@@ -18,6 +18,7 @@ pub(super) struct Warm {
     max_idle: usize,
     max_calls: u32,
     max_age: Duration,
+    #[expect(clippy::vec_box, reason = "an instance keeps its box between calls")]
     idle: Mutex<Vec<Box<Live>>>,
     /// How many, to be asked without the lock.
     count: AtomicUsize,
@@ -76,6 +77,7 @@ impl Warm {
         drop(retired);
     }
 
+    #[expect(clippy::vec_box, reason = "an instance keeps its box between calls")]
     fn change<R>(&self, change: impl FnOnce(&mut Vec<Box<Live>>) -> R) -> R {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         let result = change(&mut idle);
