@@ -77,7 +77,6 @@ impl Warm {
         drop(retired);
     }
 
-    #[expect(clippy::vec_box, reason = "an instance keeps its box between calls")]
     fn change<R>(&self, change: impl FnOnce(&mut Vec<Box<Live>>) -> R) -> R {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         let result = change(&mut idle);
