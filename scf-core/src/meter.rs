@@ -19,6 +19,7 @@ pub struct Meter {
     accelerator_ns: AtomicU64,
     /// One more than the number, so that none can be told from zero.
     fuel: AtomicU64,
+    host_ns: AtomicU64,
 }
 
 impl Meter {
@@ -41,6 +42,18 @@ impl Meter {
     pub fn add_fuel(&self, instructions: u64) {
         self.fuel.fetch_max(1, Relaxed);
         self.fuel.fetch_add(instructions, Relaxed);
+    }
+
+    /// Counts CPU time that threads of the host used for the call beside those that it came on: for its turns,
+    /// and to interrupt it.
+    pub fn add_host(&self, time: Duration) {
+        self.host_ns.fetch_add(nanos(time), Relaxed);
+    }
+
+    /// What was counted by [`Meter::add_host`] so far.
+    #[must_use]
+    pub fn host(&self) -> Duration {
+        Duration::from_nanos(self.host_ns.load(Relaxed))
     }
 
     /// The CPU time so far.
@@ -81,6 +94,9 @@ mod tests {
         assert_eq!(meter.usage().fuel, Some(0));
         meter.add_fuel(7);
         meter.add_accelerator(Duration::from_secs(1));
+        assert_eq!(meter.host(), Duration::ZERO);
+        meter.add_host(Duration::from_micros(5));
+        assert_eq!(meter.host(), Duration::from_micros(5));
         let expected = Usage {
             cpu: Duration::from_millis(12),
             memory: ByteSize::from_kib(128),

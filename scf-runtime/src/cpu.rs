@@ -76,6 +76,11 @@ pub(crate) fn monotonic() -> u64 {
     nanos(clock_gettime(ClockId::Monotonic))
 }
 
+/// CPU time of the calling thread, in nanoseconds.
+pub(crate) fn of_thread() -> u64 {
+    nanos(clock_gettime(ClockId::ThreadCPUTime))
+}
+
 /// When a meter last began or ended on this thread, in nanoseconds of the system's monotonic clock.
 pub(crate) fn marked() -> u64 {
     THREAD.with(|thread| thread.mark.get())
@@ -112,7 +117,7 @@ impl Thread {
 
     /// Reads the CPU time of this thread.
     fn look(&self, now: u64) -> u64 {
-        let cpu = nanos(clock_gettime(ClockId::ThreadCPUTime));
+        let cpu = of_thread();
         self.read_at.set(now);
         self.read.set(cpu);
         self.counted.set(0);
@@ -157,6 +162,13 @@ impl CpuMeter {
         }
     }
 
+    /// Tells of CPU time that a thread of the host used on the future's behalf, which is not the future's.
+    pub(crate) fn charge_host(&self, cpu: Duration) {
+        if let Some(told) = &self.told {
+            told.add_host(cpu);
+        }
+    }
+
     /// CPU time up to the end of the last poll.
     pub(crate) fn used(&self) -> Duration {
         Duration::from_nanos(self.used.load(Ordering::Relaxed))
@@ -178,13 +190,9 @@ impl CpuMeter {
 mod tests {
     use super::*;
 
-    fn thread_cpu() -> u64 {
-        nanos(clock_gettime(ClockId::ThreadCPUTime))
-    }
-
     fn burn(cpu: Duration) {
-        let start = thread_cpu();
-        while thread_cpu() - start < cpu.as_nanos() as u64 {
+        let start = of_thread();
+        while of_thread() - start < cpu.as_nanos() as u64 {
             std::hint::spin_loop();
         }
     }
@@ -233,7 +241,7 @@ mod tests {
     #[tokio::test]
     async fn a_meter_does_not_count_what_a_meter_inside_it_counts() {
         let (outer, inner) = (CpuMeter::default(), CpuMeter::default());
-        let before = thread_cpu();
+        let before = of_thread();
         outer
             .run(async {
                 burn(Duration::from_millis(2));
@@ -247,7 +255,7 @@ mod tests {
                 burn(Duration::from_millis(2));
             })
             .await;
-        let spent = Duration::from_nanos(thread_cpu() - before);
+        let spent = Duration::from_nanos(of_thread() - before);
         assert!(inner.used() >= Duration::from_millis(20), "{:?}", inner.used());
         assert!(outer.used() >= Duration::from_millis(4) && outer.used() < Duration::from_millis(15), "{outer:?}");
         assert!(outer.used() + inner.used() <= spent + Duration::from_millis(1), "{outer:?} {inner:?} {spent:?}");

@@ -98,7 +98,7 @@ impl Ledger {
 
     /// Books CPU time of the host, by the cores that the call was made on.
     pub(crate) fn book_host(&self, part: usize, cpu: Duration) {
-        self.page(part).host.fetch_add(u64::try_from(cpu.as_nanos()).unwrap_or(u64::MAX), Relaxed);
+        self.page(part).book_host(cpu);
     }
 
     /// Books a call that came to no node.
@@ -127,6 +127,12 @@ impl Ledger {
 }
 
 impl Page {
+    fn book_host(&self, cpu: Duration) {
+        if !cpu.is_zero() {
+            self.host.fetch_add(u64::try_from(cpu.as_nanos()).unwrap_or(u64::MAX), Relaxed);
+        }
+    }
+
     fn change(&self, change: impl FnOnce(&mut Sums)) {
         change(&mut self.sums.lock().unwrap_or_else(PoisonError::into_inner));
     }
@@ -191,6 +197,7 @@ impl<'a> Tab<'a> {
         self.running = Some((since, Arc::clone(meter)));
     }
 
+    /// The call is over. Books its receipt, with what the host has used for it so far.
     pub(crate) fn close(mut self, result: Result<&Receipt, &InvokeError>) {
         self.is_closed = true;
         match result {
@@ -204,6 +211,7 @@ impl<'a> Tab<'a> {
                         sums.bill.bytes_out += receipt.bytes_out;
                         sums.used(&receipt.usage, ran);
                     });
+                    page.book_host(receipt.host);
                 }
             }
             Err(error) => self.fail(Some(error)),
@@ -219,6 +227,9 @@ impl<'a> Tab<'a> {
                     sums.used(usage, *ran);
                 }
             });
+            if let Some((_, meter)) = &self.running {
+                page.book_host(meter.host());
+            }
         }
     }
 }

@@ -123,12 +123,13 @@ impl Controller {
             return Err(InvokeError::Limit { function: call.function, limit: LimitKind::Output });
         }
         let (streamed_in, streamed_out) = call.attachment.attached().map(Attached::carried).unwrap_or_default();
-        let usage = all_of(&reply.usage, &call.meter.usage());
+        let (usage, beside) = (all_of(&reply.usage, &call.meter.usage()), call.meter.host());
         let receipt = bill.insert(Receipt::new(call.function, call.tenant, self.name(part)));
         receipt.revision = ready.revision;
         receipt.queued = started.since(accepted);
         receipt.wall = finished.since(accepted);
         receipt.usage = usage;
+        receipt.host = beside;
         receipt.cold = !reply.reused;
         receipt.bytes_in = bytes_in + streamed_in;
         receipt.bytes_out = reply.payload.size() + streamed_out;

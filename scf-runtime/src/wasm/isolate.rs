@@ -256,7 +256,7 @@ impl Made {
             }
             _ => false,
         };
-        let live = program.machine.lane.run(Box::pin(live.work()), is_long).await;
+        let live = program.machine.lane.run(Box::pin(live.work()), is_long, &call.meter).await;
         if was_long && live.run.meter.used() < TICK {
             program.was_long.store(false, Relaxed);
         }

@@ -18,8 +18,11 @@ use std::{
 };
 
 use futures::FutureExt;
+use scf_core::Meter;
 use tokio::{runtime::Handle, sync::oneshot};
 use tracing::{Dispatch, Span, dispatcher};
+
+use crate::cpu::CpuMeter;
 
 /// How much less than the others' the priority of these threads is. A thread that wakes takes the core from them at
 /// once; while others want all of every core, a tenth of it is left for them.
@@ -52,6 +55,8 @@ type Work = Pin<Box<dyn Future<Output = ()> + Send>>;
 /// A guest on the lane.
 struct Job {
     shared: Arc<Shared>,
+    /// Told what the turns cost.
+    meter: Arc<Meter>,
     /// The executor that its call came from: the host's timers are there.
     executor: Option<Handle>,
     /// Where the call's records go, and the span that they are in.
@@ -95,7 +100,13 @@ impl Lane {
     /// and on the lane from then on.
     ///
     /// Cancel safe: dropping the future ends `work` at its next tick.
-    pub(super) async fn run<F>(&self, mut work: Pin<Box<F>>, is_long: impl Fn() -> bool) -> F::Output
+    /// `meter` is told what the turns cost beside what the work itself meters.
+    pub(super) async fn run<F>(
+        &self,
+        mut work: Pin<Box<F>>,
+        is_long: impl Fn() -> bool,
+        meter: &Arc<Meter>,
+    ) -> F::Output
     where
         F: Future<Output: Send> + Send + 'static,
     {
@@ -118,7 +129,7 @@ impl Lane {
             // Nobody waits for it if the call was given up.
             drop(give.send(output));
         };
-        let mut job = GivenUp(Some(Job::start(&self.shared, Box::pin(work))));
+        let mut job = GivenUp(Some(Job::start(&self.shared, Box::pin(work), meter)));
         let output: Result<F::Output, Box<dyn Any + Send>> =
             output.await.expect("a job sends its output before it ends, and only this drops it before that");
         job.0 = None;
@@ -170,20 +181,31 @@ impl Shared {
         // for that: this one is awake, and where nobody else waits the job goes on where it was.
         let mut again = None;
         loop {
-            let mut queue = self.lock();
-            queue.extend(again);
-            let job = loop {
-                if self.stopped.load(SeqCst) {
-                    return;
-                }
-                match queue.pop_front() {
-                    Some(job) => break job,
-                    None => queue = self.queued.wait(queue).unwrap_or_else(PoisonError::into_inner),
-                }
+            // What this thread does for a job, woken and put to sleep included, without what the job itself meters.
+            let cost = CpuMeter::default();
+            let Some(meter) = cost.count(|| {
+                let job = self.next(again.take())?;
+                let meter = Arc::clone(&job.meter);
+                again = job.turn();
+                Some(meter)
+            }) else {
+                return;
             };
-            drop(queue);
-            again = job.turn();
+            meter.add_host(cost.used());
         }
+    }
+
+    /// Waits for the job whose turn is next, after `again` has queued up; `None` when there will be no more.
+    fn next(&self, again: Option<Arc<Job>>) -> Option<Arc<Job>> {
+        let mut queue = self.lock();
+        queue.extend(again);
+        while !self.stopped.load(SeqCst) {
+            match queue.pop_front() {
+                Some(job) => return Some(job),
+                None => queue = self.queued.wait(queue).unwrap_or_else(PoisonError::into_inner),
+            }
+        }
+        None
     }
 }
 
@@ -202,9 +224,10 @@ fn lower_priority() {
 }
 
 impl Job {
-    fn start(shared: &Arc<Shared>, work: Work) -> Arc<Self> {
+    fn start(shared: &Arc<Shared>, work: Work, meter: &Arc<Meter>) -> Arc<Self> {
         let job = Arc::new(Self {
             shared: Arc::clone(shared),
+            meter: Arc::clone(meter),
             executor: Handle::try_current().ok(),
             records: dispatcher::get_default(Dispatch::clone),
             span: Span::current(),
@@ -318,13 +341,14 @@ mod tests {
             yield_now().await;
             name()
         });
-        assert_eq!(lane.run(work, || false).await, here);
+        assert_eq!(lane.run(work, || false, &Arc::default()).await, here);
         assert_eq!(lane.started.get(), None);
     }
 
     #[tokio::test]
     async fn what_is_long_goes_on_elsewhere_and_gives_its_output_here() {
         let (lane, _) = lane();
+        let meter = Arc::default();
         let work = Box::pin(async {
             for _ in 0..1000 {
                 yield_now().await;
@@ -333,12 +357,13 @@ mod tests {
             tokio::time::sleep(Duration::from_millis(1)).await;
             name()
         });
-        assert_eq!(lane.run(work, || true).await, "scf-lane");
+        assert_eq!(lane.run(work, || true, &meter).await, "scf-lane");
     }
 
     #[tokio::test]
     async fn what_is_given_up_is_gone_at_once_wherever_it_is() {
         let (lane, ticks) = lane();
+        let meter = Arc::default();
         let alive = Arc::new(());
         for turns in 0..50 {
             let held = Arc::clone(&alive);
@@ -348,7 +373,7 @@ mod tests {
                     yield_now().await;
                 }
             });
-            let mut run = Box::pin(lane.run(work, || true));
+            let mut run = Box::pin(lane.run(work, || true, &meter));
             for _ in 0..turns {
                 assert!(poll!(&mut run).is_pending());
             }
@@ -362,6 +387,7 @@ mod tests {
     #[tokio::test]
     async fn what_waits_is_given_up_too() {
         let (lane, _) = lane();
+        let meter = Arc::default();
         let alive = Arc::new(());
         let held = Arc::clone(&alive);
         let (begun, has_begun) = oneshot::channel();
@@ -371,7 +397,7 @@ mod tests {
             std::future::pending::<()>().await;
             drop(held);
         });
-        let mut run = Box::pin(lane.run(work, || true));
+        let mut run = Box::pin(lane.run(work, || true, &meter));
         assert!(poll!(&mut run).is_pending());
         has_begun.await.unwrap();
         drop(run);
@@ -382,17 +408,18 @@ mod tests {
     #[should_panic(expected = "on purpose")]
     async fn a_panic_there_is_a_panic_here() {
         let (lane, _) = lane();
+        let meter = Arc::default();
         let work = Box::pin(async {
             yield_now().await;
             panic!("on purpose");
         });
-        lane.run(work, || true).await
+        lane.run(work, || true, &meter).await
     }
 
     #[tokio::test]
     async fn the_threads_end_with_the_lane() {
         let (lane, _) = lane();
-        lane.run(Box::pin(yield_now()), || true).await;
+        lane.run(Box::pin(yield_now()), || true, &Arc::default()).await;
         let shared = Arc::downgrade(&lane.shared);
         assert!(shared.strong_count() > 1);
         drop(lane);
@@ -405,19 +432,21 @@ mod tests {
     #[tokio::test]
     async fn records_of_what_goes_on_elsewhere_go_where_those_of_here_go() {
         let (lane, _) = lane();
+        let meter = Arc::default();
         let here = Dispatch::new(tracing::subscriber::NoSubscriber::new());
         let guard = dispatcher::set_default(&here);
         let work = Box::pin(async {
             yield_now().await;
             dispatcher::get_default(|there| there.is::<tracing::subscriber::NoSubscriber>() && name() == "scf-lane")
         });
-        assert!(lane.run(work, || true).await);
+        assert!(lane.run(work, || true, &meter).await);
         drop(guard);
     }
 
     #[tokio::test]
     async fn many_take_turns() {
         let (lane, _) = lane();
+        let meter = Arc::default();
         let count = |rounds| {
             Box::pin(async move {
                 for _ in 0..rounds {
@@ -426,8 +455,8 @@ mod tests {
                 rounds
             })
         };
-        let endless = pin!(lane.run(count(usize::MAX), || true));
-        let all = futures::future::join_all((0..100).map(|rounds| lane.run(count(rounds), || true)));
+        let endless = pin!(lane.run(count(usize::MAX), || true, &meter));
+        let all = futures::future::join_all((0..100).map(|rounds| lane.run(count(rounds), || true, &meter)));
         let futures::future::Either::Left((counts, _)) = futures::future::select(pin!(all), endless).await else {
             panic!("the endless one ended");
         };

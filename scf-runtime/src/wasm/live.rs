@@ -327,6 +327,7 @@ pub(super) struct Guest {
 fn interrupt(mut store: StoreContextMut<'_, Guest>) -> wasmtime::Result<UpdateDeadline> {
     let guest = store.data_mut();
     let Some(run) = guest.run.clone() else { return Ok(UpdateDeadline::Continue(1)) };
+    run.meter.charge_host(guest.program.machine.ticker.share_of_cost());
     let used = run.meter.running();
     guest.is_over_cpu = used >= guest.program.limits.cpu;
     Ok(if guest.is_over_cpu {

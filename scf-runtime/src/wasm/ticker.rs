@@ -1,11 +1,11 @@
 //! What interrupts guests that run long.
 
 use std::{
-    io,
+    io, mem,
     sync::{
         Arc,
         atomic::{
-            AtomicBool, AtomicUsize,
+            AtomicBool, AtomicU64, AtomicUsize,
             Ordering::{Relaxed, SeqCst},
         },
     },
@@ -15,7 +15,10 @@ use std::{
 
 use wasmtime::EngineWeak;
 
-use crate::spread::{Apart, PARTS};
+use crate::{
+    cpu::of_thread,
+    spread::{Apart, PARTS},
+};
 
 /// Time between two ticks while guests run long.
 pub(super) const TICK: Duration = Duration::from_millis(1);
@@ -48,6 +51,9 @@ struct Shared {
     is_long: AtomicBool,
     parked: AtomicBool,
     stopped: AtomicBool,
+    /// CPU time of the last tick that no guest was charged for yet, in nanoseconds. A tick that no guest sees is
+    /// forgotten with the next one: the calls that it may have been for are over.
+    cost: AtomicU64,
 }
 
 impl Ticker {
@@ -58,6 +64,7 @@ impl Ticker {
             is_long: AtomicBool::new(false),
             parked: AtomicBool::new(false),
             stopped: AtomicBool::new(false),
+            cost: AtomicU64::new(0),
         });
         let thread = thread::Builder::new().name("scf-ticker".into()).spawn({
             let shared = Arc::clone(&shared);
@@ -70,6 +77,14 @@ impl Ticker {
     pub(super) fn during<T>(&self, part: usize, poll: impl FnOnce() -> T) -> T {
         let _running = self.enter(part);
         poll()
+    }
+
+    /// What a guest that saw the last tick is charged for it: its share beside the others that run now.
+    pub(super) fn share_of_cost(&self) -> Duration {
+        let running: usize = self.shared.running.iter().map(|running| running.load(Relaxed)).sum();
+        let running = running.max(1) as u64;
+        let before = self.shared.cost.fetch_update(Relaxed, Relaxed, |cost| Some(cost - cost / running));
+        Duration::from_nanos(before.unwrap_or(0) / running)
     }
 
     /// A guest saw a tick after it had run for one.
@@ -116,6 +131,7 @@ impl Shared {
 
     fn run(&self, engine: &EngineWeak) {
         let (mut idle, mut long) = (0, 0);
+        let mut used = of_thread();
         while !self.stopped.load(SeqCst) {
             if self.is_running() {
                 idle = 0;
@@ -134,6 +150,8 @@ impl Shared {
             }
             long = if self.is_long.swap(false, Relaxed) { LONG } else { long.saturating_sub(1) };
             let Some(engine) = engine.upgrade() else { return };
+            let before = mem::replace(&mut used, of_thread());
+            self.cost.store(used - before, Relaxed);
             engine.increment_epoch();
         }
     }

@@ -18,6 +18,7 @@ pub(super) struct Warm {
     max_idle: usize,
     max_calls: u32,
     max_age: Duration,
+    #[expect(clippy::vec_box, reason = "an instance keeps its box between calls")]
     idle: Mutex<Vec<Box<Live>>>,
     /// How many, to be asked without the lock.
     count: AtomicUsize,

@@ -1,5 +1,6 @@
 //! HTTP requests through an ingress to functions.
 
+mod hostile;
 mod limits;
 mod nodes;
 mod peers;

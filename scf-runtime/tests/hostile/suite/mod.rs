@@ -23,12 +23,13 @@ mod site;
 mod stack;
 mod text;
 mod traps;
+mod typed;
 mod waiting;
 
 use std::{fmt::Write as _, time::Duration};
 
 use futures::future::BoxFuture;
-use scf_core::{ByteSize, Function, InvokeError, LimitKind, Limits};
+use scf_core::{ByteSize, Function, InvokeError, LimitKind, Limits, Payload};
 use scf_runtime::DeployError;
 
 use self::peak::Peak;
@@ -50,6 +51,8 @@ enum Attack {
     Either(Function),
     /// The function is deployed and called once.
     Call(Function, Vec<u8>, Expect),
+    /// The function is deployed and called once with a payload of a type.
+    Payload(Function, Payload, Expect),
     /// Something that takes more than a call.
     Story(for<'a> fn(&'a Site) -> BoxFuture<'a, Result<(), String>>),
 }
@@ -73,6 +76,10 @@ pub(crate) enum Expect {
     Trap(&'static [&'static str]),
     /// The guest refused, and its text has this in it.
     Refused(&'static str),
+    /// The guest was not called, because of the part of the input that is at this place or inside of it.
+    Input(&'static str),
+    /// The guest was not called, because of the payload's type.
+    Media,
 }
 
 /// Whether components are screened before they are compiled.
@@ -145,6 +152,11 @@ impl Case {
                 site.deploy(function).await?;
                 expect.check(&site.call(input).await)
             }
+            Attack::Payload(function, payload, expect) => {
+                site.deploy(function).await?;
+                let outcome = site.fabric.call(&guest::hostile(), payload.clone()).await;
+                expect.check(&outcome.map(|outcome| outcome.payload.bytes.to_vec()))
+            }
             Attack::Story(story) => story(site).await,
         }
     }
@@ -171,6 +183,8 @@ impl Expect {
             (Self::Refused(text) | Self::LimitOrRefused(_, text), Err(InvokeError::Refused { message, .. })) => {
                 message.contains(text)
             }
+            (Self::Input(place), Err(InvokeError::Input { path, .. })) => path.starts_with(place),
+            (Self::Media, Err(InvokeError::Media { .. })) => true,
             _ => false,
         };
         if as_expected { Ok(()) } else { Err(format!("expected {self:?}, found {result:?}")) }
@@ -228,6 +242,7 @@ pub(crate) fn cases() -> Vec<Case> {
         cancelled::cases(),
         flood::cases(),
         calls::cases(),
+        typed::cases(),
     ]
     .into_iter()
     .flatten()
