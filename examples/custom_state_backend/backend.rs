@@ -61,7 +61,7 @@ impl StateBackend for LogState {
             for Guard { key, version: expected } in guards {
                 let actual = now.entries.iter().find(|(k, _)| *k == key).map(|(_, entry)| entry.version);
                 if actual != expected {
-                    return Err(StateError::Guard { scope: scope.clone(), key, expected, actual });
+                    return Err(StateError::Guard { scope: Box::new(scope.clone()), key, expected, actual });
                 }
             }
             now.version = now.version.next();

@@ -39,7 +39,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         let optimum = best_share(SLOTS, &load, 1.0);
         let model = |local| mean_response(SLOTS, local, &load).map_or(f64::NAN, |(mean, _)| mean);
         let measure = async |policy: Arc<dyn PhasePolicy>, length: Length, name: &str| {
-            let bar = progress(length, format!("N = {clients}, {name}"))?;
+            let bar = progress(length, &format!("N = {clients}, {name}"))?;
             let arm = run(clients, SLOTS, policy, length, 1, |part| bar.set_position((part * 1000.0) as u64)).await?;
             bar.finish_and_clear();
             Ok::<_, Box<dyn Error>>(arm)
@@ -74,7 +74,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     println!("\nslots for clients of which a share wants local state, N = 100 (one each: 100)");
     let mut savings = Vec::new();
     for wanted in [0.2, 0.3, 0.4] {
-        let bar = progress(short, format!("{:.0} % want local state", wanted * 100.0))?;
+        let bar = progress(short, &format!("{:.0} % want local state", wanted * 100.0))?;
         let provisioned = provision(100, wanted, short, |part| bar.set_position((part * 1000.0) as u64)).await?;
         bar.finish_and_clear();
         println!(
@@ -122,7 +122,7 @@ fn paper(clients: usize) -> PhaseLoad {
     }
 }
 
-fn progress(length: Length, name: String) -> Result<ProgressBar, Box<dyn Error>> {
+fn progress(length: Length, name: &str) -> Result<ProgressBar, Box<dyn Error>> {
     let bar = ProgressBar::new(1000);
     bar.set_style(ProgressStyle::with_template("{bar:30} {percent:>3} %  {msg}")?);
     bar.set_message(format!("{name} ({} s)", (length.warm_up + length.measured).as_secs()));

@@ -53,7 +53,7 @@ pub(crate) fn guard<E>(
     for guard in &batch.guards {
         let actual = version(&guard.key)?;
         if actual != guard.version {
-            let (scope, key, expected) = (batch.scope.clone(), guard.key.clone(), guard.version);
+            let (scope, key, expected) = (Box::new(batch.scope.clone()), guard.key.clone(), guard.version);
             return Ok(Err(StateError::Guard { scope, key, expected, actual }));
         }
     }

@@ -25,8 +25,8 @@ pub enum StateError {
     /// An entry is not as the batch rests on; see [`Guard`](super::Guard).
     #[error("entry {key:?} of {scope} is {}, not {}", at(.actual), at(.expected))]
     Guard {
-        /// The scope.
-        scope: Scope,
+        /// The scope; boxed, so that errors stay small.
+        scope: Box<Scope>,
         /// The entry's key.
         key: String,
         /// What the batch rests on.

@@ -2,9 +2,9 @@
 
 use std::{
     fmt,
-    future::{Future as _, poll_fn},
+    future::poll_fn,
     mem,
-    pin::pin,
+    pin::{Pin, pin},
     sync::{Arc, OnceLock},
     time::Duration,
 };
@@ -18,7 +18,7 @@ use super::{
     limits::{HANDLES, HOST_MEMORY, Ledger},
     program::{Export, NearProgram, Output, Program},
     share::Turn,
-    ticker::TICK,
+    ticker::{TICK, Ticker},
     world::World,
 };
 use crate::{cpu::CpuMeter, spread::here};
@@ -166,22 +166,10 @@ impl Live {
     pub(super) async fn work(self: Box<Self>) -> Box<Self> {
         let mut live = self;
         let Self { store, run, program, entry, task, part, output, calls, .. } = &mut *live;
-        let ticker = &program.machine.ticker;
         let done = {
             // Pinned here, since it would be copied by each that takes it.
             let mut work = pin!(perform(program, store, entry, task));
-            let metered = poll_fn(|cx| {
-                run.meter.count(|| {
-                    let polled = ticker.during(*part, || work.as_mut().poll(cx));
-                    if polled.is_pending()
-                        && let Some(turn) = run.turn.get()
-                    {
-                        turn.pause();
-                    }
-                    polled
-                })
-            });
-            metered.await
+            run.metered(&program.machine.ticker, *part, work.as_mut()).await
         };
         if done.is_ok() && !matches!(task, Task::Start) {
             *calls += 1;
@@ -217,15 +205,9 @@ impl Live {
         program: &Program,
         work: impl AsyncFnOnce(&mut Store<Guest>) -> wasmtime::Result<R>,
     ) -> wasmtime::Result<R> {
-        let Self { store, run, .. } = self;
+        let Self { store, run, part, .. } = self;
         let work = pin!(work(store));
-        let paused = || {
-            if let Some(turn) = run.turn.get() {
-                turn.pause();
-            }
-        };
-        let work = pin!(program.machine.ticker.during(work, paused));
-        run.meter.run(work).await
+        run.metered(&program.machine.ticker, *part, work).await
     }
 
     /// Whether the guest has something open that the host keeps.
@@ -251,6 +233,28 @@ impl Live {
     /// The bills of the calls that the guest made.
     pub(super) fn take_receipts(&mut self) -> Vec<Receipt> {
         self.store.data_mut().world.as_mut().map(|world| world.take_receipts()).unwrap_or_default()
+    }
+}
+
+impl Run {
+    /// Polls `work` with the ticks going, and meters it.
+    fn metered<'a, F: Future>(
+        &'a self,
+        ticker: &'a Ticker,
+        part: usize,
+        mut work: Pin<&'a mut F>,
+    ) -> impl Future<Output = F::Output> + use<'a, F> {
+        poll_fn(move |cx| {
+            self.meter.count(|| {
+                let polled = ticker.during(part, || work.as_mut().poll(cx));
+                if polled.is_pending()
+                    && let Some(turn) = self.turn.get()
+                {
+                    turn.pause();
+                }
+                polled
+            })
+        })
     }
 }
 

@@ -157,7 +157,7 @@ async fn initialise(
     } else {
         input
     };
-    let refused = |refusal| SnapshotError::Init(program.refuse(refusal, &input.media));
+    let refused = |refusal| SnapshotError::Init(program.refuse(refusal));
     let params = program.read(callable, &input).map_err(refused)?;
     let ended = live.alone(program, async |store| {
         let instance = program.pre.instantiate_async(&mut *store).await?;

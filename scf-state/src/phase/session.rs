@@ -327,7 +327,7 @@ impl StateSession for RemoteSession {
                 Err(StateError::Conflict { scope, expected: self.version, actual: head.version })
             }
             Err(StateError::Guard { scope, actual, .. }) => {
-                Err(StateError::Conflict { scope, expected: self.version, actual: actual.unwrap_or_default() })
+                Err(StateError::Conflict { scope: *scope, expected: self.version, actual: actual.unwrap_or_default() })
             }
             answer => answer,
         }

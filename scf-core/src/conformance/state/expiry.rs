@@ -29,7 +29,7 @@ pub(super) async fn lets_values_expire_at_their_time(backend: &dyn StateBackend,
     assert_eq!(version(backend, &scope, clock).await, Version::new(1), "expiring is no commit");
     let stale = batch(backend, &scope).guard("short", Some(Version::new(1))).put("short", "x");
     let refused = StateError::Guard {
-        scope: scope.clone(),
+        scope: Box::new(scope.clone()),
         key: "short".to_owned(),
         expected: Some(Version::new(1)),
         actual: None,

@@ -129,7 +129,7 @@ async fn refuses_a_batch_whose_entries_are_not_as_it_rests_on(backend: &dyn Stat
     applied(backend.commit(batch(backend, &scope).put("other", "y")).await);
     for (key, expected, actual) in [("k", None, at(1)), ("k", at(2), at(1)), ("gone", at(1), None)] {
         let rests = batch(backend, &scope).guard("other", at(2)).guard(key, expected).put("k", "lost").put("gone", "x");
-        let refused = StateError::Guard { scope: scope.clone(), key: key.to_owned(), expected, actual };
+        let refused = StateError::Guard { scope: Box::new(scope.clone()), key: key.to_owned(), expected, actual };
         assert_eq!(backend.commit(rests).await, Err(refused), "the entry is named, with what it is");
     }
     assert_eq!(version(backend, &scope, clock).await, Version::new(2), "a guard that does not hold changes nothing");

@@ -18,6 +18,9 @@ use crate::support::node;
 const MS: Duration = Duration::from_millis(1);
 const PROMISED: Duration = Duration::from_millis(50);
 
+/// When a call was made and what it took, if it succeeded.
+type Made = (Timestamp, Option<Duration>);
+
 /// A camera that calls a function on a near or a far node.
 struct Site {
     clock: ManualClock,
@@ -25,8 +28,7 @@ struct Site {
     fabric: Fabric,
     /// What a call takes on the near and the far node, in milliseconds.
     takes: Arc<[AtomicU64; 2]>,
-    /// When calls were made and what they took, as far as they succeeded.
-    calls: Arc<Mutex<Vec<(Timestamp, Option<Duration>)>>>,
+    calls: Arc<Mutex<Vec<Made>>>,
 }
 
 fn p95() -> Objectives {
