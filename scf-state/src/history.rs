@@ -15,7 +15,7 @@ use tokio::sync::broadcast::{self, error::RecvError};
 
 /// Scopes that are kept track of; beyond, the one that was asked for longest ago is forgotten.
 const SCOPES: usize = 1024;
-/// Keys that are noted per scope; beyond, its oldest commits are forgotten.
+/// Keys and invocations that are noted per scope; beyond, its oldest commits are forgotten.
 const KEYS: usize = 4096;
 /// Changes that a watcher may be behind before it is told of a gap.
 const BEHIND: usize = 64;
@@ -49,19 +49,25 @@ struct Track {
 pub(crate) struct Note {
     pub(crate) version: Version,
     pub(crate) keys: Vec<String>,
-    pub(crate) invocation: Option<InvocationId>,
+    /// Those whose results came with it: a commit's own, or all that a delta brought.
+    pub(crate) invocations: Vec<InvocationId>,
     /// Everything may have changed.
     all: bool,
 }
 
 impl Note {
-    pub(crate) const fn new(version: Version, keys: Vec<String>, invocation: Option<InvocationId>) -> Self {
-        Self { version, keys, invocation, all: false }
+    pub(crate) const fn new(version: Version, keys: Vec<String>, invocations: Vec<InvocationId>) -> Self {
+        Self { version, keys, invocations, all: false }
+    }
+
+    /// What it counts for against [`KEYS`].
+    fn size(&self) -> usize {
+        self.keys.len() + self.invocations.len().max(1)
     }
 
     /// Everything was replaced, which led to `version`.
     pub(crate) const fn replaced(version: Version) -> Self {
-        Self { version, keys: Vec::new(), invocation: None, all: true }
+        Self { version, keys: Vec::new(), invocations: Vec::new(), all: true }
     }
 }
 
@@ -104,11 +110,11 @@ impl History {
             (track.floor, track.keys) = (Some(note.version), 0);
             return track.notes.clear();
         }
-        track.keys += note.keys.len() + 1;
+        track.keys += note.size();
         track.notes.push_back(note.clone());
         while track.keys > KEYS {
             let Some(oldest) = track.notes.pop_front() else { break };
-            track.keys -= oldest.keys.len() + 1;
+            track.keys -= oldest.size();
             track.floor = track.floor.max(Some(oldest.version));
         }
     }
@@ -134,7 +140,7 @@ impl History {
         let mut changed = Changed::default();
         for note in track.notes.iter().filter(|note| note.version > since && note.version <= until) {
             changed.keys.extend(note.keys.iter().cloned());
-            changed.invocations.extend(note.invocation);
+            changed.invocations.extend_from_slice(&note.invocations);
         }
         Some(changed)
     }
@@ -247,7 +253,7 @@ mod tests {
     }
 
     fn note(version: u64, key: &str) -> Note {
-        Note::new(Version::new(version), vec![key.to_owned()], Some(InvocationId::new(u128::from(version))))
+        Note::new(Version::new(version), vec![key.to_owned()], vec![InvocationId::new(u128::from(version))])
     }
 
     #[test]

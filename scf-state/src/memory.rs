@@ -304,7 +304,7 @@ impl StateBackend for MemoryState {
             record.keep(id, result, self.results_per_scope);
         }
         self.ledger.count(&batch.scope.function, charged, record.bytes);
-        self.publish(&batch.scope, || Note::new(version, keys(&changes), id));
+        self.publish(&batch.scope, || Note::new(version, keys(&changes), id.into_iter().collect()));
         Ok(Commit::Applied { version, durability: Durability::Memory })
     }
 
@@ -408,6 +408,7 @@ impl StateBackend for MemoryState {
             let charged = record.bytes + after - before;
             record.head.version = delta.version;
             let touched = delta.entries.iter().map(|(key, _)| key.clone()).collect();
+            let brought = delta.results.iter().map(|(id, _)| *id).collect();
             for (key, entry) in delta.entries {
                 match entry {
                     Some(entry) => record.put(&key, entry),
@@ -418,7 +419,7 @@ impl StateBackend for MemoryState {
                 record.keep(id, result, self.results_per_scope);
             }
             self.ledger.count(&scope.function, charged, record.bytes);
-            self.publish(scope, || Note::new(delta.version, touched, None));
+            self.publish(scope, || Note::new(delta.version, touched, brought));
             Ok(())
         })
     }

@@ -181,7 +181,7 @@ impl<'t> Changes<'t> {
         self.write_head(keys, &stored)?;
         self.shared.ledger.count(&batch.scope.function, before, stored.bytes);
         if self.shared.history.wants(&batch.scope) {
-            let id = batch.invocation.as_ref().map(|(id, _)| *id);
+            let id = batch.invocation.iter().map(|(id, _)| *id).collect();
             self.note(&batch.scope, Note::new(version, keys_of(&changes), id));
         }
         // The writer says what was given in the end.
@@ -280,7 +280,8 @@ impl<'t> Changes<'t> {
         self.write_head(keys, &stored)?;
         self.shared.ledger.count(&scope.function, before, stored.bytes);
         let touched = delta.entries.iter().map(|(key, _)| key.clone()).collect();
-        self.note(scope, Note::new(delta.version, touched, None));
+        let brought = delta.results.iter().map(|(id, _)| *id).collect();
+        self.note(scope, Note::new(delta.version, touched, brought));
         Ok(Ok(Done::Imported))
     }
 

@@ -11,6 +11,7 @@ pub(super) async fn brings_a_copy_up_to_date(backend: &dyn StateBackend, clock: 
     let copy = backend.export(&from).await.expect("readable");
     let fence = acquire(backend, &to, "n1", clock).await.expect("unowned");
     assert_eq!(backend.import(&to, fence, copy.clone()).await, Ok(()), "the owner imports");
+    assert_eq!(backend.export(&to).await, Ok(copy.clone()), "and has the copy, of which another may be made");
     let ops = batch(backend, &from).put("k1", "new").delete("k2").put("k5", "5").put("k6", "6");
     applied(backend.commit(ops.invocation(InvocationId::new(5), "five")).await);
     applied(backend.commit(batch(backend, &from).delete("k6")).await);
@@ -31,6 +32,11 @@ pub(super) async fn brings_a_copy_up_to_date(backend: &dyn StateBackend, clock: 
             "the owner brings its copy up to date"
         );
         assert_eq!(backend.export(&to).await, Ok(wanted.clone()), "and has what is there");
+        if let Some(onward) = backend.export_since(&to, copy.version).await.expect("readable") {
+            let mut by_hand = copy.clone();
+            onward.apply(&mut by_hand);
+            assert_eq!(by_hand, wanted, "a delta of what a delta brought has its results too");
+        }
         let retry = batch(backend, &to).fence(fence).invocation(InvocationId::new(5), "twice");
         let duplicate = Ok(Commit::Duplicate { result: Bytes::from("five") });
         assert_eq!(backend.commit(retry).await, duplicate, "results since come along");
