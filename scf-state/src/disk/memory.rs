@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Condvar, Mutex, MutexGuard, PoisonError},
 };
 
 use scf_core::Disk;
@@ -14,7 +14,11 @@ const SECTOR: usize = 512;
 ///
 /// Holds all its bytes twice, as written and as synced.
 #[derive(Debug, Default)]
-pub struct MemoryDisk(Mutex<State>);
+pub struct MemoryDisk {
+    state: Mutex<State>,
+    /// Told when syncs are no longer held.
+    goes_on: Condvar,
+}
 
 #[derive(Debug, Default)]
 struct State {
@@ -30,6 +34,7 @@ struct State {
     /// How long it may get; `None`: any length.
     limit: Option<u64>,
     off: bool,
+    holds_syncs: bool,
 }
 
 impl MemoryDisk {
@@ -44,6 +49,7 @@ impl MemoryDisk {
     pub fn power_cut(&self, seed: u64) -> Self {
         let image = self.image(seed);
         self.state().off = true;
+        self.goes_on.notify_all();
         image
     }
 
@@ -79,7 +85,8 @@ impl MemoryDisk {
     }
 
     fn holding(bytes: Vec<u8>) -> Self {
-        Self(Mutex::new(State { written: bytes.clone(), synced: bytes, ..State::default() }))
+        let state = State { written: bytes.clone(), synced: bytes, ..State::default() };
+        Self { state: Mutex::new(state), goes_on: Condvar::new() }
     }
 
     /// Flips one bit of what is stored, counted from the beginning; nothing behind the end.
@@ -109,6 +116,12 @@ impl MemoryDisk {
         self.state().syncs_left = Some(syncs);
     }
 
+    /// Keeps syncs waiting from now on, or lets them go on.
+    pub fn hold_syncs(&self, hold: bool) {
+        self.state().holds_syncs = hold;
+        self.goes_on.notify_all();
+    }
+
     /// How many syncs succeeded.
     #[must_use]
     pub fn syncs(&self) -> u64 {
@@ -122,7 +135,7 @@ impl MemoryDisk {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn powered(&self) -> io::Result<MutexGuard<'_, State>> {
@@ -174,6 +187,8 @@ impl Disk for MemoryDisk {
     }
 
     fn sync(&self) -> io::Result<()> {
+        let held = self.goes_on.wait_while(self.state(), |state| state.holds_syncs && !state.off);
+        drop(held.unwrap_or_else(PoisonError::into_inner));
         let mut state = self.powered()?;
         match &mut state.syncs_left {
             Some(0) => return Err(io::Error::other("the disk failed to sync")),

@@ -427,13 +427,15 @@ async fn a_call_begins_while_the_commits_before_it_are_under_way_and_its_output_
         call(&store, i).await.unwrap();
     }
     let (third, session) = counted(&store, 3).await;
+    edge.hold_syncs(true);
     let mut commit = session.commit("3".into());
-    assert!(futures::poll!(commit.as_mut()).is_pending(), "the writer has not answered yet");
+    assert!(futures::poll!(commit.as_mut()).is_pending(), "it is not on the disk yet");
     let (fourth, session) = counted(&store, 4).await;
     assert_eq!((third, fourth, session.turn()), (3, 4, 2));
     let gate = session.output().expect("a commit is under way");
     let mut opened = Box::pin(gate.open());
     assert!(futures::poll!(opened.as_mut()).is_pending(), "nothing is sent before what it may have read is safe");
+    edge.hold_syncs(false);
     assert!(matches!(commit.await, Ok(Commit::Applied { .. })));
     assert_eq!(opened.await, Ok(()));
     assert!(matches!(session.commit("4".into()).await, Ok(Commit::Applied { .. })));
@@ -443,7 +445,8 @@ async fn a_call_begins_while_the_commits_before_it_are_under_way_and_its_output_
 #[tokio::test]
 async fn calls_that_saw_a_commit_that_failed_fail_too_and_succeed_when_they_are_run_again() {
     let world = World::new();
-    let store = world.store("edge", &disk(), AlwaysLocal);
+    let edge = disk();
+    let store = world.store("edge", &edge, AlwaysLocal);
     for i in 1..=2 {
         call(&store, i).await.unwrap();
     }
@@ -452,12 +455,14 @@ async fn calls_that_saw_a_commit_that_failed_fail_too_and_succeed_when_they_are_
     let again = session(store.open(&Scope { key: "other".into(), ..scope() }, InvocationId::new(2)).await.unwrap());
     drop((third, again));
     let (count, session) = counted(&store, 9).await;
+    edge.hold_syncs(true);
     let mut commit = session.commit(count.to_string().into());
     assert!(futures::poll!(commit.as_mut()).is_pending());
     let (after, next) = counted(&store, 10).await;
     assert_eq!((count, after), (3, 4));
     // Given up while it is under way: nobody knows what came of it.
     drop(commit);
+    edge.hold_syncs(false);
     let turn = next.turn();
     let next = next.commit("4".into()).await;
     let seen = session_turn(&store, 11).await;
