@@ -1,6 +1,6 @@
 //! How often a call allocates: a guard of its speed that no other load on the machine disturbs.
-#![expect(unsafe_code, reason = "an allocator that counts is how allocations are counted")]
 #![cfg(feature = "wasm")]
+#![expect(unsafe_code, reason = "an allocator that counts is how allocations are counted")]
 
 use std::{
     alloc::{GlobalAlloc, Layout, System},
