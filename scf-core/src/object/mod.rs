@@ -109,7 +109,8 @@ pub trait ObjectStore: Debug + Send + Sync + 'static {
 
 const _: fn(&dyn ObjectStore) = |_| {};
 
-/// Takes the content of one object, in order. Dropping it unfinished leaves nothing.
+/// Takes the content of one object, in order. Dropping it unfinished leaves nothing that the next collection does not
+/// remove.
 #[async_trait]
 pub trait ObjectWriter: Debug + Send {
     /// Adds `content`, of any length.

@@ -22,7 +22,7 @@ use scf_core::{
     Timestamp,
 };
 
-use self::{files::OsFiles, memory::MemoryFiles, record::fault, store::Store, worker::Worker};
+use self::{files::OsFiles, index::Index, memory::MemoryFiles, record::fault, store::Store, worker::Worker};
 
 /// What an object store may hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,7 +62,8 @@ impl ObjectConfig {
 ///
 /// Chunks, lists of chunks and references are files of their own; each is written aside, synced and named, and its
 /// folder synced, before anything that rests on it, so that a crash leaves every object whole or absent. What else it
-/// leaves is removed when the folder is opened. Two threads make the calls that block; dropping the store and its
+/// leaves is removed when the folder is opened. A writer takes chunks that are there for undamaged and does not read them
+/// again; a read does not, and after it found damage, putting the content again mends it. Two threads make the calls that block; dropping the store and its
 /// readers and writers ends them.
 #[derive(Debug)]
 pub struct FolderObjects(Store);
@@ -85,11 +86,9 @@ pub struct MemoryObjects(Store);
 
 impl MemoryObjects {
     /// No objects.
-    ///
-    /// # Errors
-    /// None: memory does not fail to be read.
-    pub fn new(config: ObjectConfig) -> Result<Self, ObjectError> {
-        Store::new(Box::new(MemoryFiles::default()), config, Worker::Here).map(Self)
+    #[must_use]
+    pub fn new(config: ObjectConfig) -> Self {
+        Self(Store::with(Box::<MemoryFiles>::default(), config, Index::default(), Worker::Here))
     }
 }
 

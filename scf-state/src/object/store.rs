@@ -14,6 +14,7 @@ use super::{
     draft::Draft,
     engine::{Engine, Pin},
     files::Files,
+    index::Index,
     open::load,
     worker::Worker,
 };
@@ -30,7 +31,12 @@ pub(super) struct Store {
 impl Store {
     pub(super) fn new(files: Box<dyn Files>, config: ObjectConfig, worker: Worker) -> Result<Self, ObjectError> {
         let index = load(&*files)?;
-        Ok(Self { engine: Arc::new(Engine::new(files, config, index)), worker })
+        Ok(Self::with(files, config, index, worker))
+    }
+
+    /// On files that `index` describes.
+    pub(super) fn with(files: Box<dyn Files>, config: ObjectConfig, index: Index, worker: Worker) -> Self {
+        Self { engine: Arc::new(Engine::new(files, config, index)), worker }
     }
 
     pub(super) fn put(&self) -> Box<dyn ObjectWriter> {
