@@ -8,12 +8,14 @@ use crate::MemoryState;
 
 const CAPACITY: ByteSize = ByteSize::from_mib(1);
 
-/// Several ways to one state that take turns; the answers of reads can be held up.
+/// Several ways to one state that take turns; the answers of reads can be held up, and commits lost.
 #[derive(Debug)]
 struct Turns {
     ways: Vec<Arc<dyn StateBackend>>,
     turn: AtomicU64,
     holds: AtomicBool,
+    /// Commits are under way for ever.
+    loses: AtomicBool,
     answered: Notify,
     let_go: Notify,
 }
@@ -21,7 +23,14 @@ struct Turns {
 impl Turns {
     fn new(ways: Vec<Arc<dyn StateBackend>>) -> Self {
         let (answered, let_go) = (Notify::new(), Notify::new());
-        Self { ways, turn: AtomicU64::new(0), holds: AtomicBool::new(false), answered, let_go }
+        Self {
+            ways,
+            turn: AtomicU64::new(0),
+            holds: AtomicBool::new(false),
+            loses: AtomicBool::new(false),
+            answered,
+            let_go,
+        }
     }
 
     fn way(&self) -> &dyn StateBackend {
@@ -53,6 +62,9 @@ impl StateBackend for Turns {
     }
 
     async fn commit(&self, batch: Batch) -> Result<Commit, StateError> {
+        if self.loses.load(Ordering::Relaxed) {
+            return Err(StateError::Unknown { scope: batch.scope });
+        }
         self.way().commit(batch).await
     }
 
@@ -220,4 +232,19 @@ async fn holds_no_more_than_its_capacity() {
         assert!(state.weight() <= CAPACITY, "{} are kept", state.weight());
     }
     assert!(state.weight() > ByteSize::ZERO);
+}
+
+#[tokio::test]
+async fn the_sole_way_asks_again_once_it_does_not_know_what_became_of_a_commit() {
+    let clock = ManualClock::new();
+    let (home, batch) = (memory(&clock), Batch::new(scope()).durability(Durability::Memory).put("v", "late"));
+    let lossy = Arc::new(Turns::new(vec![Arc::clone(&home)]));
+    let state = cached(&(Arc::clone(&lossy) as Arc<dyn StateBackend>), &clock, CacheReads::Sole);
+    put(&*state, "old").await;
+    assert_eq!(value(&*state).await.unwrap(), "old");
+    lossy.loses.store(true, Ordering::Relaxed);
+    assert_eq!(state.commit(batch.clone()).await, Err(StateError::Unknown { scope: scope() }));
+    assert_eq!(value(&*state).await.unwrap(), "old");
+    home.commit(batch).await.unwrap();
+    assert_eq!(value(&*state).await.unwrap(), "late", "it arrived after all");
 }
