@@ -13,6 +13,7 @@
 //! | [`InvocationQueue`] | scf-state, you | the fabric, which accepts into it and drains it |
 //! | [`StateBackend`] | scf-state, you | [`StateStore`]s and state servers |
 //! | [`StateStore`], [`StateSession`], [`PhasePolicy`] | scf-state, you | the functions controller, functions |
+//! | [`ObjectStore`] | scf-state, you | whoever keeps models, images and snapshots |
 //! | [`KeyValue`], [`Secrets`] | scf-runtime, you | the services that guests are given |
 //! | [`ModelBlock`], [`SplitPlanner`], [`Inference`] | scf-ai, you | the split runtime |
 //! | [`Transport`], [`Handler`] | scf-runtime, you | routers, state servers |
@@ -44,6 +45,7 @@ mod keyvalue;
 mod meter;
 mod model;
 mod node;
+mod object;
 mod payload;
 mod phase;
 mod queue;
@@ -81,6 +83,10 @@ pub use keyvalue::{Bucket, KeyValue, KeyValueError, KeyValueLimits};
 pub use meter::Meter;
 pub use model::{BlockCost, BlockGraph, Inference, Inferred, ModelBlock, ModelError, ModelInfo, WireForm};
 pub use node::{Accelerator, AcceleratorUnits, Device, Node, Rates, Resources, Tier};
+pub use object::{
+    ChunkId, Collected, InvalidDigest, MAX_REFERENCE, ObjectChunk, ObjectError, ObjectId, ObjectManifest, ObjectReader,
+    ObjectStat, ObjectStore, ObjectUsage, ObjectWriter, Stored,
+};
 pub use payload::{MediaType, Payload};
 pub use phase::{NodeCondition, Phase, PhaseChoice, PhaseLoad, PhasePolicy, PhaseRule, PhaseStats, ServiceTimes};
 pub use queue::{

@@ -6,6 +6,8 @@
 //! | [`RedbState`] | a backend on a [`Disk`](scf_core::Disk), with group commit: [`FileDisk`], [`MemoryDisk`] for tests |
 //! | [`RedbQueue`], [`MemoryQueue`] | invocation queues: beside the state on the disk, and in memory |
 //! | [`CheckedDisk`], `EncryptedDisk` (feature `encryption`) | disks on others that find damage, or that only a key opens |
+//! | [`CachedState`] | a backend whose reads are kept near |
+//! | [`FolderObjects`], [`MemoryObjects`] | object stores: content-addressed chunks on the disk, and in memory |
 //! | [`RemoteState`], [`StateServer`] | a backend of another node, and what serves it there |
 //! | [`PhasedState`] | the state service of a node: scopes alternate between a home and this node |
 //! | [`SkiRental`], [`AlwaysRemote`], [`AlwaysLocal`] | when they do |
@@ -16,11 +18,13 @@
 //! `scf_core::conformance::state`; a policy of your own implements [`PhasePolicy`](scf_core::PhasePolicy).
 //!
 //! Modules: `disk`, `memory`, `redb` and `remote` hold the backends, `head` and `results` what backends share,
-//! `phase` the state service. This crate spawns no task; a [`RedbState`] runs one thread, which its drop joins.
+//! `phase` the state service. This crate spawns no task; a [`RedbState`] runs one thread
+//! and a [`FolderObjects`] two, which their drops join.
 //! Of tokio it uses channels and locks alone, so any executor will do.
 #![forbid(unsafe_code)]
 #![warn(clippy::print_stdout, clippy::print_stderr, clippy::unwrap_used)]
 
+mod cache;
 mod change;
 mod disk;
 mod head;
@@ -29,6 +33,7 @@ mod limit;
 #[cfg(test)]
 mod loopback;
 mod memory;
+mod object;
 mod phase;
 mod queue;
 mod quota;
@@ -37,11 +42,13 @@ mod remote;
 mod results;
 mod wall;
 
+pub use crate::cache::{CacheCounts, CacheReads, CachedState};
 pub use crate::redb::{OpenError, RedbBuilder, RedbConfig, RedbQueue, RedbState};
 pub use disk::{CheckedDisk, FileDisk, MemoryDisk, SealError};
 #[cfg(feature = "encryption")]
 pub use disk::{DiskKey, EncryptedDisk};
 pub use memory::MemoryState;
+pub use object::{FolderObjects, MemoryObjects, ObjectConfig};
 pub use phase::{
     AlwaysLocal, AlwaysRemote, BestShare, Migration, PhaseChange, PhaseConfig, PhasedState, SkiRental, best_share,
     mean_response, replay,

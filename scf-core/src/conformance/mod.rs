@@ -7,6 +7,7 @@ pub mod history;
 pub mod isolate;
 pub mod keyvalue;
 pub mod model;
+pub mod object;
 pub mod queue;
 pub mod scheduler;
 pub mod state;
