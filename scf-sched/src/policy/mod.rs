@@ -1,13 +1,22 @@
 //! Ways to choose nodes.
 
+mod batch;
+mod draw;
+mod idle_first;
 mod kube;
 mod points;
+mod power_of_d;
 mod skippy;
+mod uniform;
 mod uplink;
 
 pub use self::{
+    batch::BatchSampling,
+    idle_first::IdleFirst,
     kube::Kube,
+    power_of_d::PowerOfD,
     skippy::{Skippy, Weights},
+    uniform::UniformRandom,
     uplink::{UplinkBudget, UplinkPrice},
 };
 

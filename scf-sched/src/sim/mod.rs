@@ -6,6 +6,7 @@
 //! | [`Rng`], [`Distribution`] | a stream of random numbers per entity |
 //! | [`Topology`], [`Flows`] | hosts, links and ways; flows that share links max-min fairly |
 //! | [`Station`] | a worker with slots and a queue, for queueing models |
+//! | [`Workers`], [`Technique`] | Sparrow's cluster: jobs of many short tasks, and ways to spread them |
 //! | [`Summary`] | what was measured |
 //! | [`Platform`], [`Cluster`], [`Report`] | deployments, replicas, images, data and disturbances over a [`Fleet`](crate::Fleet) |
 //! | [`Calls`] | calls placed one by one, for a million nodes |
@@ -35,6 +36,7 @@ mod rng;
 mod scenario;
 mod station;
 pub mod topology;
+mod workers;
 pub mod workload;
 
 pub use calls::{CallKind, Calls, CallsReport, Origin};
@@ -51,3 +53,4 @@ pub use profile::Profiles;
 pub use rng::Rng;
 pub use scenario::{Made, PolicyKind, Prepared, Scenario, ScenarioError, Times, TunedFor};
 pub use station::Station;
+pub use workers::{Technique, Workers, WorkersReport};
