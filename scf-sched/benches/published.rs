@@ -1,11 +1,18 @@
 //! Published results and the default policies beside them, in the same runs: `cargo bench -p scf-sched --features sim --bench
 //! published`, with `-- --quick` for small clusters, `-- --full` for every load and ten seeds of Sparrow's table.
 
+use std::error::Error;
+
+use scf_core::{ByteSize, Code, Function, FunctionName, MilliCpu, Name, Needs, Resources, Timestamp};
 use scf_sched::{
-    Binding,
-    sim::{Technique, Workers, WorkersReport},
+    Binding, Decision, Demand, Fleet, Policy, Request, Scf,
+    fleet::SiteIx,
+    policy::TwoSmart,
+    sim::{SUPERCLUSTER_TASKS, SharedState, Technique, Workers, WorkersReport, supercluster},
 };
 
+/// Hundreds of nodes in each of Vela's ten clusters.
+const HUNDREDS: u32 = 20;
 const IDLE_FIRST: Technique = Technique::IdleFirst { schedulers: 10 };
 
 #[derive(Clone, Copy, PartialEq)]
@@ -73,7 +80,65 @@ fn supermarket(extent: Extent) {
     }
 }
 
-fn main() {
+/// Vela's task of 4 cores and 4 GiB.
+fn task(fleet: &Fleet) -> Result<Demand, Box<dyn Error>> {
+    let resources = Resources { cpu: MilliCpu::from_cores(4), memory: ByteSize::from_mib(4096) };
+    let function = Function::new(FunctionName::new("task")?, Code::Native { entry: Name::new("task")? });
+    Ok(fleet.demand(&function.needs(Needs { resources, ..Needs::default() }))?)
+}
+
+/// Packs 20,000 nodes with as many tasks as fit, each decided up to 11 times as Vela does; gives tasks without a node and
+/// nodes that were looked at, over all seeds.
+fn pack(seeds: u64, make: impl Fn(Vec<SiteIx>) -> Box<dyn Policy>) -> Result<(u64, u64), Box<dyn Error>> {
+    let (mut failed, mut evaluated) = (0, 0);
+    for seed in 0..seeds {
+        let (fleet, sites) = supercluster(HUNDREDS)?;
+        let (demand, mut policy, mut decision) = (task(&fleet)?, make(sites), Decision::new());
+        for at in 0..u64::from(HUNDREDS * SUPERCLUSTER_TASKS) {
+            let is_placed = (0..11).any(|attempt| {
+                let request = Request::new(&demand, seed << 32 | at << 8 | attempt, Timestamp::default());
+                decision.clear();
+                policy.decide(&fleet, &request, &mut decision);
+                evaluated += u64::from(decision.evaluated);
+                decision.choices.iter().any(|choice| fleet.claim(choice.node, demand.need).is_ok())
+            });
+            failed += u64::from(!is_placed);
+        }
+    }
+    Ok((failed, evaluated))
+}
+
+fn vela(extent: Extent) -> Result<(), Box<dyn Error>> {
+    let (seeds, peers) = if extent == Extent::Quick { (5, 1) } else { (100, 10) };
+    let tasks = u64::from(HUNDREDS * SUPERCLUSTER_TASKS);
+    let (failed, evaluated) = pack(seeds, |_| Box::new(Scf::default()))?;
+    figure("sim.vela.failures", failed as f64, "pods", seeds * tasks);
+    figure("sim.vela.evaluations", evaluated as f64 / (seeds * tasks) as f64, "evals", seeds * tasks);
+    let (failed, evaluated) = pack(peers, |sites| Box::new(TwoSmart::new(sites)))?;
+    figure("sim.vela.two_smart.failures_per_run", failed as f64 / peers as f64, "pods", peers * tasks);
+    figure("sim.vela.two_smart.evaluations", evaluated as f64 / (peers * tasks) as f64, "evals", peers * tasks);
+    Ok(())
+}
+
+/// Schedulers that always have a task to place, on 20,000 nodes that are 95 % full.
+fn conflicts(extent: Extent) -> Result<(), Box<dyn Error>> {
+    let jobs = if extent == Extent::Quick { 40_000 } else { 200_000 };
+    let (fleet, sites) = supercluster(HUNDREDS)?;
+    let demand = task(&fleet)?;
+    let lasts = 0.95 * f64::from(HUNDREDS * SUPERCLUSTER_TASKS) * 0.01 / 8.0;
+    let of = SharedState { warm_up: 50_000, ..SharedState::single(8, lasts, jobs) };
+    let report = of.run(&fleet, &demand, |_| Box::new(Scf::default()), 1);
+    figure("sim.conflicts.requeued", report.requeued_share(), "share", report.decided);
+    figure("sim.conflicts.double_bookings", report.double_bookings as f64, "nodes", report.transactions);
+    for (arm, spare) in [("plain", 0), ("multi_bind", 2)] {
+        let of = SharedState { spare, jobs: jobs / 10, ..of };
+        let report = of.run(&fleet, &demand, |_| Box::new(TwoSmart::new(sites.clone())), 1);
+        figure(&format!("sim.conflicts.two_smart.{arm}"), report.requeued_share(), "share", report.decided);
+    }
+    Ok(())
+}
+
+fn main() -> Result<(), Box<dyn Error>> {
     let asks = |flag: &str| std::env::args().any(|argument| argument == flag);
     let extent = match (asks("--quick"), asks("--full")) {
         (true, _) => Extent::Quick,
@@ -82,4 +147,6 @@ fn main() {
     };
     sparrow(extent);
     supermarket(extent);
+    vela(extent)?;
+    conflicts(extent)
 }

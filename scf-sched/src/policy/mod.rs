@@ -9,6 +9,7 @@ mod power_of_d;
 mod skippy;
 mod uniform;
 mod uplink;
+mod vela;
 
 pub use self::{
     batch::BatchSampling,
@@ -18,6 +19,7 @@ pub use self::{
     skippy::{Skippy, Weights},
     uniform::UniformRandom,
     uplink::{UplinkBudget, UplinkPrice},
+    vela::TwoSmart,
 };
 
 use std::fmt::Debug;

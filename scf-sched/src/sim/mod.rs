@@ -7,6 +7,7 @@
 //! | [`Topology`], [`Flows`] | hosts, links and ways; flows that share links max-min fairly |
 //! | [`Station`] | a worker with slots and a queue, for queueing models |
 //! | [`Workers`], [`Technique`] | Sparrow's cluster: jobs of many short tasks, and ways to spread them |
+//! | [`SharedState`], [`supercluster`] | schedulers that claim what others may have taken meanwhile; Vela's clusters |
 //! | [`Summary`] | what was measured |
 //! | [`Platform`], [`Cluster`], [`Report`] | deployments, replicas, images, data and disturbances over a [`Fleet`](crate::Fleet) |
 //! | [`Calls`] | calls placed one by one, for a million nodes |
@@ -34,7 +35,9 @@ mod platform;
 mod profile;
 mod rng;
 mod scenario;
+mod shared_state;
 mod station;
+mod supercluster;
 pub mod topology;
 mod workers;
 pub mod workload;
@@ -52,5 +55,7 @@ pub use platform::{
 pub use profile::Profiles;
 pub use rng::Rng;
 pub use scenario::{Made, PolicyKind, Prepared, Scenario, ScenarioError, Times, TunedFor};
+pub use shared_state::{Commit, ConflictTest, SharedState, SharedStateReport};
 pub use station::Station;
+pub use supercluster::{SUPERCLUSTER_TASKS, supercluster};
 pub use workers::{Technique, Workers, WorkersReport};
