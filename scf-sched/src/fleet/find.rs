@@ -79,14 +79,27 @@ impl Fleet {
 
     /// Nodes that by their free processor and memory may fit `demand`, those with the least to spare first, in each
     /// step of it beginning at one that `turn` decides. Until `each` says to stop.
-    pub fn with_room(&self, demand: &Demand, turn: usize, mut each: impl FnMut(NodeIx) -> bool) {
+    pub fn with_room(&self, demand: &Demand, turn: usize, each: impl FnMut(NodeIx) -> bool) {
+        self.with_room_spread(demand, turn, usize::MAX, each);
+    }
+
+    /// The same with at most `per_step` nodes of each step, so that those with more to spare come too.
+    pub(crate) fn with_room_spread(
+        &self,
+        demand: &Demand,
+        turn: usize,
+        per_step: usize,
+        mut each: impl FnMut(NodeIx) -> bool,
+    ) {
         let len = self.len();
         let start = if len == 0 { 0 } else { turn % len };
         for bucket in Buckets::for_need(demand.need.amount) {
             let nodes = self.index().buckets.nodes(bucket);
+            let mut left = per_step;
             for (from, end) in [(start, len), (0, start)] {
                 let mut at = from;
-                while let Some(found) = nodes.next(at, end) {
+                while let Some(found) = nodes.next(at, end).filter(|_| left > 0) {
+                    left -= 1;
                     if !each(NodeIx(found as u32)) {
                         return;
                     }

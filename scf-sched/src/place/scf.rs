@@ -18,6 +18,10 @@ const CHOICES: usize = 3;
 const TIE: f32 = 0.02;
 /// Nodes with room that are looked at when the sample had none that will do, before every node is.
 const NEARLY_EXACT: u32 = 4096;
+/// Nodes with room that are looked at when the sample had fewer that will do than a decision names.
+const MORE: u32 = 12;
+/// Of them so many that have about as much to spare.
+const MORE_PER_STEP: usize = 3;
 /// Records that are read together.
 const READ: usize = 16;
 /// Of those that will do, so many are compared.
@@ -163,6 +167,34 @@ impl<C: Score, F: Filter> Judge<C, F> {
         true
     }
 
+    /// Takes for the choices behind the first nodes that differ in how much they have to spare, where the sample had too
+    /// few that will do: what fits closest is then what every scheduler chooses, and one that loses all it chose must
+    /// decide again.
+    #[cold]
+    fn others(&self, scene: &Scene<'_>, turn: usize, most: usize, decision: &mut Decision) {
+        let Some(first) = decision.choices.first().copied() else { return };
+        let (mut others, mut left) = (Decision::new(), MORE);
+        scene.fleet.with_room_spread(scene.request.demand, turn, MORE_PER_STEP, |node| {
+            if node != first.node {
+                self.look(scene, node, MORE as usize, &mut others);
+            }
+            left -= 1;
+            left > 0
+        });
+        decision.evaluated += others.evaluated;
+        // Of those that cost the same the ones with most to spare, which were found last.
+        let equal = others.choices.iter().rev().filter(|choice| choice.cost <= first.cost * (1.0 + TIE));
+        for choice in equal.take(most - 1) {
+            if decision.choices.iter().any(|other| other.node == choice.node) {
+                continue;
+            }
+            if decision.choices.len() == most {
+                decision.choices.pop();
+            }
+            decision.choices.insert(1, *choice);
+        }
+    }
+
     /// Looks beyond the sample: nodes with room first, then every one that can have what is needed.
     #[cold]
     fn exact(&self, scene: &Scene<'_>, most: usize, decision: &mut Decision) {
@@ -220,18 +252,24 @@ impl<C: Score, F: Filter, S: Sampler> Policy for Scf<C, F, S> {
         }
         decision.messages = decision.evaluated;
         if decision.choices.is_empty() {
-            self.judge.exact(&scene, most, decision);
+            self.judge.exact(&scene, most.max(FITTING), decision);
         }
-        shuffle_ties(decision, &mut random);
+        let is_scarce = decision.evaluated as usize > self.sample.len() || decision.choices.len() < most;
+        shuffle_ties(decision, most, &mut random);
+        decision.choices.truncate(most);
+        if is_scarce && self.sample.len() >= READ && tasks == 1 {
+            self.judge.others(&scene, random.next() as usize, most, decision);
+        }
     }
 }
 
-/// Puts one of the choices that cost nearly as little as the first into its place.
+/// Puts those of the choices that cost nearly as little as the first in random order, as far as they are used: nodes that
+/// are found in turn are the same for every scheduler that begins near.
 #[inline]
-fn shuffle_ties(decision: &mut Decision, random: &mut Random) {
+fn shuffle_ties(decision: &mut Decision, most: usize, random: &mut Random) {
     let Some(lowest) = decision.choices.first().map(|choice| choice.cost) else { return };
     let equal = decision.choices.iter().take_while(|choice| choice.cost <= lowest * (1.0 + TIE)).count();
-    if equal > 1 {
-        decision.choices.swap(0, random.below(equal));
+    for at in 0..equal.saturating_sub(1).min(most) {
+        decision.choices.swap(at, at + random.below(equal - at));
     }
 }

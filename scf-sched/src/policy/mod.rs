@@ -1,14 +1,29 @@
 //! Ways to choose nodes.
 
+mod batch;
+mod ch_bl;
+mod draw;
+mod idle_first;
 mod kube;
+mod pack_then_spread;
 mod points;
+mod power_of_d;
 mod skippy;
+mod uniform;
 mod uplink;
+mod vela;
 
 pub use self::{
+    batch::BatchSampling,
+    ch_bl::BoundedLoads,
+    idle_first::IdleFirst,
     kube::Kube,
+    pack_then_spread::PackThenSpread,
+    power_of_d::PowerOfD,
     skippy::{Skippy, Weights},
+    uniform::UniformRandom,
     uplink::{UplinkBudget, UplinkPrice},
+    vela::TwoSmart,
 };
 
 use std::fmt::Debug;

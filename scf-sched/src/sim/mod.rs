@@ -6,6 +6,8 @@
 //! | [`Rng`], [`Distribution`] | a stream of random numbers per entity |
 //! | [`Topology`], [`Flows`] | hosts, links and ways; flows that share links max-min fairly |
 //! | [`Station`] | a worker with slots and a queue, for queueing models |
+//! | [`Workers`], [`Technique`] | Sparrow's cluster: jobs of many short tasks, and ways to spread them |
+//! | [`SharedState`], [`supercluster`] | schedulers that claim what others may have taken meanwhile; Vela's clusters |
 //! | [`Summary`] | what was measured |
 //! | [`Platform`], [`Cluster`], [`Report`] | deployments, replicas, images, data and disturbances over a [`Fleet`](crate::Fleet) |
 //! | [`Calls`] | calls placed one by one, for a million nodes |
@@ -33,8 +35,11 @@ mod platform;
 mod profile;
 mod rng;
 mod scenario;
+mod shared_state;
 mod station;
+mod supercluster;
 pub mod topology;
+mod workers;
 pub mod workload;
 
 pub use calls::{CallKind, Calls, CallsReport, Origin};
@@ -50,4 +55,7 @@ pub use platform::{
 pub use profile::Profiles;
 pub use rng::Rng;
 pub use scenario::{Made, PolicyKind, Prepared, Scenario, ScenarioError, Times, TunedFor};
+pub use shared_state::{Commit, ConflictTest, SharedState, SharedStateReport};
 pub use station::Station;
+pub use supercluster::{SUPERCLUSTER_TASKS, supercluster};
+pub use workers::{Technique, Workers, WorkersReport};

@@ -8,6 +8,7 @@ mod coverage;
 mod erlang;
 mod fleet;
 mod keep_alive;
+mod policies;
 mod random;
 mod scf;
 mod support;

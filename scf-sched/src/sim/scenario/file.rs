@@ -162,6 +162,17 @@ pub enum PolicyKind {
         /// Those for which scenario.
         weights: TunedFor,
     },
+    /// [`UniformRandom`](crate::policy::UniformRandom).
+    Random,
+    /// [`PowerOfD`](crate::policy::PowerOfD).
+    PowerOfD {
+        /// Nodes that are asked.
+        d: u8,
+    },
+    /// [`BoundedLoads`](crate::policy::BoundedLoads), a quarter above the average.
+    BoundedLoads,
+    /// [`PackThenSpread`](crate::policy::PackThenSpread).
+    PackThenSpread,
     /// [`Scf`](crate::Scf), which looks at up to 128 nodes for a replica.
     Scf {
         /// Where execution times come from.
@@ -217,6 +228,10 @@ impl fmt::Display for PolicyKind {
             Self::Kube { percent } => write!(f, "kube {percent} %"),
             Self::Skippy => f.write_str("skippy"),
             Self::SkippyTuned { .. } => f.write_str("skippy tuned"),
+            Self::Random => f.write_str("random"),
+            Self::PowerOfD { d } => write!(f, "power of {d}"),
+            Self::BoundedLoads => f.write_str("bounded loads"),
+            Self::PackThenSpread => f.write_str("pack then spread"),
             Self::Scf { times, uplink_mb } => {
                 let times = if *times == Times::Learned { "learned" } else { "known" };
                 match uplink_mb {

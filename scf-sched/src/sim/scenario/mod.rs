@@ -13,7 +13,7 @@ use super::{Cluster, ClusterError, Config, Disturbance, FunctionSpec, Platform, 
 use crate::{
     Estimator, LearnedTimes, Policy,
     place::{CompletionTime, Scf, Uniform},
-    policy::{Kube, UplinkBudget, UplinkPrice, Weights},
+    policy::{BoundedLoads, Kube, PackThenSpread, PowerOfD, UniformRandom, UplinkBudget, UplinkPrice, Weights},
 };
 
 /// The scenarios that come with the crate, by name.
@@ -206,6 +206,10 @@ impl PolicyKind {
             Self::Kube { percent } => Box::new(Kube::default().percent(percent)),
             Self::Skippy => skippy(of, Weights::default())?,
             Self::SkippyTuned { weights } => skippy(of, weights.weights())?,
+            Self::Random => Box::new(UniformRandom::new()),
+            Self::PowerOfD { d } => Box::new(PowerOfD::new(usize::from(d))),
+            Self::BoundedLoads => Box::new(BoundedLoads::default()),
+            Self::PackThenSpread => Box::new(PackThenSpread),
             Self::Scf { times, uplink_mb } => {
                 of.config.tells_images = false;
                 let known: Arc<dyn Estimator> = match times {

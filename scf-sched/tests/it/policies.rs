@@ -1,0 +1,130 @@
+//! What defines each policy.
+
+use scf_core::{Health, Needs, Timestamp};
+use scf_sched::{
+    Decision, Demand, Fleet, NodeIx, Policy, Request,
+    policy::{BoundedLoads, Event, IdleFirst, PackThenSpread, PowerOfD, UniformRandom},
+};
+
+use crate::support::{function, join, node};
+
+const NODES: usize = 20;
+
+fn fleet() -> (Fleet, Demand) {
+    let fleet = Fleet::new();
+    for at in 0..NODES {
+        join(&fleet, node(&format!("n{at}")).slots(1000));
+    }
+    let demand = fleet.demand(&function(Needs::default())).unwrap();
+    (fleet, demand)
+}
+
+/// The demand of another function.
+fn other(fleet: &Fleet, number: usize) -> Demand {
+    let mut function = function(Needs::default());
+    function.name = scf_core::FunctionName::new(&format!("f{number}")).unwrap();
+    fleet.demand(&function).unwrap()
+}
+
+fn choose(policy: &mut dyn Policy, fleet: &Fleet, demand: &Demand, seed: u64) -> Option<NodeIx> {
+    let mut decision = Decision::new();
+    policy.decide(fleet, &Request::new(demand, seed, Timestamp::default()), &mut decision);
+    decision.best()
+}
+
+/// Puts one more call on a node.
+fn add(fleet: &Fleet, node: NodeIx) {
+    fleet.set_load(node, fleet.look(node).unwrap().queued() + 1, 0.0);
+}
+
+#[test]
+fn with_bounded_loads_no_node_gets_more_than_its_share_and_a_quarter() {
+    let (fleet, demand) = fleet();
+    let mut policy = BoundedLoads::new(1.25);
+    for calls in 1..=400u32 {
+        // All calls are of one function: without the bound they would be on one node.
+        add(&fleet, choose(&mut policy, &fleet, &demand, 0).unwrap());
+        let most = (0..NODES).map(|at| fleet.look(NodeIx::new(at as u32)).unwrap().queued()).max().unwrap();
+        assert!(most <= (1.25 * calls as f32 / NODES as f32).ceil() as u32, "{most} of {calls} calls");
+    }
+}
+
+#[test]
+fn with_bounded_loads_functions_stay_at_home_and_only_those_of_a_lost_node_move() {
+    let (fleet, _) = fleet();
+    let mut policy = BoundedLoads::default();
+    let demands: Vec<Demand> = (0..200).map(|number| other(&fleet, number)).collect();
+    let mut homes = || -> Vec<NodeIx> {
+        demands.iter().enumerate().map(|(seed, of)| choose(&mut policy, &fleet, of, seed as u64).unwrap()).collect()
+    };
+    let before = homes();
+    assert_eq!(before, homes());
+    let lost = before[0];
+    fleet.set_health(lost, Health::Draining);
+    for (was, is) in before.iter().zip(homes()) {
+        assert!(if *was == lost { is != lost } else { is == *was });
+    }
+    let used: std::collections::HashSet<_> = before.iter().collect();
+    assert!(used.len() > NODES / 2, "{} nodes are home to some function", used.len());
+}
+
+#[test]
+fn nodes_are_packed_while_they_have_cores_and_even_afterwards() {
+    let (fleet, demand) = fleet();
+    let mut policy = PackThenSpread;
+    for call in 0..NODES as u64 * 4 {
+        add(&fleet, choose(&mut policy, &fleet, &demand, call).unwrap());
+        let used = (0..NODES).filter(|at| fleet.look(NodeIx::new(*at as u32)).unwrap().queued() > 0).count();
+        assert_eq!(used as u64, call / 4 + 1, "of four cores each");
+    }
+    for call in 0..NODES as u64 {
+        add(&fleet, choose(&mut policy, &fleet, &demand, call).unwrap());
+    }
+    for at in 0..NODES {
+        assert_eq!(fleet.look(NodeIx::new(at as u32)).unwrap().queued(), 5, "one more on each");
+    }
+}
+
+#[test]
+fn a_node_with_the_function_started_is_taken_before_a_busier_one() {
+    let (fleet, demand) = fleet();
+    add(&fleet, NodeIx::new(3));
+    assert_eq!(choose(&mut PackThenSpread, &fleet, &demand, 0), Some(NodeIx::new(3)));
+    fleet.set_warm(demand.function, NodeIx::new(7), true);
+    assert_eq!(choose(&mut PackThenSpread, &fleet, &demand, 0), Some(NodeIx::new(7)));
+}
+
+#[test]
+fn sampling_finds_the_last_node_that_takes_calls() {
+    let (fleet, demand) = fleet();
+    for at in (0..NODES as u32).filter(|at| *at != 11) {
+        fleet.set_health(NodeIx::new(at), Health::Draining);
+    }
+    for seed in 0..50 {
+        assert_eq!(choose(&mut UniformRandom::new(), &fleet, &demand, seed), Some(NodeIx::new(11)));
+        assert_eq!(choose(&mut PowerOfD::new(2), &fleet, &demand, seed), Some(NodeIx::new(11)));
+    }
+}
+
+#[test]
+fn of_the_sampled_nodes_the_one_with_fewest_calls_is_taken() {
+    let (fleet, demand) = fleet();
+    (0..NODES as u32).for_each(|at| fleet.set_load(NodeIx::new(at), at + 1, 0.0));
+    assert_eq!(choose(&mut PowerOfD::new(NODES), &fleet, &demand, 1), Some(NodeIx::new(0)));
+}
+
+#[test]
+fn an_offer_is_used_once_and_not_at_all_when_its_node_is_gone() {
+    let (fleet, demand) = fleet();
+    let mut policy = IdleFirst::only();
+    let now = Timestamp::default();
+    for at in [5, 6] {
+        policy.note(&fleet, &Event::Idle { node: NodeIx::new(at), now });
+    }
+    fleet.set_health(NodeIx::new(5), Health::Draining);
+    assert_eq!(choose(&mut policy, &fleet, &demand, 1), Some(NodeIx::new(6)));
+    assert_eq!(choose(&mut policy, &fleet, &demand, 2), None);
+    assert_eq!(policy.offers(), 0);
+    let mut asks = IdleFirst::or(UniformRandom::new());
+    assert!(choose(&mut asks, &fleet, &demand, 3).is_some(), "without an offer the policy below decides");
+}
