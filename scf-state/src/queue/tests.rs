@@ -147,7 +147,12 @@ async fn accepting_shares_its_sync_and_leasing_has_none() {
     let accepts = join_all((0..64).map(|bits| queue.accept(call(bits))));
     let scope = |i: u8| Scope { function: FunctionName::new("s").unwrap(), key: i.to_string() };
     let commits = join_all((0..64).map(|i| state.commit(Batch::new(scope(i)).put("k", "v"))));
-    let (accepted, committed) = futures::join!(accepts, commits);
+    let mut both = std::pin::pin!(futures::future::join(accepts, commits));
+    // All have asked before the first is answered.
+    disk.hold_syncs(true);
+    assert!(futures::poll!(both.as_mut()).is_pending());
+    disk.hold_syncs(false);
+    let (accepted, committed) = both.await;
     assert!(accepted.iter().all(Result::is_ok) && committed.iter().all(Result::is_ok));
     let syncs = disk.syncs() - before;
     assert!(syncs <= 4, "{syncs} syncs for 128 acknowledgements that were asked for at once");
