@@ -129,7 +129,13 @@ async fn a_tenant_has_its_memory_over_all_of_its_isolates_and_another_its_own() 
             assert_eq!(large.unwrap().usage.memory, ByteSize::from_mib(2));
         }
     }
-    assert_eq!(factory.tenant_memory(&tenant("small")), ByteSize::ZERO);
+    // The guest that was given up may still be on its way to its next tick.
+    let given_back = async {
+        while factory.tenant_memory(&tenant("small")) != ByteSize::ZERO {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), given_back).await.expect("what it had is given back");
     assert_eq!(factory.tenant_memory(&tenant("large")), ByteSize::ZERO);
 }
 
