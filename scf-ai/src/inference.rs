@@ -61,7 +61,7 @@ impl Inference for ModelHost {
         let core = core.map_err(|closed| ModelError::Block { block: last.clone(), source: closed.into() })?;
         let run = tokio::task::spawn_blocking(move || {
             let before = thread_cpu();
-            let output = graph.run(0..blocks, input)?;
+            let output = graph.step(0..blocks, input)?.into_activation();
             drop(core);
             Ok(Inferred { output, usage: Usage { cpu: thread_cpu().saturating_sub(before), ..Usage::default() } })
         });

@@ -10,7 +10,7 @@
 //! | `efficientnet` | [`efficientnet_lite0`]: a network of 18 blocks, fused kernels on the CPU, candle on GPUs |
 //! | `device` | [`Device`]: CPU, CUDA, Metal |
 //! | `codec` | [`to_wire`], [`from_wire`], [`codec_cost`]: activations on the wire, exact or in eight bits |
-//! | `split` | [`LatencyOptimal`], [`FixedSplit`]: planners |
+//! | `split` | [`LatencyOptimal`], [`FixedSplit`]: planners of chains; [`MinCut`] of networks that are none |
 //! | `profile` | [`BlockProfiler`]: what blocks took where |
 //! | `function` | [`ModelFactory`]: models as functions; [`SplitTrace`]: which split a call used |
 //! | `inference` | [`ModelHost`]: whole models by name |
@@ -43,4 +43,4 @@ pub use efficientnet::efficientnet_lite0;
 pub use function::{ModelFactory, SplitPreview, SplitTrace, Stretch};
 pub use inference::ModelHost;
 pub use profile::BlockProfiler;
-pub use split::{FixedSplit, LatencyOptimal};
+pub use split::{DagBlock, DagCut, DagProblem, FixedSplit, LatencyOptimal, MinCut};

@@ -32,9 +32,46 @@ pub trait ModelBlock: Debug + Send + Sync + 'static {
     /// # Errors
     /// [`ModelError`].
     fn forward(&self, input: Activation) -> Result<Activation, ModelError>;
+
+    /// Runs it and says whether the run goes on. Called by the split runtime, like [`ModelBlock::forward`]. By
+    /// default the run always goes on; an early-exit head overrides it to answer when it is sure enough, and
+    /// otherwise gives what `forward` gives.
+    ///
+    /// # Errors
+    /// [`ModelError`].
+    fn step(&self, input: Activation) -> Result<Flow, ModelError> {
+        self.forward(input).map(Flow::Continue)
+    }
 }
 
 const _: fn(&dyn ModelBlock) = |_| {};
+
+/// How a run goes on behind a block.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Flow {
+    /// With the block's output, in the next block.
+    Continue(Activation),
+    /// Not at all: an early exit is sure of its answer (BranchyNet: Teerapittayanon et al., ICPR 2016, section
+    /// III).
+    Exit {
+        /// The answer, of the specification of the model's output.
+        scores: Activation,
+        /// How sure the exit is, 0 to 1.
+        confidence: f32,
+    },
+}
+
+impl Flow {
+    /// The activation that goes on, or the answer.
+    #[must_use]
+    pub fn into_activation(self) -> Activation {
+        match self {
+            Self::Continue(activation) => activation,
+            Self::Exit { scores, .. } => scores,
+        }
+    }
+}
 
 /// What one run of a block comes to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -127,7 +164,31 @@ impl BlockGraph {
         self.blocks[producer].wire_forms()
     }
 
-    /// Runs the blocks of `range`, one after the other.
+    /// Runs the blocks of `range` up to the first that answers early.
+    ///
+    /// # Errors
+    /// The first block's error; [`ModelError::Exit`] when a block answers with what cannot be the model's answer.
+    pub fn step(&self, range: std::ops::Range<usize>, mut input: Activation) -> Result<Flow, ModelError> {
+        let answer = &self.edges[self.edges.len() - 1];
+        for block in &self.blocks[range] {
+            input = match block.step(input)? {
+                Flow::Continue(output) => output,
+                Flow::Exit { scores, confidence } => {
+                    let problem = if scores.spec != *answer || scores.quantisation.is_some() {
+                        "scores that are not of the specification of the model's output"
+                    } else if !(0.0..=1.0).contains(&confidence) {
+                        "a confidence that is not between 0 and 1"
+                    } else {
+                        return Ok(Flow::Exit { scores, confidence });
+                    };
+                    return Err(ModelError::Exit { block: block.name().to_owned(), problem });
+                }
+            };
+        }
+        Ok(Flow::Continue(input))
+    }
+
+    /// Runs the blocks of `range`, one after the other, past every early exit.
     ///
     /// # Errors
     /// The first block's error.
@@ -201,6 +262,14 @@ pub enum ModelError {
         takes: String,
         /// What it was given.
         given: TensorSpec,
+    },
+    /// A block answered early with what cannot be the model's answer.
+    #[error("block {block} exits with {problem}")]
+    Exit {
+        /// The block.
+        block: String,
+        /// What is wrong with it.
+        problem: &'static str,
     },
     /// The model file lacks a weight, or has it in another shape.
     #[error("weight {weight}: {problem}")]

@@ -59,11 +59,11 @@ impl Isolate for ModelIsolate {
             let work = Work { graph: model.graph.clone(), input: activation, blocks: at..until, then, cpu };
             let done = compute(call, work).await?;
             bill.enter(call, model, at, &done).await;
-            (activation, at) = (done.activation, until);
 
-            let Some(next) = next else {
+            let Some(next) = next.filter(|_| !done.exited) else {
                 return Ok(bill.reply(done.message, Vec::new()));
             };
+            (activation, at) = (done.activation, until);
             let node = &planned.nodes[next.node];
             let callee = Callee {
                 function: call.function.clone(),

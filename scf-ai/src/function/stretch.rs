@@ -10,7 +10,7 @@ use std::{
 };
 
 use rustix::time::{ClockId, clock_gettime};
-use scf_core::{Activation, BlockGraph, ModelError, Payload, WireForm};
+use scf_core::{Activation, BlockGraph, Flow, ModelError, Payload, WireForm};
 
 use crate::codec::{self, CodecError, to_wire};
 
@@ -46,6 +46,8 @@ pub(super) struct Done {
     /// CPU time of each block.
     pub(super) blocks: Vec<Duration>,
     pub(super) encode: Duration,
+    /// Whether a block answered early: the message is the result, wherever the run would have gone.
+    pub(super) exited: bool,
 }
 
 impl Done {
@@ -80,16 +82,23 @@ pub(super) fn run(work: Work, cancelled: &AtomicBool) -> Result<Done, Stopped> {
     let mut left = work.cpu;
     let decode = quantised.then(&mut lap);
     let mut blocks = Vec::with_capacity(work.blocks.len());
+    let mut exited = false;
     for block in work.blocks.clone() {
         if cancelled.load(Ordering::Relaxed) {
             return Err(Stopped::Cancelled);
         }
-        activation = work.graph.run(block..block + 1, activation).map_err(Stopped::Model)?;
+        let flow = work.graph.step(block..block + 1, activation).map_err(Stopped::Model)?;
+        exited = matches!(flow, Flow::Exit { .. });
+        activation = flow.into_activation();
         let took = lap();
         left = left.checked_sub(took).ok_or(Stopped::OverCpu)?;
         blocks.push(took);
+        if exited {
+            break;
+        }
     }
     let message = match work.then {
+        _ if exited => to_wire(&activation, WireForm::Exact),
         Then::Finish => to_wire(&activation, WireForm::Exact),
         Then::Send(form) => {
             // There are never as many blocks as do not fit: a graph of them would not fit into memory.
@@ -103,7 +112,7 @@ pub(super) fn run(work: Work, cancelled: &AtomicBool) -> Result<Done, Stopped> {
         }
     };
     let message = message.map_err(Stopped::Codec)?;
-    Ok(Done { activation, message, decode, blocks, encode: lap() })
+    Ok(Done { activation, message, decode, blocks, encode: lap(), exited })
 }
 
 /// Cancels work when the future that waits for it is dropped.

@@ -5,9 +5,9 @@ use std::{
 };
 
 use scf_core::{
-    Activation, Bandwidth, BlockCost, Call, Callee, DType, FunctionName, Host, InvocationId, LimitKind, ManualClock,
-    MediaType, ModelBlock, ModelError, Node, NodeId, Outcome, Path, Payload, PlanError, Receipt, Reply, Segment,
-    Slowdown, SplitPlan, SplitProblem, TenantName, Tier, Timestamp, WireForm,
+    Activation, Bandwidth, BlockCost, Call, Callee, DType, Flow, FunctionName, Host, InvocationId, LimitKind,
+    ManualClock, MediaType, ModelBlock, ModelError, Node, NodeId, Outcome, Path, Payload, PlanError, Receipt, Reply,
+    Segment, Slowdown, SplitPlan, SplitProblem, TenantName, Tier, Timestamp, WireForm,
 };
 
 use super::*;
@@ -69,6 +69,10 @@ fn expected() -> Vec<u8> {
 
 fn elements(payload: &Payload) -> Vec<u8> {
     Activation::decode(payload).unwrap().bytes().unwrap().to_vec()
+}
+
+fn floats(bytes: &[u8]) -> Vec<f32> {
+    bytes.as_chunks().0.iter().map(|&b| f32::from_le_bytes(b)).collect()
 }
 
 /// Nodes in one process that call one another directly.
@@ -205,7 +209,6 @@ async fn an_eight_bit_hop_is_restored_before_the_next_block() {
     let net = Arc::new(Net::new(&[("cam", 1.0), ("cloud", 1.0)], split).await);
     let (payload, receipt) = net.start(input()).await.unwrap();
     assert!(receipt.calls[0].spans.iter().any(|span| span.name == trace::DECODE));
-    let floats = |bytes: &[u8]| bytes.as_chunks().0.iter().map(|&b| f32::from_le_bytes(b)).collect::<Vec<f32>>();
     // The tensor spans 16 at the cut; the three blocks behind it double a step of 16/255 three times.
     for (a, e) in floats(&elements(&payload)).iter().zip(floats(&expected())) {
         assert!((a - e).abs() <= 16.0 / 255.0 * 8.0, "{a} is not {e}");
@@ -385,4 +388,85 @@ async fn what_is_not_finite_travels_as_it_is_instead_of_in_eight_bits() {
     let here = graph().run(0..BLOCKS, input).unwrap();
     assert_eq!(elements(&payload), here.bytes().unwrap());
     assert_eq!(SplitTrace::of(&receipt).to_string(), "cam block0..block2 > cloud block3..block5");
+}
+
+/// Answers when the second element is at least 40, which it is from some block on.
+#[derive(Debug)]
+struct Sure {
+    affine: Affine,
+    confidence: f32,
+}
+
+impl ModelBlock for Sure {
+    fn name(&self) -> &str {
+        self.affine.name()
+    }
+
+    fn output(&self, input: &TensorSpec) -> Result<TensorSpec, ModelError> {
+        self.affine.output(input)
+    }
+
+    fn cost(&self, input: &TensorSpec) -> BlockCost {
+        self.affine.cost(input)
+    }
+
+    fn wire_forms(&self) -> &[WireForm] {
+        self.affine.wire_forms()
+    }
+
+    fn forward(&self, input: Activation) -> Result<Activation, ModelError> {
+        self.affine.forward(input)
+    }
+
+    fn step(&self, input: Activation) -> Result<Flow, ModelError> {
+        let output = self.forward(input)?;
+        let sure = floats(&output.bytes().unwrap())[1] >= 40.0;
+        let confidence = self.confidence;
+        Ok(if sure { Flow::Exit { scores: output, confidence } } else { Flow::Continue(output) })
+    }
+}
+
+fn exiting(confidence: f32) -> BlockGraph {
+    let affine = |i: usize| Affine { name: format!("block{i}"), number: i as f32, flops: 40_000_000 };
+    let block = |i| Arc::new(Sure { affine: affine(i), confidence }) as Arc<dyn ModelBlock>;
+    let input = TensorSpec::new(DType::F32, &[1, 4]);
+    BlockGraph::chain(ModelName::new("affine").unwrap(), input, (0..BLOCKS).map(block).collect()).unwrap()
+}
+
+/// The answer, and how many calls other nodes got for it.
+async fn run_exiting(hand_over: usize, confidence: f32) -> (usize, Result<(Payload, Receipt), InvokeError>) {
+    let split = || FixedSplit::here().hand_over(hand_over, node("cloud"), WireForm::Exact);
+    let mut net = Net::new(&[("cam", 1.0), ("cloud", 1.0)], split).await;
+    let function = Function::model(FunctionName::new("f").unwrap(), graph().model);
+    for prepared in net.prepared.values_mut() {
+        let factory = ModelFactory::new().with(&exiting(confidence), split());
+        *prepared = factory.prepare(&function).await.unwrap();
+    }
+    let net = Arc::new(net);
+    let answer = net.start(input()).await;
+    let calls = net.calls.lock().unwrap().len();
+    (calls, answer)
+}
+
+#[tokio::test]
+async fn an_early_exit_ends_the_run_where_it_is_sure_whatever_the_plan_was() {
+    // The second element after each block: 2, 5, 12, 27, 58.
+    let answer = exiting(0.9).step(0..BLOCKS, Activation::decode(&input()).unwrap()).unwrap();
+    let Flow::Exit { scores, confidence } = answer else { panic!("goes on") };
+    assert_eq!((floats(&scores.bytes().unwrap())[1], confidence), (58.0, 0.9));
+
+    for (hand_over, trace, calls) in [(2, "cam block0..block1 > cloud block2..block4", 1), (5, "cam block0..block4", 0)]
+    {
+        let (called, answer) = run_exiting(hand_over, 0.9).await;
+        let (payload, receipt) = answer.unwrap();
+        assert_eq!(elements(&payload), scores.bytes().unwrap());
+        assert_eq!(SplitTrace::of(&receipt).to_string(), trace);
+        assert_eq!(called, calls, "a run that has ended calls nobody");
+    }
+}
+
+#[tokio::test]
+async fn an_exit_whose_confidence_is_no_share_is_an_error() {
+    let error = run_exiting(5, f32::NAN).await.1.unwrap_err();
+    assert!(matches!(&error, InvokeError::Host { message, .. } if message.contains("block4 exits")), "{error:?}");
 }

@@ -1,7 +1,9 @@
 //! Where a network is cut: split planners and what a cut costs.
 
 mod fixed;
+mod flow;
 mod latency;
+mod mincut;
 
 use std::time::Duration;
 
@@ -9,6 +11,7 @@ use scf_core::{PlanError, Segment, SplitProblem};
 
 pub use fixed::FixedSplit;
 pub use latency::LatencyOptimal;
+pub use mincut::{DagBlock, DagCut, DagProblem, MinCut};
 
 /// Checks that the tables of `problem` have the sizes that it says.
 fn check(problem: &SplitProblem<'_>) -> Result<(), PlanError> {

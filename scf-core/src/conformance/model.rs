@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, thread};
 
-use crate::{Activation, Elements, ModelBlock, ModelError, TensorSpec, WireForm};
+use crate::{Activation, Elements, Flow, ModelBlock, ModelError, TensorSpec, WireForm};
 
 /// What every [`ModelBlock`] promises.
 ///
@@ -33,6 +33,7 @@ pub fn model_block(make: impl Fn() -> Arc<dyn ModelBlock>, input: impl Fn() -> A
     let other = make();
     assert_eq!(bytes(name, &run(&*other, input())), expected, "another instance of block {name} gave another result");
 
+    goes_on_with_its_output_or_exits(&*block, &input, &expected);
     refuses_other_shapes(&*block, &input());
     offers_the_exact_form_first(&*block);
     runs_on_several_threads(&block, &input, &expected);
@@ -50,6 +51,31 @@ fn bytes(name: &str, activation: &Activation) -> Vec<u8> {
     match activation.bytes() {
         Ok(bytes) => bytes.to_vec(),
         Err(error) => panic!("block {name} gave a tensor that cannot be downloaded: {error}"),
+    }
+}
+
+fn goes_on_with_its_output_or_exits(block: &dyn ModelBlock, input: &impl Fn() -> Activation, expected: &[u8]) {
+    let name = block.name();
+    let step = || match block.step(input()) {
+        Ok(flow) => flow,
+        Err(error) => panic!("step() of block {name} failed on an input that forward() takes: {error}"),
+    };
+    match (step(), step()) {
+        (Flow::Continue(output), Flow::Continue(_)) => {
+            assert_eq!(
+                bytes(name, &output),
+                expected,
+                "step() of block {name} goes on with what forward() does not give"
+            );
+        }
+        (Flow::Exit { scores, confidence }, Flow::Exit { scores: again, .. }) => {
+            assert!(
+                (0.0..=1.0).contains(&confidence),
+                "block {name} exits with a confidence of {confidence}, not 0 to 1"
+            );
+            assert_eq!(bytes(name, &scores), bytes(name, &again), "block {name} exits with other scores each time");
+        }
+        _ => panic!("block {name} exits only sometimes for the same input"),
     }
 }
 
