@@ -8,13 +8,14 @@
 //! | module | what it has |
 //! |---|---|
 //! | `efficientnet` | [`efficientnet_lite0`]: a network of 18 blocks, fused kernels on the CPU, candle on GPUs |
+//! | `minilm` | [`MiniLm`]: sentence embeddings in 8 blocks; [`SentenceTokenizer`]: texts as its input |
 //! | `device` | [`Device`]: CPU, CUDA, Metal |
 //! | `codec` | [`to_wire`], [`from_wire`], [`codec_cost`]: activations on the wire, exact or in eight bits |
 //! | `split` | [`LatencyOptimal`], [`FixedSplit`]: planners of chains; [`MinCut`] of networks that are none |
 //! | `profile` | [`BlockProfiler`]: what blocks took where |
 //! | `function` | [`ModelFactory`]: models as functions; [`SplitTrace`]: which split a call used |
 //! | `inference` | [`ModelHost`]: whole models by name |
-//! | `kernel` | convolutions, channels last, for AVX-512, AVX2 and everything else |
+//! | `kernel` | convolutions, channels last, and transformer layers for AVX-512, AVX2 and everything else |
 //!
 //! | feature | what it adds |
 //! |---|---|
@@ -31,6 +32,7 @@ mod efficientnet;
 mod function;
 mod inference;
 mod kernel;
+mod minilm;
 mod profile;
 mod split;
 mod tensor;
@@ -42,5 +44,6 @@ pub use device::Device;
 pub use efficientnet::efficientnet_lite0;
 pub use function::{ModelFactory, SplitPreview, SplitTrace, Stretch};
 pub use inference::ModelHost;
+pub use minilm::{MiniLm, SentenceTokenizer, TokenizerError};
 pub use profile::BlockProfiler;
 pub use split::{DagBlock, DagCut, DagProblem, FixedSplit, LatencyOptimal, MinCut};

@@ -1,11 +1,13 @@
-//! CPU kernels of convolutional blocks, channels last.
+//! CPU kernels of convolutional blocks, channels last, and of transformer blocks.
 //!
 //! Each kernel has one body, generic over the registers it keeps its sums in; it is compiled three times, for
 //! AVX-512, for AVX2 with FMA and for the target's baseline, and the best that the processor has is chosen once,
 //! when weights are packed. This module has all unsafe code of the crate.
 #![expect(unsafe_code, reason = "registers of run-time detected instruction sets; lengths are checked once per call")]
 
+mod attention;
 mod depthwise;
+mod layer_norm;
 mod mbconv;
 mod pointwise;
 #[cfg(test)]
@@ -13,6 +15,8 @@ pub(crate) mod reference;
 mod stem;
 mod vector;
 
+pub(crate) use attention::Attention;
+pub(crate) use layer_norm::LayerNorm;
 pub(crate) use mbconv::{MbConv, MbConvShape};
 pub(crate) use pointwise::{Finish, Pointwise, Rows};
 pub(crate) use stem::Stem;

@@ -1,0 +1,159 @@
+"""The arms of ./onnxruntime: builds both networks as ONNX out of our weight files and takes turns with our process."""
+
+import os
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+from onnx import TensorProto, helper, numpy_helper
+from safetensors.numpy import load_file
+
+MODELS = Path(os.environ.get("SCF_MODELS") or
+              Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "scf" / "models")
+TOKENS, HIDDEN, HEADS, LAYERS = 128, 384, 12, 6
+# repeats, kernel, stride, expand ratio, channels in, channels out of each group of blocks of EfficientNet-Lite0
+GROUPS = [(1, 3, 1, 1, 32, 16), (2, 3, 2, 6, 16, 24), (2, 5, 2, 6, 24, 40), (3, 3, 2, 6, 40, 80),
+          (3, 5, 1, 6, 80, 112), (4, 5, 2, 6, 112, 192), (1, 3, 1, 6, 192, 320)]
+
+
+class Graph:
+    """Nodes and constants of a network, each node named after its number."""
+
+    def __init__(self):
+        self.nodes, self.constants = [], []
+
+    def constant(self, value):
+        name = f"c{len(self.constants)}"
+        self.constants.append(numpy_helper.from_array(np.ascontiguousarray(value), name))
+        return name
+
+    def node(self, kind, *inputs, **attributes):
+        names = [i if isinstance(i, str) else self.constant(i) for i in inputs]
+        self.nodes.append(helper.make_node(kind, names, [f"n{len(self.nodes)}"], **attributes))
+        return self.nodes[-1].output[0]
+
+    def model(self, source, result, shape):
+        output = helper.make_tensor_value_info(result, TensorProto.FLOAT, shape)
+        graph = helper.make_graph(self.nodes, "network", [source], [output], self.constants)
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
+        model.ir_version = 8
+        return model.SerializeToString()
+
+
+def minilm():
+    w, g = load_file(MODELS / "minilm-l6.safetensors"), Graph()
+
+    def linear(x, name):
+        return g.node("Add", g.node("MatMul", x, w[name + ".weight"].T), w[name + ".bias"])
+
+    def norm(x, name):
+        return g.node("LayerNormalization", x, w[name + ".weight"], w[name + ".bias"], axis=-1, epsilon=1e-12)
+
+    positions = w["embeddings.position_embeddings.weight"][:TOKENS] + w["embeddings.token_type_embeddings.weight"][0]
+    x = g.node("Add", g.node("Gather", w["embeddings.word_embeddings.weight"], "x"), positions)
+    x = norm(x, "embeddings.LayerNorm")
+    heads, flat = np.int64([1, TOKENS, HEADS, HIDDEN // HEADS]), np.int64([1, TOKENS, HIDDEN])
+    for layer in range(LAYERS):
+        name = f"encoder.layer.{layer}."
+        q, k, v = (g.node("Transpose", g.node("Reshape", linear(x, name + "attention.self." + part), heads), perm=perm)
+                   for part, perm in (("query", [0, 2, 1, 3]), ("key", [0, 2, 3, 1]), ("value", [0, 2, 1, 3])))
+        scores = g.node("Mul", g.node("MatMul", q, k), np.float32((HIDDEN // HEADS) ** -0.5))
+        y = g.node("Transpose", g.node("MatMul", g.node("Softmax", scores, axis=-1), v), perm=[0, 2, 1, 3])
+        y = linear(g.node("Reshape", y, flat), name + "attention.output.dense")
+        x = norm(g.node("Add", y, x), name + "attention.output.LayerNorm")
+        y = linear(x, name + "intermediate.dense")
+        # The pattern that onnxruntime makes its own fused GELU of.
+        erf = g.node("Erf", g.node("Div", y, np.float32(2 ** 0.5)))
+        y = g.node("Mul", g.node("Mul", y, g.node("Add", erf, np.float32(1))), np.float32(0.5))
+        x = norm(g.node("Add", linear(y, name + "output.dense"), x), name + "output.LayerNorm")
+    y = g.node("ReduceMean", x, axes=[1], keepdims=0)
+    y = g.node("Div", y, g.node("ReduceL2", y, axes=[1], keepdims=1))
+    ids = (np.arange(TOKENS) * 37 % 20000 + 1000).astype(np.int64)[None]
+    return g.model(helper.make_tensor_value_info("x", TensorProto.INT64, [1, TOKENS]), y, [1, HIDDEN]), ids
+
+
+def lite0():
+    w = load_file(Path("examples/assets/efficientnet-lite0.safetensors"))
+    w, g = {name: value.astype(np.float32) for name, value in w.items()}, Graph()
+
+    def conv(x, name, size, kernel=1, stride=1, groups=1, relu6=True):
+        weights = w[name + ".w"]
+        columns = weights.shape[1]
+        weights = weights.reshape(kernel, kernel, -1, columns).transpose(3, 2, 0, 1)
+        total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
+        pads = [total // 2, total // 2, total - total // 2, total - total // 2]
+        y = g.node("Conv", x, weights, w[name + ".b"], kernel_shape=[kernel] * 2, strides=[stride] * 2, group=groups,
+                   pads=pads)
+        return g.node("Clip", y, np.float32(0), np.float32(6)) if relu6 else y
+
+    x, size, i = conv("x", "stem", 224, 3, 2), 112, 0
+    for repeats, kernel, stride, expand, cin, cout in GROUPS:
+        for repeat in range(repeats):
+            (cin, stride) = (cin, stride) if repeat == 0 else (cout, 1)
+            y = x if expand == 1 else conv(x, f"block{i}.expand", size)
+            y = conv(y, f"block{i}.depthwise", size, kernel, stride, cin * expand)
+            size = -(-size // stride)
+            y = conv(y, f"block{i}.project", size, relu6=False)
+            x = g.node("Add", x, y) if stride == 1 and cin == cout else y
+            i += 1
+    y = g.node("Flatten", g.node("GlobalAveragePool", conv(x, "head.conv", size)))
+    y = g.node("Add", g.node("MatMul", y, w["head.fc.w"]), w["head.fc.b"])
+    picture = ((np.arange(224 * 224 * 3) % 97).astype(np.float32) / np.float32(48.5) - 1).reshape(1, 224, 224, 3)
+    source = helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 3, 224, 224])
+    return g.model(source, y, [1, 1000]), np.ascontiguousarray(picture.transpose(0, 3, 1, 2))
+
+
+def session(model, threads, spin):
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+    options.add_session_config_entry("session.intra_op.allow_spinning", "1" if spin else "0")
+    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+
+def compare(name, model, x, threads, spin, rounds):
+    """Median milliseconds of theirs and ours, one after the other in each round."""
+    peer = session(model, threads, spin)
+    command = ["cargo", "bench", "--quiet", "-p", "scf-ai", "--bench", "cpu", "--", "--serve", name, str(threads)]
+    ours = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    times = ([], [])
+    for round in range(rounds + 5):
+        start = time.perf_counter_ns()
+        [theirs] = peer.run(None, {"x": x})
+        took = time.perf_counter_ns() - start
+        # The peer's threads may spin for some milliseconds after an answer.
+        time.sleep(0.02 if spin else 0.002)
+        ours.stdin.write("\n")
+        ours.stdin.flush()
+        answer = ours.stdout.readline().split()
+        off = np.abs(np.float32(answer[1:]) - theirs.ravel()[:8]).max()
+        if off > 1e-3:
+            sys.exit(f"{name}: the answers differ by {off}")
+        if round >= 5:
+            times[0].append(took / 1e6)
+            times[1].append(int(answer[0]) / 1e6)
+    ours.stdin.close()
+    ours.wait()
+    theirs, ours = (statistics.median(arm) for arm in times)
+    print(f"{name}, {threads} threads, spinning {'on' if spin else 'off'}: onnxruntime {theirs:.2f} ms, scf {ours:.2f} ms",
+          file=sys.stderr)
+    return ours / theirs
+
+
+def main():
+    rounds = 15 if "--quick" in sys.argv else 101
+    for name, build, bars in (("minilm", minilm, {1: "ai.minilm.vs_ort_1t", 2: "ai.minilm.vs_ort_2t"}),
+                              ("lite0", lite0, {1: "ai.lite0.vs_ort_1t"})):
+        model, x = build()
+        for threads, bar in bars.items():
+            # One thread has nobody to spin for. The figure is of the faster of both settings.
+            ratios = [compare(name, model, x, threads, spin, rounds) for spin in ((False,) if threads == 1 else (False, True))]
+            print(f'{{"bar":"{bar}","value":{max(ratios):.3f},"unit":"ratio","n":{rounds}}}', flush=True)
+
+
+if __name__ == "__main__":
+    main()

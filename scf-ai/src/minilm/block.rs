@@ -1,0 +1,157 @@
+//! One block of the network as the fabric sees it.
+
+use candle_core::{Device, Tensor};
+use scf_core::{Activation, BlockCost, BoxError, ByteSize, ModelBlock, ModelError, TensorSpec, WireForm};
+
+use super::{EPSILON, HIDDEN, VOCABULARY, composed::Composed, encoder::Encoder};
+use crate::{
+    kernel::{Isa, LayerNorm},
+    tensor,
+};
+
+/// Words and positions.
+#[derive(Debug)]
+pub(super) struct Embedding {
+    /// `[VOCABULARY][HIDDEN]`.
+    words: Vec<f32>,
+    /// `[tokens][HIDDEN]`, the kind of text added.
+    positions: Vec<f32>,
+    norm: LayerNorm,
+}
+
+/// How a block computes.
+#[derive(Debug)]
+pub(super) enum Body {
+    /// From ids to rows; on the CPU, since it only copies.
+    Embedding(Box<Embedding>),
+    /// Fused on the CPU.
+    Encoder(Box<Encoder>),
+    /// An encoder layer out of candle's operations, on any device.
+    Composed(Composed),
+    /// The mean over the tokens, scaled to length 1; on the CPU.
+    Pool,
+}
+
+/// A block with fixed sizes.
+#[derive(Debug)]
+pub(super) struct Block {
+    name: String,
+    takes: TensorSpec,
+    gives: TensorSpec,
+    cost: BlockCost,
+    device: Device,
+    body: Body,
+}
+
+/// Makes [`ModelError::Block`] of a cause.
+pub(super) fn failed<E: Into<BoxError>>(block: &str) -> impl FnOnce(E) -> ModelError {
+    move |source| ModelError::Block { block: block.into(), source: source.into() }
+}
+
+/// Rows of `[tokens][HIDDEN]` up to the last that is no padding, which is a row of equal numbers.
+fn tokens(x: &[f32]) -> usize {
+    x.chunks_exact(HIDDEN).rposition(|row| row.iter().any(|v| *v != row[0])).map_or(0, |last| last + 1)
+}
+
+impl Block {
+    /// A block that does `sums` multiply-adds with `weights` numbers.
+    pub(super) fn new(
+        name: String,
+        takes: TensorSpec,
+        gives: TensorSpec,
+        sums: usize,
+        weights: usize,
+        device: &Device,
+        body: Body,
+    ) -> Self {
+        let cost = BlockCost { flops: 2 * sums as u64, weights: ByteSize::from_bytes(4 * weights as u64) };
+        Self { name, takes, gives, cost, device: device.clone(), body }
+    }
+
+    fn run(&self, x: &[f32]) -> Result<Vec<f32>, BoxError> {
+        let mut out = vec![0.0; self.gives.elements().unwrap_or(0)];
+        match &self.body {
+            Body::Embedding(embedding) => embedding.run(x, &mut out)?,
+            Body::Encoder(encoder) => {
+                let real = tokens(x) * HIDDEN;
+                encoder.run(&x[..real], &mut out[..real]);
+            }
+            Body::Composed(composed) => {
+                let real = tokens(x) * HIDDEN;
+                if real > 0 {
+                    let x = Tensor::from_slice(&x[..real], (real / HIDDEN, HIDDEN), &self.device)?;
+                    out[..real].copy_from_slice(&composed.forward(&x)?.flatten_all()?.to_vec1::<f32>()?);
+                }
+            }
+            Body::Pool => pool(x, &mut out),
+        }
+        Ok(out)
+    }
+}
+
+impl ModelBlock for Block {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn output(&self, input: &TensorSpec) -> Result<TensorSpec, ModelError> {
+        if *input == self.takes {
+            return Ok(self.gives.clone());
+        }
+        let takes = format!("{:?}", self.takes);
+        Err(ModelError::Shape { block: self.name.clone(), takes, given: input.clone() })
+    }
+
+    fn cost(&self, _input: &TensorSpec) -> BlockCost {
+        self.cost
+    }
+
+    fn wire_forms(&self) -> &[WireForm] {
+        match self.body {
+            // The forms of the first block are those of the graph's input too, and ids have no eight bits.
+            Body::Embedding(_) => &[WireForm::Exact],
+            _ => &[WireForm::Exact, WireForm::Int8],
+        }
+    }
+
+    fn forward(&self, input: Activation) -> Result<Activation, ModelError> {
+        let gives = self.output(&input.spec)?;
+        let out = tensor::with_floats(&input, |x| self.run(x)).map_err(failed(&self.name))?;
+        let out = out.map_err(failed(&self.name))?;
+        let out = Tensor::from_vec(out, &gives.shape[..], &Device::Cpu).map_err(failed(&self.name))?;
+        Ok(tensor::activation(gives, out))
+    }
+}
+
+impl Embedding {
+    pub(super) fn new(words: Vec<f32>, positions: Vec<f32>, gain: Vec<f32>, bias: Vec<f32>) -> Self {
+        Self { words, positions, norm: LayerNorm::new(Isa::detect(), gain, bias, EPSILON) }
+    }
+
+    fn run(&self, ids: &[f32], out: &mut [f32]) -> Result<(), BoxError> {
+        let real = ids.iter().rposition(|id| *id != 0.0).map_or(0, |last| last + 1);
+        let out = &mut out[..real * HIDDEN];
+        for ((id, out), position) in
+            ids.iter().zip(out.chunks_exact_mut(HIDDEN)).zip(self.positions.chunks_exact(HIDDEN))
+        {
+            if id.fract() != 0.0 || !(0.0..VOCABULARY as f32).contains(id) {
+                return Err(format!("{id} is no id of a token; ids are whole numbers below {VOCABULARY}").into());
+            }
+            let word = &self.words[*id as usize * HIDDEN..][..HIDDEN];
+            out.iter_mut().zip(word.iter().zip(position)).for_each(|(out, (w, p))| *out = w + p);
+        }
+        self.norm.run(out);
+        Ok(())
+    }
+}
+
+fn pool(x: &[f32], out: &mut [f32]) {
+    for row in x.chunks_exact(HIDDEN).take(tokens(x)) {
+        out.iter_mut().zip(row).for_each(|(out, v)| *out += v);
+    }
+    // The mean and the sum have one direction; a text without tokens has none.
+    let length = out.iter().map(|v| v * v).sum::<f32>().sqrt();
+    if length > 0.0 {
+        out.iter_mut().for_each(|v| *v /= length);
+    }
+}

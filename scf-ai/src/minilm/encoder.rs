@@ -1,0 +1,91 @@
+//! One encoder layer on the CPU, over the rows of real tokens.
+
+use std::{cell::RefCell, sync::Arc};
+
+use rayon::ThreadPool;
+
+use super::{EPSILON, HEADS, HIDDEN, Layer, WIDE};
+use crate::kernel::{Attention, Finish, Isa, LayerNorm, Pointwise, Rows};
+
+/// Rows are dealt to threads in multiples of what a tile of the matrix product takes.
+const TILE: usize = 8;
+
+/// Packed weights of one layer.
+#[derive(Debug)]
+pub(super) struct Encoder {
+    qkv: Pointwise,
+    attention: Attention,
+    mix: Pointwise,
+    up: Pointwise,
+    down: Pointwise,
+    norms: [LayerNorm; 2],
+    pool: Option<Arc<ThreadPool>>,
+}
+
+thread_local! {
+    // The attention's output, the sum after it and the widened rows; a fresh allocation of this size would be faulted
+    // in again for every layer.
+    static SCRATCH: RefCell<[Vec<f32>; 3]> = const { RefCell::new([Vec::new(), Vec::new(), Vec::new()]) };
+}
+
+impl Encoder {
+    pub(super) fn new(isa: Isa, layer: Layer, pool: Option<Arc<ThreadPool>>) -> Self {
+        let product = |(w, b): (Vec<f32>, Vec<f32>)| Pointwise::new(isa, w.len() / b.len(), b.len(), &w, &b);
+        Self {
+            qkv: product(layer.qkv),
+            attention: Attention::new(isa, HEADS, HIDDEN / HEADS),
+            mix: product(layer.mix),
+            up: product(layer.up),
+            down: product(layer.down),
+            norms: layer.norms.map(|(gain, bias)| LayerNorm::new(isa, gain, bias, EPSILON)),
+            pool,
+        }
+    }
+
+    /// Runs the layer on the rows of `x` into `out`, both `[tokens][HIDDEN]`. Threads meet once, between the keys and
+    /// the attention over them; everything else is of one row.
+    pub(super) fn run(&self, x: &[f32], out: &mut [f32]) {
+        let tokens = x.len() / HIDDEN;
+        let threads = self.pool.as_ref().map_or(1, |pool| pool.current_num_threads());
+        let rows = tokens.div_ceil(threads).next_multiple_of(TILE).max(TILE);
+        let mut qkv = vec![0.0; tokens * 3 * HIDDEN];
+        let shares = qkv.chunks_mut(rows * 3 * HIDDEN).zip(x.chunks(rows * HIDDEN));
+        self.each(shares, |(qkv, x)| product(&self.qkv, x, Finish::Linear, qkv));
+        let shares = out.chunks_mut(rows * HIDDEN).zip(x.chunks(rows * HIDDEN)).enumerate();
+        self.each(shares, |(i, (out, x))| self.rows(i * rows, x, &qkv, out));
+    }
+
+    /// What follows the keys, for the rows of `x` of which the first is `first`.
+    fn rows(&self, first: usize, x: &[f32], qkv: &[f32], out: &mut [f32]) {
+        let rows = x.len() / HIDDEN;
+        SCRATCH.with_borrow_mut(|scratch| {
+            let sizes = [rows * HIDDEN, rows * HIDDEN, rows * WIDE];
+            for (scratch, size) in scratch.iter_mut().zip(sizes) {
+                scratch.resize(size.max(scratch.len()), 0.0);
+            }
+            let [heads, sum, wide] = scratch;
+            let (heads, sum, wide) = (&mut heads[..sizes[0]], &mut sum[..sizes[1]], &mut wide[..sizes[2]]);
+            self.attention.run(qkv, first..first + rows, heads);
+            product(&self.mix, heads, Finish::Add(x), sum);
+            self.norms[0].run(sum);
+            product(&self.up, sum, Finish::Gelu, wide);
+            product(&self.down, wide, Finish::Add(sum), out);
+            self.norms[1].run(out);
+        });
+    }
+
+    /// Calls `f` with each share, on the model's threads where it has some.
+    fn each<T: Send>(&self, shares: impl Iterator<Item = T> + Send, f: impl Fn(T) + Sync) {
+        match &self.pool {
+            Some(pool) => pool.scope(|scope| {
+                let f = &f;
+                shares.for_each(|share| scope.spawn(move |_| f(share)));
+            }),
+            None => shares.for_each(f),
+        }
+    }
+}
+
+fn product(op: &Pointwise, x: &[f32], finish: Finish<'_>, out: &mut [f32]) {
+    op.run(x, Rows { width: x.len() / op.cin(), starts: &[0] }, finish, out);
+}

@@ -1,0 +1,197 @@
+use std::{fmt::Write as _, io::Write as _, path::PathBuf, sync::OnceLock};
+
+use scf_core::{Activation, WireForm, conformance};
+
+use super::*;
+use crate::{kernel::reference::Random, tensor::with_floats};
+
+const TOKENS: usize = 48;
+
+/// A file of the network's shapes with seeded weights, so that the blocks are held against each other without the
+/// published ones.
+fn file() -> &'static [u8] {
+    static FILE: OnceLock<Vec<u8>> = OnceLock::new();
+    FILE.get_or_init(|| {
+        let mut shapes = vec![
+            ("embeddings.word_embeddings.weight".to_owned(), vec![VOCABULARY, HIDDEN]),
+            ("embeddings.position_embeddings.weight".to_owned(), vec![POSITIONS, HIDDEN]),
+            ("embeddings.token_type_embeddings.weight".to_owned(), vec![2, HIDDEN]),
+        ];
+        let mut layer = |name: String, shape: Vec<usize>| {
+            shapes.push((format!("{name}.bias"), vec![shape[0]]));
+            shapes.push((format!("{name}.weight"), shape));
+        };
+        layer("embeddings.LayerNorm".into(), vec![HIDDEN]);
+        for i in 0..LAYERS {
+            for (part, to, from) in [
+                ("attention.self.query", HIDDEN, HIDDEN),
+                ("attention.self.key", HIDDEN, HIDDEN),
+                ("attention.self.value", HIDDEN, HIDDEN),
+                ("attention.output.dense", HIDDEN, HIDDEN),
+                ("intermediate.dense", WIDE, HIDDEN),
+                ("output.dense", HIDDEN, WIDE),
+            ] {
+                layer(format!("encoder.layer.{i}.{part}"), vec![to, from]);
+            }
+            layer(format!("encoder.layer.{i}.attention.output.LayerNorm"), vec![HIDDEN]);
+            layer(format!("encoder.layer.{i}.output.LayerNorm"), vec![HIDDEN]);
+        }
+        let (mut header, mut data, mut random) = (String::from("{"), Vec::new(), Random::new(41));
+        for (name, shape) in &shapes {
+            let count: usize = shape.iter().product();
+            let from = data.len();
+            let (middle, spread) = if name.ends_with("LayerNorm.weight") { (1.0, 0.2) } else { (0.0, 0.1) };
+            data.extend(random.floats(count).iter().flat_map(|v| (middle + spread * v).to_le_bytes()));
+            let comma = if from == 0 { "" } else { "," };
+            let to = data.len();
+            write!(header, r#"{comma}"{name}":{{"dtype":"F32","shape":{shape:?},"data_offsets":[{from},{to}]}}"#)
+                .unwrap();
+        }
+        header.push('}');
+        [&(header.len() as u64).to_le_bytes(), header.as_bytes(), &data].concat()
+    })
+}
+
+fn network() -> BlockGraph {
+    MiniLm::new(TOKENS).load(file(), Device::Cpu).unwrap()
+}
+
+/// A text of `real` tokens.
+fn ids(real: usize, seed: u64) -> Activation {
+    let mut random = Random::new(seed);
+    let id = |i: usize, random: &mut Random| if i < real { 1 + random.next() % 30_521 } else { 0 };
+    let ids: Vec<f32> = (0..TOKENS).map(|i| id(i, &mut random) as f32).collect();
+    Activation::new(TensorSpec::new(DType::F32, &[1, TOKENS]), crate::tensor::little_endian(&ids)).unwrap()
+}
+
+fn floats(activation: &Activation) -> Vec<f32> {
+    with_floats(activation, <[f32]>::to_vec).unwrap()
+}
+
+fn largest_difference(a: &Activation, b: &Activation) -> f32 {
+    let (a, b) = (floats(a), floats(b));
+    assert_eq!(a.len(), b.len());
+    a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
+}
+
+/// A file that `examples/assets/fetch-models` keeps; says so where it is not there.
+fn fetched(name: &str) -> Option<Vec<u8>> {
+    let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
+    let cache = cache.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache")));
+    let folder = std::env::var_os("SCF_MODELS").map(PathBuf::from).or_else(|| Some(cache?.join("scf/models")));
+    let found = folder.and_then(|folder| std::fs::read(folder.join(name)).ok());
+    if found.is_none() {
+        // Past the capture of the test's output.
+        writeln!(std::io::stderr(), "SKIPPED: no {name}; run examples/assets/fetch-models").unwrap();
+    }
+    found
+}
+
+#[test]
+fn every_block_passes_the_suite() {
+    let graph = network();
+    let mut x = ids(TOKENS, 1);
+    for block in graph.blocks() {
+        conformance::model::model_block(|| block.clone(), || x.clone());
+        let y = block.forward(x).unwrap();
+        x = Activation::new(y.spec.clone(), y.bytes().unwrap()).unwrap();
+    }
+}
+
+#[test]
+fn candle_operations_give_what_the_kernels_give_block_by_block() {
+    let file = WeightFile::open(file()).unwrap();
+    let model = MiniLm::new(TOKENS);
+    let composed = model.graph(&file, &candle_core::Device::Cpu, None).unwrap();
+    for isa in Isa::available() {
+        let fused = model.graph(&file, &candle_core::Device::Cpu, Some(isa)).unwrap();
+        for real in [TOKENS, 13, 1] {
+            let mut x = ids(real, 7);
+            for (a, b) in fused.blocks().iter().zip(composed.blocks()) {
+                let (y, z) = (a.forward(x.clone()).unwrap(), b.forward(x).unwrap());
+                let off = largest_difference(&y, &z);
+                assert!(off < 1e-5, "{} differs by {off} with {isa:?} and {real} tokens", a.name());
+                x = y;
+            }
+        }
+    }
+}
+
+#[test]
+fn every_split_point_gives_the_whole_runs_result_also_with_padding_in_eight_bits() {
+    let graph = network();
+    let blocks = graph.blocks().len();
+    for real in [TOKENS, 11] {
+        let x = ids(real, 9);
+        let whole = graph.run(0..blocks, x.clone()).unwrap();
+        for cut in 0..=blocks {
+            let here = graph.run(0..cut, x.clone()).unwrap();
+            for form in [WireForm::Exact, WireForm::Int8] {
+                if !graph.wire_forms(cut).contains(&form) {
+                    continue;
+                }
+                let sent = crate::to_wire(&here, form).unwrap();
+                let there = graph.run(cut..blocks, crate::from_wire(&sent).unwrap()).unwrap();
+                let off = largest_difference(&whole, &there);
+                let bound = if form == WireForm::Exact { 1e-4 } else { 0.05 };
+                assert!(off < bound, "a cut before block {cut} in {form:?} with {real} tokens is off by {off}");
+            }
+        }
+    }
+}
+
+#[test]
+fn padding_and_threads_change_nothing() {
+    let threaded = MiniLm::new(TOKENS).threads(NonZeroUsize::new(3).unwrap()).load(file(), Device::Cpu).unwrap();
+    let (graph, short) = (network(), MiniLm::new(11).load(file(), Device::Cpu).unwrap());
+    let x = ids(11, 3);
+    let whole = graph.run(0..8, x.clone()).unwrap();
+    let cut = Activation::new(short.input.clone(), x.bytes().unwrap().slice(..44)).unwrap();
+    assert!(largest_difference(&whole, &short.run(0..8, cut).unwrap()) < 1e-5);
+    assert!(largest_difference(&whole, &threaded.run(0..8, x).unwrap()) < 1e-5);
+    let nothing = floats(&graph.run(0..8, ids(0, 1)).unwrap());
+    assert!(nothing.iter().all(|v| *v == 0.0), "a text without tokens has no direction");
+}
+
+#[test]
+fn an_id_that_is_none_and_a_text_that_is_too_long_are_typed_errors() {
+    let graph = network();
+    for id in [0.5, -1.0, 30_522.0, f32::NAN, f32::INFINITY] {
+        let mut ids = vec![0.0; TOKENS];
+        ids[3] = id;
+        let x = Activation::new(graph.input.clone(), crate::tensor::little_endian(&ids)).unwrap();
+        assert!(matches!(graph.run(0..1, x), Err(ModelError::Block { block, .. }) if block == "embedding"), "{id}");
+    }
+    for tokens in [0, 1, 513] {
+        let error = MiniLm::new(tokens).load(file(), Device::Cpu).unwrap_err();
+        assert!(matches!(error, ModelError::Weight { weight, .. } if weight.contains("position")), "{tokens}");
+    }
+}
+
+#[test]
+fn the_published_weights_see_texts_as_people_do() {
+    let files = ["minilm-l6.safetensors", "minilm-l6-tokenizer.json", "lee.txt", "lee-similarities.txt"];
+    let [Some(weights), Some(tokenizer), Some(texts), Some(people)] = files.map(fetched) else { return };
+    let graph = MiniLm::new(128).load(&weights, Device::Cpu).unwrap();
+    let tokenizer = SentenceTokenizer::open(&tokenizer, 128).unwrap();
+    let texts = String::from_utf8(texts).unwrap();
+    let embeddings: Vec<Vec<f32>> =
+        texts.lines().map(|text| floats(&graph.run(0..8, tokenizer.encode(text).unwrap()).unwrap())).collect();
+    let people = String::from_utf8(people).unwrap();
+    let people: Vec<Vec<f64>> =
+        people.lines().map(|line| line.split_whitespace().map(|v| v.parse().unwrap()).collect()).collect();
+    assert_eq!((embeddings.len(), people.len()), (50, 50));
+    let mut pairs = Vec::new();
+    for i in 0..50 {
+        for j in i + 1..50 {
+            let cosine: f32 = embeddings[i].iter().zip(&embeddings[j]).map(|(a, b)| a * b).sum();
+            pairs.push((f64::from(cosine), people[i][j]));
+        }
+    }
+    let n = pairs.len() as f64;
+    let (x, y) = pairs.iter().fold((0.0, 0.0), |(x, y), p| (x + p.0 / n, y + p.1 / n));
+    let sum = |f: &dyn Fn(&(f64, f64)) -> f64| pairs.iter().map(f).sum::<f64>();
+    let together = sum(&|p| (p.0 - x) * (p.1 - y));
+    let pearson = together / (sum(&|p| (p.0 - x).powi(2)) * sum(&|p| (p.1 - y).powi(2))).sqrt();
+    assert!(pearson >= 0.653, "Pearson's correlation is {pearson}");
+}
