@@ -236,7 +236,7 @@ mod tests {
         }
 
         #[test]
-        fn of_a_chain_it_is_the_cut_of_the_chain_planner(
+        fn of_a_chain_it_is_the_plan_of_the_chain_planner_unless_that_comes_back(
             blocks in vec((1u64..500, 1u64..50, 0u64..400), 1..20),
         ) {
             // A way of 1 byte per microsecond without delay, so that sizes are times.
@@ -260,7 +260,11 @@ mod tests {
                 result: ByteSize::from_bytes(3),
             }).unwrap();
             let cut = dag.with(|problem| MinCut::new().cut(problem)).unwrap();
-            prop_assert_eq!(cut.predicted.as_micros(), plan.predicted.as_micros());
+            prop_assert!(cut.predicted >= plan.predicted);
+            // The chain planner may also bring an activation back and go on here.
+            if plan.segments.iter().skip_while(|segment| segment.node == 0).all(|segment| segment.node == 1) {
+                prop_assert_eq!(cut.predicted.as_micros(), plan.predicted.as_micros());
+            }
         }
     }
 
