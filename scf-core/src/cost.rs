@@ -101,6 +101,44 @@ impl Energy {
     }
 }
 
+/// What work came to beside time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[expect(clippy::exhaustive_structs, reason = "simulators and tests write it as a literal")]
+pub struct Spent {
+    /// Its price.
+    pub money: Money,
+    /// The energy that it used.
+    pub energy: Energy,
+    /// The emissions that it caused.
+    pub carbon: Carbon,
+}
+
+impl Spent {
+    /// Nothing.
+    pub const NOTHING: Self = Self { money: Money::ZERO, energy: Energy::ZERO, carbon: Carbon::ZERO };
+}
+
+impl Add for Spent {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        let (money, energy) = (self.money + other.money, self.energy + other.energy);
+        Self { money, energy, carbon: self.carbon + other.carbon }
+    }
+}
+
+impl AddAssign for Spent {
+    fn add_assign(&mut self, other: Self) {
+        *self = *self + other;
+    }
+}
+
+impl Sum for Spent {
+    fn sum<I: Iterator<Item = Self>>(all: I) -> Self {
+        all.fold(Self::NOTHING, Add::add)
+    }
+}
+
 /// A share of a whole, in millionths; at most all of it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(transparent)]

@@ -4,7 +4,9 @@ use std::{borrow::Cow, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Attachment, ByteSize, FunctionName, InvocationId, NodeId, Payload, Qualifier, Revision, TenantName};
+use crate::{
+    Attachment, ByteSize, FunctionName, InvocationId, NodeId, Payload, Qualifier, Revision, Spent, TenantName,
+};
 
 /// One call of a function.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -154,6 +156,8 @@ pub struct Receipt {
     /// Bytes that the request and the reply put on links, each link that they crossed counted; nothing when it
     /// ran where it was called.
     pub on_wire: ByteSize,
+    /// What the CPU time of the isolate came to by the rates of the node.
+    pub spent: Spent,
     /// Parts of the call that the isolate reports.
     pub spans: Vec<Span>,
     /// The bills of the calls that it made.
@@ -177,6 +181,7 @@ impl Receipt {
             bytes_in: ByteSize::ZERO,
             bytes_out: ByteSize::ZERO,
             on_wire: ByteSize::ZERO,
+            spent: Spent::NOTHING,
             spans: Vec::new(),
             calls: Vec::new(),
         }
@@ -186,6 +191,12 @@ impl Receipt {
     #[must_use]
     pub fn total_cpu(&self) -> Duration {
         self.usage.cpu + self.calls.iter().map(Self::total_cpu).sum::<Duration>()
+    }
+
+    /// What this call and all that it made came to.
+    #[must_use]
+    pub fn total_spent(&self) -> Spent {
+        self.calls.iter().map(Self::total_spent).fold(self.spent, |a, b| a + b)
     }
 
     /// Bytes on links of this call and all that it made.

@@ -71,7 +71,7 @@ pub use autoscaler::{Autoscaler, Load};
 pub use bytes::Bytes;
 pub use clock::{Clock, ManualClock, Timestamp, WallTime};
 pub use context::{Area, Battery, BatteryNeed, Context, GeoPoint, LinkNeed, Strength, Wanted};
-pub use cost::{Carbon, Energy, Money, Share};
+pub use cost::{Carbon, Energy, Money, Share, Spent};
 pub use disk::Disk;
 pub use error::BoxError;
 pub use function::{Code, Function, Limits, Needs, Reuse, Statefulness};

@@ -1,8 +1,10 @@
 //! Machines and what they have.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
-use crate::{Battery, ByteSize, GeoPoint, MilliCpu, Name, NodeId, Slowdown, Zone};
+use crate::{Battery, ByteSize, Carbon, Energy, GeoPoint, MilliCpu, Money, Name, NodeId, Slowdown, Spent, Zone};
 
 /// How far from the data a node stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -247,5 +249,32 @@ impl Node {
     pub const fn rates(mut self, rates: Rates) -> Self {
         self.rates = rates;
         self
+    }
+
+    /// What `cpu` of this CPU comes to there: a node that is slower is busy for longer.
+    #[must_use]
+    pub fn spent(&self, cpu: Duration) -> Spent {
+        let busy = self.slowdown.stretch(cpu).as_secs_f64();
+        Spent {
+            money: Money::from_units(busy * f64::from(self.rates.money)),
+            energy: Energy::from_joules(busy * f64::from(self.rates.joules)),
+            carbon: Carbon::from_grams(busy * f64::from(self.rates.carbon)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slow_node_is_busy_for_longer_with_the_same_work_and_is_paid_for_that() {
+        let rates = Rates { money: 0.5, joules: 4.0, carbon: 0.25 };
+        let node = Node::new(NodeId::new("slow").unwrap(), Tier::Edge).slowdown(Slowdown::new(2.0)).rates(rates);
+        let spent = node.spent(Duration::from_secs(3));
+        let (money, energy) = (Money::from_units(3.0), Energy::from_joules(24.0));
+        assert_eq!(spent, Spent { money, energy, carbon: Carbon::from_grams(1.5) });
+        let doubled = Spent { money: money + money, energy: energy + energy, carbon: Carbon::from_grams(3.0) };
+        assert_eq!([spent, spent].into_iter().sum::<Spent>(), doubled);
     }
 }

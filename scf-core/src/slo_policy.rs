@@ -4,7 +4,7 @@ use std::{fmt::Debug, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ByteSize, Energy, Function, Money, Node, Path, Timestamp};
+use crate::{ByteSize, Function, Node, Path, Spent, Timestamp};
 
 /// Learns how calls of functions with [`Objectives`](crate::Objectives) fare and says what is to be done about it.
 ///
@@ -16,7 +16,7 @@ pub trait SloPolicy: Debug + Send + Sync + 'static {
     fn observed(&self, function: &Function, call: &ObservedCall<'_>);
 
     /// Whether calls of `function` are expected to keep its objectives on a node. Called per node when the function
-    /// is placed, not per call. Where no node is left, the runtime places as if all of them did.
+    /// is placed, not per call. The runtime places it where the answer is the best that any node gives.
     fn expects(&self, function: &Function, site: &Site<'_>) -> Expectation;
 
     /// What is to be done about `function`. Called every 100 ms while it is called.
@@ -41,8 +41,8 @@ pub struct ObservedCall<'a> {
     pub latency: Duration,
     /// How long its isolate ran; zero where that is not known.
     pub execution: Duration,
-    /// What it cost and used, where that is known.
-    pub spent: Option<(Money, Energy)>,
+    /// What it and the calls that it made came to; none of one that still runs or failed.
+    pub spent: Option<Spent>,
 }
 
 /// How far an observed call is. What decides whether it kept its objective is told exactly once per call, as early
@@ -78,12 +78,14 @@ pub struct Site<'a> {
     pub load: u32,
 }
 
-/// Whether objectives will be kept somewhere.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+/// Whether objectives will be kept somewhere, from the best to the worst.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum Expectation {
     /// By what is known; also where nothing is.
     Kept,
+    /// Calls are in time and succeed there, and cost or use more than is promised.
+    Dear,
     /// They are not kept there now, or will not be.
     Missed,
 }

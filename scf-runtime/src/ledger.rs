@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use scf_core::{ByteSize, Clock, InvokeError, Meter, Receipt, Timestamp, Usage};
+use scf_core::{ByteSize, Clock, InvokeError, Meter, Node, Receipt, Spent, Timestamp, Usage};
 
 use crate::spread::{Each, here};
 
@@ -40,6 +40,8 @@ pub struct Bill {
     pub bytes_out: ByteSize,
     /// Size of all messages between nodes that the calls caused.
     pub on_wire: ByteSize,
+    /// What the CPU time of the isolates came to by the rates of the nodes that they ran on.
+    pub spent: Spent,
 }
 
 /// Why calls failed, and how many.
@@ -150,11 +152,13 @@ impl Sums {
         bill.bytes_in += more.bytes_in;
         bill.bytes_out += more.bytes_out;
         bill.on_wire += more.on_wire;
+        bill.spent += more.spent;
         self.memory = self.memory.saturating_add(other.memory);
     }
 
-    fn used(&mut self, usage: &Usage, ran: Duration) {
+    fn used(&mut self, usage: &Usage, spent: Spent, ran: Duration) {
         self.bill.cpu += usage.cpu;
+        self.bill.spent += spent;
         self.bill.accelerator += usage.accelerator;
         let micros = u64::try_from(ran.as_nanos().div_ceil(1000)).unwrap_or(u64::MAX);
         self.memory = self.memory.saturating_add(usage.memory.bytes().div_ceil(1024).saturating_mul(micros));
@@ -181,15 +185,16 @@ impl Sums {
 /// and its tenant.
 pub(crate) struct Tab<'a> {
     pages: [&'a Page; 2],
+    node: &'a Node,
     clock: &'a dyn Clock,
     running: Option<(Timestamp, Arc<Meter>)>,
     is_closed: bool,
 }
 
 impl<'a> Tab<'a> {
-    /// `part`: the cores that the call was made on.
-    pub(crate) fn open(part: usize, function: &'a Ledger, tenant: &'a Ledger, clock: &'a dyn Clock) -> Self {
-        Self { pages: [function.page(part), tenant.page(part)], clock, running: None, is_closed: false }
+    /// `part`: the cores that the call was made on; `ledgers`: of the function and of the tenant; `node`: where it runs.
+    pub(crate) fn open(part: usize, ledgers: [&'a Ledger; 2], node: &'a Node, clock: &'a dyn Clock) -> Self {
+        Self { pages: ledgers.map(|ledger| ledger.page(part)), node, clock, running: None, is_closed: false }
     }
 
     /// From now on the call has an isolate, which tells `meter` what it uses.
@@ -209,7 +214,7 @@ impl<'a> Tab<'a> {
                         sums.bill.wall += receipt.wall;
                         sums.bill.bytes_in += receipt.bytes_in;
                         sums.bill.bytes_out += receipt.bytes_out;
-                        sums.used(&receipt.usage, ran);
+                        sums.used(&receipt.usage, receipt.spent, ran);
                     });
                     page.book_host(receipt.host);
                 }
@@ -219,12 +224,15 @@ impl<'a> Tab<'a> {
     }
 
     fn fail(&self, error: Option<&InvokeError>) {
-        let used = self.running.as_ref().map(|(since, meter)| (meter.usage(), self.clock.now().since(*since)));
+        let used = self.running.as_ref().map(|(since, meter)| {
+            let usage = meter.usage();
+            (usage, self.node.spent(usage.cpu), self.clock.now().since(*since))
+        });
         for page in self.pages {
             page.change(|sums| {
                 sums.failed(error);
-                if let Some((usage, ran)) = &used {
-                    sums.used(usage, *ran);
+                if let Some((usage, spent, ran)) = &used {
+                    sums.used(usage, *spent, *ran);
                 }
             });
             if let Some((_, meter)) = &self.running {
@@ -244,15 +252,21 @@ impl Drop for Tab<'_> {
 
 #[cfg(test)]
 mod tests {
-    use scf_core::{FunctionName, ManualClock, NodeId, TenantName};
+    use scf_core::{Energy, FunctionName, ManualClock, NodeId, Rates, TenantName, Tier};
 
     use super::*;
+
+    /// A node that is paid nothing and draws `joules` in a second.
+    fn node(joules: f32) -> Node {
+        Node::new(NodeId::new("here").unwrap(), Tier::Edge).rates(Rates { joules, ..Rates::default() })
+    }
 
     #[test]
     fn what_is_booked_on_different_cores_is_on_one_bill() {
         let (function, tenant, clock) = (Ledger::default(), Ledger::default(), ManualClock::new());
+        let node = node(8.0);
         for part in 0..6 {
-            drop(Tab::open(part, &function, &tenant, &clock));
+            drop(Tab::open(part, [&function, &tenant], &node, &clock));
             function.book_host(part, Duration::from_nanos(1));
         }
         let bill = function.bill();
@@ -263,11 +277,12 @@ mod tests {
     #[test]
     fn what_a_call_used_is_booked_for_function_and_tenant_however_it_ends() {
         let (function, tenant, clock) = (Ledger::default(), Ledger::default(), ManualClock::new());
+        let node = node(8.0);
         let meter = Arc::new(Meter::default());
         meter.add_cpu(Duration::from_millis(5));
         meter.saw_memory(ByteSize::from_mib(1));
         let running = || {
-            let mut tab = Tab::open(here(), &function, &tenant, &clock);
+            let mut tab = Tab::open(here(), [&function, &tenant], &node, &clock);
             tab.runs(clock.now(), &meter);
             clock.advance(Duration::from_millis(500));
             tab
@@ -275,9 +290,11 @@ mod tests {
         let name = FunctionName::new("f").unwrap();
         running().close(Err(&InvokeError::Trapped { function: name.clone(), message: String::new() }));
         drop(running());
-        Tab::open(here(), &function, &tenant, &clock).close(Err(&InvokeError::NoKey { function: name.clone() }));
+        Tab::open(here(), [&function, &tenant], &node, &clock)
+            .close(Err(&InvokeError::NoKey { function: name.clone() }));
         let mut receipt = Receipt::new(name, TenantName::default(), NodeId::new("here").unwrap());
         receipt.usage = meter.usage();
+        receipt.spent = node.spent(receipt.usage.cpu);
         (receipt.queued, receipt.wall) = (Duration::from_secs(1), Duration::from_secs(2));
         running().close(Ok(&receipt));
         let bill = function.bill();
@@ -285,6 +302,7 @@ mod tests {
         assert_eq!((bill.calls, bill.failures), (1, 3));
         assert_eq!(bill.failed, Failures { trapped: 1, given_up: 1, refused: 1, ..Failures::default() });
         assert_eq!(bill.cpu, Duration::from_millis(15));
+        assert_eq!(bill.spent.energy, Energy::from_joules(0.12), "15 ms at 8 W");
         assert_eq!(bill.memory_seconds, ByteSize::from_mib(2), "1 MiB for 0.5, 0.5 and 1 s");
     }
 }

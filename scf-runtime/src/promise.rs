@@ -41,7 +41,8 @@ impl Inner {
             let now = self.clock.now();
             let execution = outcome.map(|outcome| outcome.receipt.wall.saturating_sub(outcome.receipt.queued));
             let (latency, execution) = (now.since(begun), execution.unwrap_or_default());
-            policy.observed(function, &ObservedCall { now, node, input, progress, latency, execution, spent: None });
+            let spent = outcome.map(|outcome| outcome.receipt.total_spent());
+            policy.observed(function, &ObservedCall { now, node, input, progress, latency, execution, spent });
         };
         let mut run = pin!(run);
         let promised = function.objectives.tightest().map(|slo| slo.within);
@@ -78,17 +79,32 @@ impl Inner {
         result
     }
 
-    /// Positions of the nodes on which the function is expected to miss what is promised; none where it is everywhere.
-    pub(crate) fn missing(&self, route: &Route, from: usize, input: ByteSize) -> Vec<usize> {
+    /// Which nodes to leave out to keep what is promised of the function: first all that are not expected to keep it,
+    /// then, where no other is left, those that are not even expected to be in time.
+    pub(crate) fn avoided(&self, route: &Route, from: usize, input: ByteSize) -> Vec<Vec<usize>> {
         let Some(policy) = self.policy_for(route) else { return Vec::new() };
-        let missed = |to: &usize| self.misses(policy, route, from, *to, input);
-        (0..self.members.len()).filter(|to| route.ready[*to].is_some()).filter(missed).collect()
+        let expected: Vec<(usize, Expectation)> = (0..self.members.len())
+            .filter(|to| route.ready[*to].is_some())
+            .map(|to| (to, self.expected(policy, route, from, to, input)))
+            .collect();
+        let worse_than = |best| expected.iter().filter(move |(_, what)| *what > best).map(|(to, _)| *to).collect();
+        let mut avoided: Vec<Vec<usize>> = [Expectation::Kept, Expectation::Dear].map(worse_than).into();
+        avoided.dedup();
+        avoided.retain(|nodes| !nodes.is_empty());
+        avoided
     }
 
-    fn misses(&self, policy: &Arc<dyn SloPolicy>, route: &Route, from: usize, to: usize, input: ByteSize) -> bool {
+    fn expected(
+        &self,
+        policy: &Arc<dyn SloPolicy>,
+        route: &Route,
+        from: usize,
+        to: usize,
+        input: ByteSize,
+    ) -> Expectation {
         let (node, load) = (&*self.members[to].node, self.members[to].controller.load());
         let site = Site { now: self.clock.now(), node, path: self.way(from, to), input, load };
-        policy.expects(&route.function, &site) == Expectation::Missed
+        policy.expects(&route.function, &site)
     }
 
     fn way(&self, from: usize, to: usize) -> Option<Path> {
@@ -98,14 +114,14 @@ impl Inner {
         self.transport.as_ref()?.path(&self.members[from].node.id, &self.members[to].node.id)
     }
 
-    /// Has the next call from member `from` placed anew, if the function is expected to miss what is promised where they
-    /// go now, and to keep it somewhere else.
+    /// Has the next call from member `from` placed anew, if the function is expected to keep what is promised better
+    /// somewhere else than where they go now.
     fn leave_if_better(&self, policy: &Arc<dyn SloPolicy>, route: &Route, from: usize, input: ByteSize) {
         let Some(to) = route.placed(from, self.epoch.load(Relaxed)) else { return };
         let is_option = |other: &usize| route.ready[*other].is_some() && self.way(from, *other).is_some();
         let mut others = (0..self.members.len()).filter(|other| *other != to).filter(is_option);
-        if self.misses(policy, route, from, to, input) && others.any(|to| !self.misses(policy, route, from, to, input))
-        {
+        let here = self.expected(policy, route, from, to, input);
+        if here > Expectation::Kept && others.any(|to| self.expected(policy, route, from, to, input) < here) {
             tracing::info!(
                 faas.name = %route.function.name, from = %self.members[from].node.id, node = %self.members[to].node.id,
                 "scf.slo.leave"

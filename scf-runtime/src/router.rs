@@ -206,8 +206,7 @@ impl Inner {
         let epoch = self.epoch.load(Relaxed);
         let unplaceable = |source| InvokeError::Unplaceable { function: function.name.clone(), source };
         for _ in 0..CLAIM_ATTEMPTS {
-            let avoided = self.missing(route, from, invocation.payload.size());
-            let view = self.view(route, &[left_out, &avoided].concat());
+            let avoided = self.avoided(route, from, invocation.payload.size());
             let request = PlacementRequest {
                 function,
                 from: &self.members[from].node.id,
@@ -216,12 +215,11 @@ impl Inner {
                 work: Duration::ZERO,
                 seed: self.next_seed(),
             };
-            let placement = match self.scheduler.schedule(&request, &view) {
-                // Where nothing is left, a node that misses what is promised is better than none.
-                Err(_) if !avoided.is_empty() => self.scheduler.schedule(&request, &self.view(route, left_out)),
-                placement => placement,
-            };
-            let placement = placement.map_err(unplaceable)?;
+            let without =
+                |avoided: &[usize]| self.scheduler.schedule(&request, &self.view(route, &[left_out, avoided].concat()));
+            // Where nothing is left, a node that misses what is promised is better than none.
+            let kept = avoided.iter().find_map(|avoided| without(avoided).ok());
+            let placement = kept.map_or_else(|| without(&[]), Ok).map_err(unplaceable)?;
             let Some(&to) = self.positions.get(&placement.node) else { continue };
             if self.members[to].claim(function, route.revision, placement.version) {
                 if !route.serves() {

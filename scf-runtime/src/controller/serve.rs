@@ -25,7 +25,8 @@ impl Controller {
         host: &Arc<dyn Host>,
         bill: &mut Option<Receipt>,
     ) -> Result<Payload, InvokeError> {
-        let mut tab = Tab::open(applicant.part, &applicant.ready.ledger, &applicant.account.ledger, &*self.clock);
+        let ledgers = [&*applicant.ready.ledger, &applicant.account.ledger];
+        let mut tab = Tab::open(applicant.part, ledgers, &self.node, &*self.clock);
         let tenant = &applicant.account.tenant.name;
         let span = observe::span(given(invocation), applicant.ready.revision, tenant, &self.node.id);
         let observed = self.observer.begin(span.clone(), applicant.ready, tenant);
@@ -129,6 +130,7 @@ impl Controller {
         receipt.queued = started.since(accepted);
         receipt.wall = finished.since(accepted);
         receipt.usage = usage;
+        receipt.spent = self.node.spent(usage.cpu);
         receipt.host = beside;
         receipt.cold = !reply.reused;
         receipt.bytes_in = bytes_in + streamed_in;

@@ -7,8 +7,8 @@ use std::{
 };
 
 use scf_core::{
-    ByteSize, Expectation, Function, FunctionName, Name, NodeId, ObservedCall, Progress, Reaction, Share, Site,
-    SloPolicy, Timestamp,
+    ByteSize, Expectation, Function, FunctionName, Name, NodeId, Objectives, ObservedCall, Progress, Reaction, Share,
+    Site, SloPolicy, Spent, Timestamp,
 };
 
 use super::{
@@ -33,6 +33,8 @@ const FORGIVEN: u32 = 64;
 /// For how long what was learned of a node is believed without a call there, and how many calls it must rest on.
 const BELIEVED: Duration = Duration::from_secs(30);
 const LEARNED: u32 = 30;
+/// For how long what calls came to on a node is believed without a call there. Longer, since prices change seldom.
+const PRICED: Duration = Duration::from_secs(900);
 
 /// Keeps latency, availability, cost and energy objectives of functions by what it sees of their calls.
 ///
@@ -64,8 +66,9 @@ struct Record {
     good_in_a_row: u32,
     avoided: Option<(Timestamp, Duration)>,
     learned: Option<Timestamp>,
-    /// Smoothed cost and energy of a call, and how many they rest on.
+    /// Smoothed cost and energy of a call, how many they rest on, and when the last one was.
     spent: (f64, f64, u32),
+    spent_at: Option<Timestamp>,
 }
 
 impl Default for SloKeeper {
@@ -168,6 +171,31 @@ impl Record {
         }
     }
 
+    fn spend(&mut self, now: Timestamp, spent: Spent) {
+        if !self.is_priced(now) {
+            self.spent = (0.0, 0.0, 0);
+        }
+        self.spent_at = Some(now);
+        let (cost, energy, count) = &mut self.spent;
+        *count = count.saturating_add(1);
+        let weight = (1.0 / f64::from(*count)).max(0.05);
+        *cost += weight * (spent.money.units() - *cost);
+        *energy += weight * (spent.energy.joules() - *energy);
+    }
+
+    /// Whether it was called so lately that what calls came to there still says something.
+    fn is_priced(&self, now: Timestamp) -> bool {
+        self.spent_at.is_some_and(|at| now.since(at) < PRICED)
+    }
+
+    /// Whether calls there cost or use more than is promised.
+    fn is_dear(&self, objectives: &Objectives, now: Timestamp) -> bool {
+        let (cost, energy, count) = self.spent;
+        let is_over = objectives.cost.is_some_and(|most| cost > most.units())
+            || objectives.energy.is_some_and(|most| energy > most.joules());
+        is_over && count >= FEWEST && self.is_priced(now)
+    }
+
     fn is_avoided(&self, now: Timestamp) -> bool {
         self.avoided.is_some_and(|(until, _)| now < until)
     }
@@ -201,12 +229,8 @@ impl SloPolicy for SloKeeper {
             learner.observe(class, &CallFeatures::of(call.input), call.execution);
             record.learned = Some(call.now);
         }
-        if let Some((cost, energy)) = call.spent {
-            let (mean_cost, mean_energy, count) = &mut record.spent;
-            *count = count.saturating_add(1);
-            let weight = (1.0 / f64::from(*count)).max(0.05);
-            *mean_cost += weight * (cost.units() - *mean_cost);
-            *mean_energy += weight * (energy.joules() - *mean_energy);
+        if let Some(spent) = call.spent {
+            record.spend(call.now, spent);
         }
         if let Some(is_good) = verdict {
             record.judge(call.now, is_good, share.rest().fraction());
@@ -221,37 +245,33 @@ impl SloPolicy for SloKeeper {
             return Expectation::Missed;
         }
         let objectives = &function.objectives;
-        let (cost, energy, count) = record.spent;
-        let is_dear = objectives.cost.is_some_and(|most| cost > most.units())
-            || objectives.energy.is_some_and(|most| energy > most.joules());
-        if is_dear && count >= FEWEST {
-            return Expectation::Missed;
-        }
-        let Some(slo) = objectives.tightest() else { return Expectation::Kept };
+        let in_time = if record.is_dear(objectives, site.now) { Expectation::Dear } else { Expectation::Kept };
+        let Some(slo) = objectives.tightest() else { return in_time };
         let is_current = record.learned.is_some_and(|at| site.now.since(at) < BELIEVED);
-        let Some(class) = record.class.as_ref().filter(|_| is_current) else { return Expectation::Kept };
+        let Some(class) = record.class.as_ref().filter(|_| is_current) else { return in_time };
         let prediction = kept.learner.predict(class, &CallFeatures::of(site.input));
         if prediction.seen < LEARNED {
-            return Expectation::Kept;
+            return in_time;
         }
         let way = site.path.map_or(Duration::ZERO, |path| path.time_for(site.input).saturating_add(path.latency));
         let slots = function.limits.concurrency.max(1);
         let wait = prediction.median.saturating_mul(site.load / slots);
         let latency = prediction.bound.saturating_add(way).saturating_add(wait);
-        if latency > slo.within { Expectation::Missed } else { Expectation::Kept }
+        if latency > slo.within { Expectation::Missed } else { in_time }
     }
 
     fn react(&self, function: &Function, now: Timestamp) -> Reaction {
         let Some(kept) = self.find(&function.name) else { return Reaction::None };
         let kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
-        let leaves = kept.nodes.values().any(|record| record.is_avoided(now));
+        let is_left = |record: &Record| record.is_avoided(now) || record.is_dear(&function.objectives, now);
+        let leaves = kept.nodes.values().any(is_left);
         kept.burn.reaction(now).max(if leaves { Reaction::Move } else { Reaction::None })
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use scf_core::{Money, Node, Objectives, Slo, Tier};
+    use scf_core::{Money, Node, Slo, Tier};
 
     use super::*;
 
@@ -322,14 +342,18 @@ mod tests {
     }
 
     #[test]
-    fn a_node_that_costs_more_than_promised_is_avoided() {
-        let (keeper, dear) = (SloKeeper::default(), node("dear"));
-        let function = function(Objectives::none().cost(Money::from_units(0.001)));
+    fn a_node_that_costs_more_than_promised_is_left_for_another_and_not_for_one_that_is_late() {
+        let (keeper, dear, late) = (SloKeeper::default(), node("dear"), node("late"));
+        let function = function(p95().objectives.cost(Money::from_units(0.001)));
         for ms in 0..10 {
-            let spent = Some((Money::from_units(0.002), scf_core::Energy::ZERO));
+            let spent = Some(Spent { money: Money::from_units(0.002), ..Spent::NOTHING });
             keeper.observed(&function, &ObservedCall { spent, ..call(&dear, ms, Progress::Met) });
+            keeper.observed(&function, &call(&late, ms, Progress::Late));
         }
-        assert_eq!(keeper.expects(&function, &site(&dear, 10)), Expectation::Missed);
+        let expects = |on, ms| keeper.expects(&function, &site(on, ms));
+        assert_eq!((expects(&dear, 10), expects(&late, 10)), (Expectation::Dear, Expectation::Missed));
+        assert!(Expectation::Dear < Expectation::Missed);
+        assert_eq!(expects(&dear, 900_010), Expectation::Kept, "its price may be another one now");
     }
 
     #[test]

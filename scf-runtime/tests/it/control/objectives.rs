@@ -3,8 +3,8 @@
 use std::sync::{Mutex, atomic::AtomicU64};
 
 use scf_core::{
-    Bandwidth, Clock, Link, Load, ManualClock, Node, NodeId, Objectives, Outcome, Share, Slo, Tier, Timestamp,
-    Workflow, WorkflowError,
+    Bandwidth, Clock, Energy, Link, Load, ManualClock, Money, Node, NodeId, Objectives, Outcome, Rates, Share, Slo,
+    Tier, Timestamp, Workflow, WorkflowError,
 };
 use scf_runtime::{
     DeployError, Lifecycle,
@@ -37,6 +37,11 @@ fn p95() -> Objectives {
 
 impl Site {
     async fn new(keeps_promises: bool) -> Self {
+        Self::priced(keeps_promises, [Rates::default(); 2]).await
+    }
+
+    /// `rates`: of the near and of the far node.
+    async fn priced(keeps_promises: bool, rates: [Rates; 2]) -> Self {
         let clock = ManualClock::new();
         let shared: Arc<dyn Clock> = Arc::new(clock.clone());
         let link = |ms| Link { latency: MS * ms, bandwidth: Bandwidth::from_mbit_per_s(1000) };
@@ -53,6 +58,7 @@ impl Site {
                 let on = usize::from(call.call().host.node().id == node("far"));
                 let time = MS * takes[on].load(Ordering::SeqCst) as u32;
                 let clock = clock.clone();
+                call.call().meter.add_cpu(time);
                 Box::pin(async move {
                     clock.sleep(time).await;
                     Ok(input)
@@ -65,8 +71,8 @@ impl Site {
             .scheduler(Arc::new(Pipeline::default()))
             .isolates(Arc::new(natives.unwrap()))
             .transport(network.clone());
-        for name in ["camera", "near", "far"] {
-            builder = builder.node(Node::new(node(name), Tier::Edge));
+        for (name, rates) in [("camera", Rates::default()), ("near", rates[0]), ("far", rates[1])] {
+            builder = builder.node(Node::new(node(name), Tier::Edge).rates(rates));
         }
         if keeps_promises {
             builder = builder.slo(Arc::new(SloKeeper::default()));
@@ -165,6 +171,73 @@ async fn a_node_that_dies_under_load_costs_no_call_and_the_promise_is_kept_again
     site.load(MS * 6000).await;
     assert!(site.broken_for(fault) <= MS * 5000, "broken for {:?}", site.broken_for(fault));
     assert_eq!(site.failed(), 0);
+}
+
+/// A near node of which a second costs ten times what one of the far node does.
+fn dear_near() -> [Rates; 2] {
+    [1.0, 0.1].map(|money| Rates { money, joules: 5.0, carbon: 0.0 })
+}
+
+#[tokio::test]
+async fn calls_go_to_the_cheaper_node_as_long_as_it_keeps_the_latency_that_is_promised() {
+    let site = Site::priced(true, dear_near()).await;
+    site.deploy(p95().cost(Money::from_units(0.005))).await;
+    // A call costs 0.01 near and 0.001 far away, and is in time on both.
+    site.load(MS * 2000).await;
+    let before = site.fabric.bills()[0].1;
+    site.load(MS * 2000).await;
+    let cheap = site.fabric.bills()[0].1;
+    let mean = (cheap.spent.money.units() - before.spent.money.units()) / (cheap.calls - before.calls) as f64;
+    assert!(mean < 0.005, "{mean} a call");
+    site.takes[1].store(70, Ordering::SeqCst);
+    let fault = site.clock.now();
+    site.load(MS * 8000).await;
+    assert!(site.broken_for(fault) <= MS * 5000, "broken for {:?}", site.broken_for(fault));
+    assert_eq!(site.failed(), 0);
+}
+
+#[tokio::test]
+async fn without_a_promise_of_cost_calls_stay_on_the_near_node() {
+    let site = Site::priced(true, dear_near()).await;
+    site.deploy(p95()).await;
+    site.load(MS * 2000).await;
+    let bill = site.fabric.bills()[0].1;
+    assert!(bill.spent.money.units() / bill.calls as f64 > 0.0099, "{bill:?}");
+}
+
+#[tokio::test]
+async fn a_function_leaves_a_node_that_uses_more_energy_than_is_promised() {
+    let rates = [20.0, 2.0].map(|joules| Rates { joules, ..Rates::default() });
+    let site = Site::priced(true, rates).await;
+    // A call uses 0.2 J near and 0.02 J far away.
+    site.deploy(Objectives::none().energy(Energy::from_joules(0.1))).await;
+    site.load(MS * 2000).await;
+    let before = site.fabric.bills()[0].1;
+    site.load(MS * 1000).await;
+    let after = site.fabric.bills()[0].1;
+    let mean = (after.spent.energy.joules() - before.spent.energy.joules()) / (after.calls - before.calls) as f64;
+    assert!(mean < 0.1, "{mean} J a call");
+}
+
+#[tokio::test]
+async fn a_receipt_says_what_the_call_came_to_where_it_ran() {
+    let site = Site::priced(false, dear_near()).await;
+    site.deploy(Objectives::none()).await;
+    let call = tokio::spawn({
+        let fabric = site.fabric.clone();
+        async move { fabric.call(&name("f"), "x").await }
+    });
+    while !call.is_finished() {
+        site.step().await;
+    }
+    let receipt = call.await.unwrap().unwrap().receipt;
+    assert_eq!(receipt.node, node("near"));
+    let cpu = receipt.usage.cpu.as_secs_f64();
+    assert!(cpu >= 0.01);
+    assert!(
+        (receipt.spent.money.units() - cpu).abs() < 1e-8 && (receipt.spent.energy.joules() - 5.0 * cpu).abs() < 1e-5
+    );
+    assert_eq!(site.fabric.bills()[0].1.spent, receipt.spent);
 }
 
 #[tokio::test]
