@@ -1,6 +1,6 @@
 //! What can go wrong before the first call.
 
-use scf_core::{FunctionName, NodeId, PrepareError, Revision, TransportError};
+use scf_core::{FunctionName, NodeId, PrepareError, Revision, StateError, TransportError};
 use thiserror::Error;
 
 /// Why a fabric was not built.
@@ -144,5 +144,32 @@ pub enum TrafficError {
         function: FunctionName,
         /// How many are kept.
         kept: usize,
+    },
+}
+
+/// Why a node does not do what its operator orders.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum OperateError {
+    /// It is none of the fabric.
+    #[error("{node} is no node of this fabric")]
+    NoSuchNode {
+        /// The name.
+        node: NodeId,
+    },
+    /// It has left and does not come back to this fabric.
+    #[error("node {node} has left")]
+    Left {
+        /// The node.
+        node: NodeId,
+    },
+    /// What is local to it was not all published, and stays on its disk; it has not left, and may be told to again.
+    #[error("state that is local to node {node} was not published")]
+    State {
+        /// The node.
+        node: NodeId,
+        /// Why.
+        #[source]
+        source: StateError,
     },
 }

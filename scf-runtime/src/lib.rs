@@ -81,7 +81,7 @@ mod workflow;
 pub use check::CheckError;
 pub use clock::SystemClock;
 pub use controller::Lifecycle;
-pub use error::{BuildError, DeployError, TrafficError};
+pub use error::{BuildError, DeployError, OperateError, TrafficError};
 pub use fabric::{Fabric, FabricBuilder, RevisionStatus};
 pub use ledger::{Bill, Failures};
 pub use native::{NativeCall, NativeError, NativeFactory, NativeFuture};

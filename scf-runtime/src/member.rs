@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use scf_core::{Function, FunctionName, Host, Node, Resources, Revision};
+use scf_core::{Function, FunctionName, Health, Host, Node, Resources, Revision};
 
 use crate::{controller::Controller, spread::PARTS};
 
@@ -23,13 +23,15 @@ pub(crate) struct Member {
 #[derive(Debug)]
 struct Claims {
     free: Resources,
+    /// Whether its operator lets it take calls.
+    health: Health,
     version: u64,
     holders: HashSet<(FunctionName, Revision)>,
 }
 
 impl Member {
     pub(crate) fn new(node: Arc<Node>, controller: Controller, host: impl FnMut() -> Arc<dyn Host>) -> Self {
-        let claims = Claims { free: node.resources, version: 0, holders: HashSet::new() };
+        let claims = Claims { free: node.resources, health: Health::Ready, version: 0, holders: HashSet::new() };
         let mut host = host;
         let hosts = array::from_fn(|_| host());
         Self { node, controller, hosts, claims: Mutex::new(claims) }
@@ -40,8 +42,9 @@ impl Member {
         &self.hosts[part % PARTS]
     }
 
-    /// What nobody has claimed for anything but this revision of `function`, and the version of that.
-    pub(crate) fn free_for(&self, function: &Function, revision: Revision) -> (Resources, u64) {
+    /// What nobody has claimed for anything but this revision of `function`, whether the node takes calls, and the
+    /// version of both.
+    pub(crate) fn free_for(&self, function: &Function, revision: Revision) -> (Resources, Health, u64) {
         let needs = &function.needs.resources;
         let claims = self.claims.lock().unwrap_or_else(PoisonError::into_inner);
         let mut free = claims.free;
@@ -49,13 +52,32 @@ impl Member {
             free.cpu = scf_core::MilliCpu::new(free.cpu.milli().saturating_add(needs.cpu.milli()));
             free.memory += needs.memory;
         }
-        (free, claims.version)
+        (free, claims.health, claims.version)
+    }
+
+    pub(crate) fn health(&self) -> Health {
+        self.claims.lock().unwrap_or_else(PoisonError::into_inner).health
+    }
+
+    /// Says whether it takes calls; refused once it has left, which [`Health::Unreachable`] stands for. Claims that rest
+    /// on what was true before are refused from then on.
+    pub(crate) fn set_health(&self, health: Health) -> bool {
+        let mut claims = self.claims.lock().unwrap_or_else(PoisonError::into_inner);
+        if claims.health == Health::Unreachable {
+            return false;
+        }
+        claims.health = health;
+        claims.version += 1;
+        true
     }
 
     /// Claims what `function` needs if nothing changed since `version`; a revision claims a node once.
     pub(crate) fn claim(&self, function: &Function, revision: Revision, version: u64) -> bool {
         let (needs, holder) = (function.needs.resources, (function.name.clone(), revision));
         let mut claims = self.claims.lock().unwrap_or_else(PoisonError::into_inner);
+        if claims.health != Health::Ready {
+            return false;
+        }
         if needs == Resources::default() || claims.holders.contains(&holder) {
             return true;
         }

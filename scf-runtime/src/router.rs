@@ -2,7 +2,10 @@
 
 use std::{
     pin::pin,
-    sync::{Arc, atomic::Ordering::Relaxed},
+    sync::{
+        Arc,
+        atomic::Ordering::{Acquire, Relaxed},
+    },
     time::Duration,
 };
 
@@ -203,7 +206,8 @@ impl Inner {
     fn decide(&self, trip: Trip<'_>, invocation: &Invocation, left_out: &[usize]) -> Result<usize, InvokeError> {
         let Trip { route, from, .. } = trip;
         let function = &route.function;
-        let epoch = self.epoch.load(Relaxed);
+        // Read before the nodes are: what changes after that changes the epoch too, and this placement does not stick.
+        let epoch = self.epoch.load(Acquire);
         let unplaceable = |source| InvokeError::Unplaceable { function: function.name.clone(), source };
         for _ in 0..CLAIM_ATTEMPTS {
             let avoided = self.avoided(route, from, invocation.payload.size());

@@ -88,7 +88,8 @@ impl Inner {
         let reachable = |node: &Arc<Node>| {
             self.transport.as_ref().is_some_and(|transport| transport.path(&here.id, &node.id).is_some())
         };
-        let others = self.members.iter().map(|member| &member.node).filter(|node| node.id != here.id);
+        let others = self.members.iter().filter(|member| member.health() == Health::Ready).map(|member| &member.node);
+        let others = others.filter(|node| node.id != here.id);
         let others = others.filter(|node| allowed(node) && reachable(node));
         Some(here).filter(|here| allowed(here)).into_iter().chain(others).cloned().collect()
     }
@@ -96,8 +97,8 @@ impl Inner {
     /// The cluster now, as member by member, without those of `left_out`.
     pub(crate) fn view(&self, route: &Route, left_out: &[usize]) -> ClusterView {
         let status = |(position, member): (usize, &Member)| {
-            let (free, version) = member.free_for(&route.function, route.revision);
-            let health = if left_out.contains(&position) { Health::Unreachable } else { Health::Ready };
+            let (free, health, version) = member.free_for(&route.function, route.revision);
+            let health = if left_out.contains(&position) { Health::Unreachable } else { health };
             NodeStatus { node: Arc::clone(&member.node), free, load: member.controller.load(), health, version }
         };
         let mut view = ClusterView::new(self.clock.now(), self.members.iter().enumerate().map(status).collect());

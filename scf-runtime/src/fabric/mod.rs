@@ -4,6 +4,7 @@ mod builder;
 mod deploy;
 mod inner;
 mod migrate;
+mod operate;
 mod status;
 mod tick;
 mod traffic;

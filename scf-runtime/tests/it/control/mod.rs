@@ -5,6 +5,7 @@ mod devices;
 mod lifecycle;
 mod metering;
 mod objectives;
+mod operate;
 mod revisions;
 
 use std::{
