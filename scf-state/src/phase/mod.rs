@@ -3,12 +3,14 @@
 mod always;
 mod backoff;
 mod calls;
+mod config;
 #[cfg(test)]
 mod crash;
 mod load;
 mod meter;
 mod migration;
 mod naming;
+mod parts;
 mod pipe;
 mod random;
 pub mod replay;
@@ -22,6 +24,7 @@ mod store;
 mod tests;
 
 pub use always::{AlwaysLocal, AlwaysRemote};
+pub use config::{Migration, PhaseChange, PhaseConfig};
 pub use share::{BestShare, best_share, mean_response};
 pub use ski_rental::SkiRental;
-pub use store::{Migration, PhaseChange, PhaseConfig, PhasedState};
+pub use store::PhasedState;

@@ -16,9 +16,9 @@ use scf_core::{
 use super::{
     calls::Calls,
     naming::local_key,
+    parts::Parts,
     pipe::{Pipe, UnderWay},
     slot::{Alone, Beside, Slot},
-    store::Parts,
 };
 
 type Writes = BTreeMap<String, Option<Bytes>>;
