@@ -6,6 +6,8 @@ mod calls;
 mod config;
 #[cfg(test)]
 mod crash;
+#[cfg(test)]
+mod expiry;
 mod load;
 mod meter;
 mod migration;
@@ -22,6 +24,7 @@ mod slot;
 mod store;
 #[cfg(test)]
 mod tests;
+mod writes;
 
 pub use always::{AlwaysLocal, AlwaysRemote};
 pub use config::{Migration, PhaseChange, PhaseConfig};

@@ -87,6 +87,14 @@ impl Parts {
         self.local_scopes.load(Ordering::Relaxed)
     }
 
+    /// Whether a value may expire wherever it comes to be.
+    pub(super) fn may_expire(&self) -> Result<(), StateError> {
+        if self.home.caps().expiry && self.local.caps().expiry {
+            return Ok(());
+        }
+        Err(StateError::Unsupported { what: "let values expire".to_owned() })
+    }
+
     pub(super) fn set_phase(&self, slot: &Slot, phase: Phase) {
         if slot.set_phase(phase) {
             tracing::debug!(scope = %slot.scope, phase = phase.as_str(), "phase");
