@@ -10,4 +10,5 @@ pub mod model;
 pub mod object;
 pub mod queue;
 pub mod scheduler;
+pub mod session;
 pub mod state;

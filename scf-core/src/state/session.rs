@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use super::{Commit, Scope, StateError};
-use crate::{InvocationId, Phase, QueuedCall};
+use crate::{InvocationId, Phase, QueuedCall, WallTime};
 
 /// The state service of one node: opens the state of a function and key for a call, wherever it lives.
 #[async_trait]
@@ -114,6 +114,16 @@ pub trait StateSession: Debug + Send + Sync {
 
     /// Writes a value when the call commits.
     fn put(&self, key: &str, value: Bytes);
+
+    /// Writes a value that is gone at `expires` of the clock where the state is, when the call commits.
+    ///
+    /// # Errors
+    /// [`StateError::Unsupported`] where the state service or a backend of it lets no value expire
+    /// ([`Caps::expiry`](super::Caps)).
+    fn put_until(&self, key: &str, value: Bytes, expires: WallTime) -> Result<(), StateError> {
+        let _ = (key, value, expires);
+        Err(StateError::Unsupported { what: "let values expire".to_owned() })
+    }
 
     /// Removes a value when the call commits.
     fn delete(&self, key: &str);

@@ -13,10 +13,11 @@ use std::{
 use scf_core::{Batch, Delta, Fence, Head, Phase, Scope, Snapshot, StateError, Timestamp, Version};
 
 use super::{
+    config::Migration,
     naming::{self, HomeRecord, RECORD, aside, index, index_key},
+    parts::Parts,
     resident::{self, Resident},
     slot::{Cell, Copied, Hold, Slot},
-    store::{Migration, Parts},
 };
 
 /// Ownership in the local store ends with the local phase, not by time.

@@ -3,12 +3,16 @@
 mod always;
 mod backoff;
 mod calls;
+mod config;
 #[cfg(test)]
 mod crash;
+#[cfg(test)]
+mod expiry;
 mod load;
 mod meter;
 mod migration;
 mod naming;
+mod parts;
 mod pipe;
 mod random;
 pub mod replay;
@@ -20,8 +24,10 @@ mod slot;
 mod store;
 #[cfg(test)]
 mod tests;
+mod writes;
 
 pub use always::{AlwaysLocal, AlwaysRemote};
+pub use config::{Migration, PhaseChange, PhaseConfig};
 pub use share::{BestShare, best_share, mean_response};
 pub use ski_rental::SkiRental;
-pub use store::{Migration, PhaseChange, PhaseConfig, PhasedState};
+pub use store::PhasedState;

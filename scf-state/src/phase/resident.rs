@@ -3,12 +3,14 @@
 use std::collections::HashMap;
 
 use bytes::Bytes;
-use scf_core::{ByteSize, Snapshot};
+use scf_core::{ByteSize, Clock, Snapshot, WallTime};
+
+use super::writes::Value;
 
 /// All values of a scope, or none: what is not in it is not in the scope.
 #[derive(Debug, Default)]
 pub(super) struct Resident {
-    values: HashMap<String, Bytes>,
+    values: HashMap<String, Value>,
     size: u64,
 }
 
@@ -17,24 +19,34 @@ impl Resident {
     pub(super) fn of(snapshot: &Snapshot, limit: ByteSize) -> Option<Self> {
         let mut resident = Self::default();
         for (key, entry) in &snapshot.entries {
-            resident.set(key, Some(&entry.value));
+            resident.set(key, Some(&entry.clone().into()));
         }
         resident.fits(limit).then_some(resident)
     }
 
-    pub(super) fn get(&self, key: &str) -> Option<&Bytes> {
-        self.values.get(key)
+    pub(super) fn get(&self, key: &str, clock: &dyn Clock) -> Option<Bytes> {
+        self.values.get(key)?.read(clock)
     }
 
-    pub(super) fn set(&mut self, key: &str, value: Option<&Bytes>) {
+    pub(super) fn set(&mut self, key: &str, value: Option<&Value>) {
         let before = match value {
             Some(value) => {
-                self.size += cost(key, value);
+                self.size += cost(key, &value.bytes);
                 self.values.insert(key.to_owned(), value.clone())
             }
             None => self.values.remove(key),
         };
-        self.size -= before.map_or(0, |before| cost(key, &before));
+        self.size -= before.map_or(0, |before| cost(key, &before.bytes));
+    }
+
+    /// Drops what has expired at `now`.
+    pub(super) fn expire(&mut self, now: WallTime) {
+        let size = &mut self.size;
+        self.values.retain(|key, value| {
+            let lives = value.lives(now);
+            *size -= if lives { 0 } else { cost(key, &value.bytes) };
+            lives
+        });
     }
 
     pub(super) fn fits(&self, limit: ByteSize) -> bool {
@@ -59,16 +71,30 @@ pub(super) fn size(snapshot: &Snapshot) -> ByteSize {
 mod tests {
     use super::*;
 
+    fn value(bytes: &'static str, expires: Option<u64>) -> Value {
+        Value::new(bytes.into(), expires.map(WallTime::from_millis))
+    }
+
     #[test]
     fn counts_what_it_holds() {
         let mut resident = Resident::default();
-        resident.set("k", Some(&Bytes::from("12345")));
-        resident.set("k", Some(&Bytes::from("123")));
-        resident.set("other", Some(&Bytes::from("1")));
+        resident.set("k", Some(&value("12345", None)));
+        resident.set("k", Some(&value("123", None)));
+        resident.set("other", Some(&value("1", None)));
         assert_eq!(resident.size(), ByteSize::from_bytes(10));
         resident.set("k", None);
         resident.set("never", None);
         assert_eq!(resident.size(), ByteSize::from_bytes(6));
         assert!(resident.fits(ByteSize::from_bytes(6)) && !resident.fits(ByteSize::from_bytes(5)));
+    }
+
+    #[test]
+    fn makes_room_of_what_has_expired() {
+        let mut resident = Resident::default();
+        resident.set("stays", Some(&value("1", None)));
+        resident.set("short", Some(&value("22", Some(10))));
+        resident.set("long", Some(&value("333", Some(11))));
+        resident.expire(WallTime::from_millis(10));
+        assert_eq!(resident.size(), ByteSize::from_bytes(13));
     }
 }

@@ -1,6 +1,7 @@
 //! The state of one scope during one call.
 
 use std::{
+    borrow::Cow,
     collections::BTreeMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::Ordering},
     time::Duration,
@@ -11,17 +12,17 @@ use bytes::Bytes;
 use futures::poll;
 use scf_core::{
     Batch, Commit, Entry, InvocationId, OutputGate, Phase, QueuedCall, StateError, StateSession, Timestamp, Version,
+    WallTime,
 };
 
 use super::{
     calls::Calls,
     naming::local_key,
+    parts::Parts,
     pipe::{Pipe, UnderWay},
     slot::{Alone, Beside, Slot},
-    store::Parts,
+    writes::Writes,
 };
-
-type Writes = BTreeMap<String, Option<Bytes>>;
 
 /// What both kinds of session have; `gate` is passed as long as it lives.
 #[derive(Debug)]
@@ -52,11 +53,12 @@ impl LocalSession {
 
     /// What is at hand: the call's own change, or the resident value.
     fn at_hand(&self, key: &str) -> Option<Option<Bytes>> {
-        if let Some(written) = self.writes().get(key) {
-            return Some(written.clone());
+        let clock = &*self.visit.parts.clock;
+        if let Some(written) = self.writes().read(key, clock) {
+            return Some(written);
         }
         let resident = self.visit.gate.hold.as_ref()?.resident.as_ref()?;
-        Some(resident.get(key).cloned())
+        Some(resident.get(key, clock))
     }
 }
 
@@ -80,11 +82,17 @@ impl StateSession for LocalSession {
     }
 
     fn put(&self, key: &str, value: Bytes) {
-        self.writes().insert(key.to_owned(), Some(value));
+        self.writes().put(key, value, None);
+    }
+
+    fn put_until(&self, key: &str, value: Bytes, expires: WallTime) -> Result<(), StateError> {
+        self.visit.parts.may_expire()?;
+        self.writes().put(key, value, Some(expires));
+        Ok(())
     }
 
     fn delete(&self, key: &str) {
-        self.writes().insert(key.to_owned(), None);
+        self.writes().delete(key);
     }
 
     fn enqueue(&self, call: QueuedCall) -> Result<(), StateError> {
@@ -119,26 +127,22 @@ impl StateSession for LocalSession {
             return Err(StateError::Unavailable { reason: format!("{} is no longer local", slot.scope) });
         };
         let expected = hold.version;
-        let mut batch = Batch::new(slot.local.clone())
+        let batch = Batch::new(slot.local.clone())
             .durability(parts.config.durability)
             .fence(hold.local)
             .expect(expected)
             .invocation(invocation, result);
-        for (key, value) in &writes {
-            let key = local_key(key);
-            batch = match value {
-                Some(value) => batch.put(key, value.clone()),
-                None => batch.delete(key),
-            };
-        }
-        let batch = self.calls.join(batch);
+        let batch = self.calls.join(writes.join(batch, local_key));
         let under_way = hold.pipe.begin(invocation);
         hold.version = expected.next();
         hold.turn += 1;
         let mut size = None;
         if let Some(resident) = &mut hold.resident {
-            for (key, value) in &writes {
-                resident.set(key, value.as_ref());
+            for (key, value) in writes.iter() {
+                resident.set(key, value);
+            }
+            if !resident.fits(parts.config.resident) {
+                resident.expire(parts.clock.wall());
             }
             size = Some(resident.size());
             if !resident.fits(parts.config.resident) {
@@ -245,11 +249,12 @@ impl RemoteSession {
 #[async_trait]
 impl StateSession for RemoteSession {
     fn try_get(&self, key: &str) -> Option<Result<Option<Bytes>, StateError>> {
-        let progress = self.progress();
-        if let Some(written) = progress.writes.get(key) {
-            return Some(Ok(written.clone()));
+        let (progress, clock) = (self.progress(), &self.visit.parts.clock);
+        if let Some(written) = progress.writes.read(key, &**clock) {
+            return Some(Ok(written));
         }
-        progress.read.get(key).map(|entry| Ok(entry.as_ref().map(|entry| entry.value.clone())))
+        let lives = |entry: &&Entry| entry.expires.is_none() || entry.lives(clock.wall());
+        progress.read.get(key).map(|entry| Ok(entry.as_ref().filter(lives).map(|entry| entry.value.clone())))
     }
 
     async fn get(&self, key: &str) -> Result<Option<Bytes>, StateError> {
@@ -272,11 +277,17 @@ impl StateSession for RemoteSession {
     }
 
     fn put(&self, key: &str, value: Bytes) {
-        self.progress().writes.insert(key.to_owned(), Some(value));
+        self.progress().writes.put(key, value, None);
+    }
+
+    fn put_until(&self, key: &str, value: Bytes, expires: WallTime) -> Result<(), StateError> {
+        self.visit.parts.may_expire()?;
+        self.progress().writes.put(key, value, Some(expires));
+        Ok(())
     }
 
     fn delete(&self, key: &str) {
-        self.progress().writes.insert(key.to_owned(), None);
+        self.progress().writes.delete(key);
     }
 
     fn enqueue(&self, call: QueuedCall) -> Result<(), StateError> {
@@ -307,14 +318,9 @@ impl StateSession for RemoteSession {
             }
         }
         let wrote = !writes.is_empty();
-        for (key, value) in writes {
-            batch = match value {
-                Some(value) => batch.put(key, value),
-                None => batch.delete(key),
-            };
-        }
+        let batch = self.calls.join(writes.join(batch, |key| Cow::Borrowed(key)));
         let started = parts.clock.now();
-        let answer = parts.home.commit(self.calls.join(batch)).await;
+        let answer = parts.home.commit(batch).await;
         let now = parts.clock.now();
         let took = now.since(started);
         slot.mind().meter.requested(took);

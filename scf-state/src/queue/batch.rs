@@ -2,7 +2,7 @@
 
 use scf_core::{Batch, Op, StateError};
 
-use super::book::{Ask, Book};
+use super::{ask::Ask, book::Book};
 
 /// What `batch` asks of the queue of its store, checked before anything of it is applied.
 pub(crate) fn calls_of<'b>(batch: &Batch, book: Option<&'b Book>) -> Result<Vec<(&'b Book, Ask)>, StateError> {

@@ -12,8 +12,9 @@ use scf_core::{
 };
 
 use super::{
+    ask::{Answer, Ask},
     batch::calls_of,
-    book::{Answer, Ask, Book},
+    book::Book,
     config::QueueConfig,
     record::Records,
     restore::Found,

@@ -1,5 +1,6 @@
 //! The invocation queue: calls that are kept until they are done.
 
+mod ask;
 mod batch;
 mod board;
 mod book;
@@ -7,6 +8,7 @@ mod budget;
 mod config;
 mod lane;
 mod memory;
+mod page;
 mod record;
 mod restore;
 mod settled;
@@ -15,8 +17,9 @@ mod tests;
 mod time;
 
 pub(crate) use self::{
+    ask::{Answer, Ask},
     batch::calls_of,
-    book::{Answer, Ask, Book},
+    book::Book,
     record::{BEHIND, REGION, Records},
     restore::Found,
 };

@@ -1,0 +1,65 @@
+//! What a queue is asked to change, and what it answers.
+
+use scf_core::{
+    Acceptance, Delivery, Durability, Hold, InvocationId, Lease, LeaseAsk, QueueError, QueuedCall, Scope, Settle,
+};
+
+/// What a queue is asked to change.
+#[derive(Clone, Debug)]
+pub(crate) enum Ask {
+    Accept(QueuedCall),
+    Lease(LeaseAsk),
+    Settle(Lease, Settle),
+    Redrive(InvocationId),
+    Discard(InvocationId),
+    Cancel(InvocationId),
+    CancelTimer(Scope, String),
+    Hold(Scope, Hold),
+    Release(Scope),
+    /// After a restart: what ran when the process ended is tried again or given up.
+    Recover,
+}
+
+impl Ask {
+    /// What it asks of the disk. A lease that power takes away is none: its worker is gone as well.
+    pub(crate) const fn durability(&self) -> Durability {
+        if matches!(self, Self::Lease(_)) { Durability::OsBuffered } else { Durability::Durable }
+    }
+
+    /// The call that it is about.
+    pub(crate) const fn id(&self) -> InvocationId {
+        match self {
+            Self::Accept(call) => call.id,
+            Self::Settle(lease, _) => lease.id,
+            Self::Redrive(id) | Self::Discard(id) | Self::Cancel(id) => *id,
+            _ => InvocationId::new(0),
+        }
+    }
+}
+
+/// What came of an [`Ask`].
+#[derive(Clone, Debug)]
+pub(crate) enum Answer {
+    Accepted(Acceptance),
+    Leased(Vec<Delivery>),
+    Released(Option<InvocationId>),
+    Done,
+}
+
+impl Answer {
+    pub(crate) fn accepted(self) -> Result<Acceptance, QueueError> {
+        if let Self::Accepted(acceptance) = self { Ok(acceptance) } else { Err(self.unexpected()) }
+    }
+
+    pub(crate) fn leased(self) -> Result<Vec<Delivery>, QueueError> {
+        if let Self::Leased(deliveries) = self { Ok(deliveries) } else { Err(self.unexpected()) }
+    }
+
+    pub(crate) fn released(self) -> Result<Option<InvocationId>, QueueError> {
+        if let Self::Released(call) = self { Ok(call) } else { Err(self.unexpected()) }
+    }
+
+    fn unexpected(&self) -> QueueError {
+        QueueError::Unavailable { reason: format!("the queue answered {self:?}") }
+    }
+}
