@@ -7,7 +7,7 @@
 //!
 //! | module | what it has |
 //! |---|---|
-//! | `efficientnet` | [`efficientnet_lite0`]: a network of 18 blocks, fused kernels on the CPU, candle on GPUs |
+//! | `efficientnet` | [`efficientnet_lite0`]: a network of 18 blocks, from memory or out of an object store, fused kernels on the CPU, candle on GPUs |
 //! | `device` | [`Device`]: CPU, CUDA, Metal |
 //! | `codec` | [`to_wire`], [`from_wire`], [`codec_cost`]: activations on the wire, exact or in eight bits |
 //! | `split` | [`LatencyOptimal`], [`FixedSplit`]: planners |
@@ -39,7 +39,7 @@ mod weights;
 pub use candle_core;
 pub use codec::{CodecError, codec_cost, from_wire, to_wire};
 pub use device::Device;
-pub use efficientnet::efficientnet_lite0;
+pub use efficientnet::{efficientnet_lite0, efficientnet_lite0_from};
 pub use function::{ModelFactory, SplitPreview, SplitTrace, Stretch};
 pub use inference::ModelHost;
 pub use profile::BlockProfiler;
