@@ -59,7 +59,7 @@ async fn kitchen(is_local: bool) -> (Fabric, Arc<RedbQueue>, ManualClock) {
     (fabric, queue, clock)
 }
 
-async fn tell(fabric: &Fabric, what: &str) -> Result<Payload, scf_core::InvokeError> {
+async fn tell(fabric: &Fabric, what: &str) -> Result<Payload, InvokeError> {
     let invocation = Invocation::new(fabric.new_id(), name("egg"), what.to_owned()).key("k");
     fabric.invoke(invocation).await.map(|outcome| outcome.payload)
 }
