@@ -9,6 +9,7 @@
 //! |---|---|
 //! | `efficientnet` | [`efficientnet_lite0`]: a network of 18 blocks, fused kernels on the CPU, candle on GPUs |
 //! | `minilm` | [`MiniLm`]: sentence embeddings in 8 blocks; [`SentenceTokenizer`]: texts as its input |
+//! | `efficientnet` | [`efficientnet_lite0`]: a network of 18 blocks, from memory or out of an object store, fused kernels on the CPU, candle on GPUs |
 //! | `device` | [`Device`]: CPU, CUDA, Metal |
 //! | `codec` | [`to_wire`], [`from_wire`], [`codec_cost`]: activations on the wire, exact or in eight bits |
 //! | `split` | [`LatencyOptimal`], [`FixedSplit`]: planners of chains; [`MinCut`] of networks that are none |
@@ -41,7 +42,7 @@ mod weights;
 pub use candle_core;
 pub use codec::{CodecError, codec_cost, from_wire, to_wire};
 pub use device::Device;
-pub use efficientnet::efficientnet_lite0;
+pub use efficientnet::{efficientnet_lite0, efficientnet_lite0_from};
 pub use function::{ModelFactory, SplitPreview, SplitTrace, Stretch};
 pub use inference::ModelHost;
 pub use minilm::{MiniLm, SentenceTokenizer, TokenizerError};

@@ -2,7 +2,7 @@
 
 use half::f16;
 use safetensors::{Dtype, SafeTensors};
-use scf_core::ModelError;
+use scf_core::{ByteSize, Bytes, ModelError, ObjectId, ObjectStore, read_object};
 
 /// Largest header of a model file in bytes: far above what a network of thousands of tensors needs.
 const MAX_HEADER: u64 = 1 << 20;
@@ -11,6 +11,14 @@ const MAX_HEADER: u64 = 1 << 20;
 #[derive(Debug)]
 pub(crate) struct WeightFile<'a> {
     tensors: SafeTensors<'a>,
+}
+
+/// Reads the model file that is kept as `object` in `store`, at most `limit`, held against its digest while it is read.
+///
+/// # Errors
+/// [`ModelError::Object`].
+pub(crate) async fn read(store: &dyn ObjectStore, object: ObjectId, limit: ByteSize) -> Result<Bytes, ModelError> {
+    read_object(store, object, limit).await.map_err(|source| ModelError::Object { object, source })
 }
 
 fn refused(weight: &str, problem: impl Into<String>) -> ModelError {
@@ -50,9 +58,16 @@ impl<'a> WeightFile<'a> {
 
 #[cfg(test)]
 mod tests {
+    use std::{ops::Range, path::Path, time::Duration};
+
+    use async_trait::async_trait;
     use proptest::prelude::*;
+    use scf_core::{
+        Collected, ObjectError, ObjectManifest, ObjectReader, ObjectStat, ObjectUsage, ObjectWriter, Timestamp,
+    };
 
     use super::*;
+    use crate::{Device, efficientnet_lite0, efficientnet_lite0_from};
 
     fn file(header: &str, data: &[u8]) -> Vec<u8> {
         let mut out = (header.len() as u64).to_le_bytes().to_vec();
@@ -94,6 +109,82 @@ mod tests {
         }
         let beyond = r#"{"a":{"dtype":"F32","shape":[1099511627776],"data_offsets":[0,4398046511104]}}"#;
         assert!(problem(&file(beyond, &[0; 8]), "a", &[1 << 40]).starts_with("weight header: "));
+    }
+
+    /// Gives the same content for every name.
+    #[derive(Debug)]
+    struct Only(Bytes);
+
+    #[derive(Debug)]
+    struct Once(Option<Bytes>);
+
+    #[async_trait]
+    impl ObjectReader for Once {
+        async fn next(&mut self) -> Result<Option<Bytes>, ObjectError> {
+            Ok(self.0.take())
+        }
+    }
+
+    #[async_trait]
+    impl ObjectStore for Only {
+        async fn put(&self) -> Result<Box<dyn ObjectWriter>, ObjectError> {
+            Err(ObjectError::Denied { what: "write" })
+        }
+
+        async fn get(&self, _: ObjectId, _: Range<u64>) -> Result<Box<dyn ObjectReader>, ObjectError> {
+            Ok(Box::new(Once(Some(self.0.clone()))))
+        }
+
+        async fn stat(&self, object: ObjectId) -> Result<Option<ObjectStat>, ObjectError> {
+            let size = ByteSize::from_bytes(self.0.len() as u64);
+            Ok(Some(ObjectStat { manifest: ObjectManifest { object, size, chunks: Vec::new() }, references: 0 }))
+        }
+
+        async fn refer(&self, _: &str, _: ObjectId) -> Result<Option<ObjectId>, ObjectError> {
+            Err(ObjectError::Denied { what: "write" })
+        }
+
+        async fn resolve(&self, _: &str) -> Result<Option<ObjectId>, ObjectError> {
+            Ok(None)
+        }
+
+        async fn references(&self, _: &str, _: Option<&str>, _: usize) -> Result<Vec<(String, ObjectId)>, ObjectError> {
+            Ok(Vec::new())
+        }
+
+        async fn unrefer(&self, _: &str) -> Result<Option<ObjectId>, ObjectError> {
+            Err(ObjectError::Denied { what: "write" })
+        }
+
+        async fn collect(&self, _: Timestamp, _: Duration) -> Result<Collected, ObjectError> {
+            Ok(Collected::default())
+        }
+
+        fn usage(&self) -> ObjectUsage {
+            ObjectUsage::default()
+        }
+    }
+
+    #[tokio::test]
+    async fn a_model_file_is_read_by_its_digest_and_nothing_else_is_taken_for_it() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/assets/efficientnet-lite0.safetensors");
+        let file = Bytes::from(std::fs::read(path).unwrap());
+        let (object, store) = (ObjectId::of(&file), Only(file.clone()));
+        let graph = efficientnet_lite0_from(&store, object, Device::Cpu).await.unwrap();
+        assert_eq!(graph.blocks().len(), efficientnet_lite0(&file, Device::Cpu).unwrap().blocks().len());
+
+        let other = ObjectId::of(b"another model");
+        let refused = efficientnet_lite0_from(&store, other, Device::Cpu).await.unwrap_err();
+        let wrong = ObjectError::Corrupt { object: other, chunk: None };
+        assert!(
+            matches!(&refused, ModelError::Object { object, source } if *object == other && source.to_string() == wrong.to_string()),
+            "{refused:?}"
+        );
+        let least = ByteSize::from_bytes(file.len() as u64 - 1);
+        let refused = read(&store, object, least).await.unwrap_err();
+        assert!(
+            matches!(refused, ModelError::Object { source: ObjectError::TooLarge { limit, .. }, .. } if limit == least)
+        );
     }
 
     proptest! {

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Accelerator, ByteSize, Context, FunctionName, Grants, MediaType, MilliCpu, ModelName, Name, Node, NodeId,
+    Accelerator, ByteSize, Context, FunctionName, Grants, MediaType, MilliCpu, ModelName, Name, Node, NodeId, ObjectId,
     Objectives, Resources, TenantName, Tier, Zone,
 };
 
@@ -20,6 +20,14 @@ pub enum Code {
         bytes: Bytes,
         /// The exported WIT function that is called: `resize`, `acme:image/codec@1.0.0#resize`; or the interface
         /// of a kind of trigger: `wasi:http/incoming-handler`.
+        export: String,
+    },
+    /// The same out of the fabric's object store. The fabric reads it once, when the function is deployed, and gives
+    /// factories the component; the revision does not need the object after that.
+    Stored {
+        /// The binary or the artefact.
+        object: ObjectId,
+        /// As of a component.
         export: String,
     },
     /// Rust code of the embedding program, by the name it was registered under.
@@ -40,11 +48,12 @@ pub enum Code {
 }
 
 impl Code {
-    /// The kind, for messages: `component`, `native`, `process` or `model`.
+    /// The kind, for messages: `component`, `stored component`, `native`, `process` or `model`.
     #[must_use]
     pub const fn kind(&self) -> &'static str {
         match self {
             Self::Component { .. } => "component",
+            Self::Stored { .. } => "stored component",
             Self::Native { .. } => "native",
             Self::Process { .. } => "process",
             Self::Model { .. } => "model",
@@ -214,6 +223,12 @@ impl Function {
     #[must_use]
     pub fn component(name: FunctionName, bytes: impl Into<Bytes>, export: impl Into<String>) -> Self {
         Self::new(name, Code::Component { bytes: bytes.into(), export: export.into() })
+    }
+
+    /// A WebAssembly component that is kept as `object` in the fabric's object store and of which `export` is called.
+    #[must_use]
+    pub fn stored(name: FunctionName, object: ObjectId, export: impl Into<String>) -> Self {
+        Self::new(name, Code::Stored { object, export: export.into() })
     }
 
     /// Rust code registered as `entry`.

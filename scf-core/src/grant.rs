@@ -37,6 +37,22 @@ pub struct Grants {
     pub models: Vec<ModelName>,
     /// Attached devices that it holds while it runs.
     pub devices: Vec<DeviceGrant>,
+    /// The fabric's object store; default nothing of it. Native functions can be granted it.
+    #[serde(default)]
+    pub objects: ObjectGrant,
+}
+
+/// What a function may do with the fabric's object store.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(clippy::exhaustive_enums, reason = "whoever grants must know all that can be granted")]
+pub enum ObjectGrant {
+    /// Nothing.
+    #[default]
+    None,
+    /// Read the objects whose names it knows, and the references of the tenant on whose behalf a call is made.
+    Read,
+    /// Also put objects, and change those references.
+    Write,
 }
 
 /// How well a function can measure time.

@@ -7,9 +7,9 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::{
-    Attachment, BoxError, Code, Function, FunctionName, InvocationId, Meter, Node, NodeId, Outcome, OutputGate, Path,
-    Payload, Qualifier, Receipt, Revision, ScheduleError, Span, StateError, StateSession, Tenant, TenantName,
-    Timestamp, Usage,
+    Attachment, BoxError, ByteSize, Code, Function, FunctionName, InvocationId, Meter, Node, NodeId, ObjectStore,
+    Outcome, OutputGate, Path, Payload, Qualifier, Receipt, Revision, ScheduleError, Span, StateError, StateSession,
+    Tenant, TenantName, Timestamp, Usage,
 };
 
 /// Makes isolates of one kind of [`Code`].
@@ -23,6 +23,11 @@ pub trait IsolateFactory: Debug + Send + Sync + 'static {
 
     /// Whether this factory runs `code`. Called once per deployment; must not look inside large code.
     fn accepts(&self, code: &Code) -> bool;
+
+    /// The largest code that it takes: larger code of an object is not read for it. Default 64 MiB.
+    fn code_limit(&self) -> ByteSize {
+        ByteSize::from_mib(64)
+    }
 
     /// Tells of the tenants that a fabric was given, whose memory and weight hold for its isolates. Called once, when
     /// the fabric is built. What the factory itself was told of a tenant before goes first; one that keeps no account
@@ -188,6 +193,12 @@ pub trait Host: Debug + Send + Sync + 'static {
     /// Whether [`Host::pace`] does anything at all: an isolate need not call it where not. Default: it does.
     fn paces(&self) -> bool {
         true
+    }
+
+    /// What keeps objects, as it is: an isolate hands out what its function is granted
+    /// ([`GrantedObjects`](crate::GrantedObjects)). Default: nothing does.
+    fn objects(&self) -> Option<Arc<dyn ObjectStore>> {
+        None
     }
 
     /// Calls another function, or this one again on another node, on behalf of `call`.

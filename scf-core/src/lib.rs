@@ -75,7 +75,7 @@ pub use cost::{Carbon, Energy, Money, Share, Spent};
 pub use disk::Disk;
 pub use error::BoxError;
 pub use function::{Code, Function, Limits, Needs, Reuse, Statefulness};
-pub use grant::{BucketGrant, ClockGrant, DeviceGrant, FileGrant, Grants, HttpGrant};
+pub use grant::{BucketGrant, ClockGrant, DeviceGrant, FileGrant, Grants, HttpGrant, ObjectGrant};
 pub use id::{FunctionName, InvalidName, InvocationId, MAX_NAME, ModelName, Name, NodeId, TenantName, Zone};
 pub use invocation::{Invocation, Outcome, Receipt, Span, Usage};
 pub use isolate::{Call, Callee, Host, InvokeError, Isolate, IsolateFactory, LimitKind, PrepareError, Prepared, Reply};
@@ -84,8 +84,8 @@ pub use meter::Meter;
 pub use model::{BlockCost, BlockGraph, Flow, Inference, Inferred, ModelBlock, ModelError, ModelInfo, WireForm};
 pub use node::{Accelerator, AcceleratorUnits, Device, Node, Rates, Resources, Tier};
 pub use object::{
-    ChunkId, Collected, InvalidDigest, MAX_REFERENCE, ObjectChunk, ObjectError, ObjectId, ObjectManifest, ObjectReader,
-    ObjectStat, ObjectStore, ObjectUsage, ObjectWriter, Stored,
+    ChunkId, Collected, GrantedObjects, InvalidDigest, MAX_REFERENCE, ObjectChunk, ObjectError, ObjectId,
+    ObjectManifest, ObjectReader, ObjectStat, ObjectStore, ObjectUsage, ObjectWriter, Stored, read_object,
 };
 pub use payload::{MediaType, Payload};
 pub use phase::{NodeCondition, Phase, PhaseChoice, PhaseLoad, PhasePolicy, PhaseRule, PhaseStats, ServiceTimes};

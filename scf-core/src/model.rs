@@ -5,7 +5,7 @@ use std::{fmt::Debug, sync::Arc};
 use async_trait::async_trait;
 use thiserror::Error;
 
-use crate::{Activation, BoxError, ByteSize, DType, ModelName, TensorSpec, Usage};
+use crate::{Activation, BoxError, ByteSize, DType, ModelName, ObjectError, ObjectId, TensorSpec, Usage};
 
 /// A coarse block of a network: a stage that is worth a function call, not a single operator.
 ///
@@ -278,6 +278,16 @@ pub enum ModelError {
         weight: String,
         /// What is wrong with it.
         problem: String,
+    },
+    /// The model file could not be read out of an object store: it is not there, is not what its name says, or is
+    /// larger than it may be.
+    #[error("model file {object} was not read")]
+    Object {
+        /// The file.
+        object: ObjectId,
+        /// Why.
+        #[source]
+        source: ObjectError,
     },
     /// The device is not there or not built in.
     #[error("device {device} is not available: {hint}")]

@@ -1,6 +1,6 @@
 //! What can go wrong before the first call.
 
-use scf_core::{FunctionName, NodeId, PrepareError, Revision, StateError, TransportError};
+use scf_core::{FunctionName, NodeId, ObjectError, ObjectId, PrepareError, Revision, StateError, TransportError};
 use thiserror::Error;
 
 /// Why a fabric was not built.
@@ -88,6 +88,24 @@ pub enum DeployError {
         function: FunctionName,
         /// How many are known.
         tenants: usize,
+    },
+    /// Its code is an object, or it is granted objects, and there is no store of them.
+    #[error("function {function} uses objects and the fabric has no object store: call FabricBuilder::objects")]
+    NoObjects {
+        /// The function.
+        function: FunctionName,
+    },
+    /// Its code could not be read out of the object store: it is not there, is not what its name says, or is larger
+    /// than what runs it takes.
+    #[error("function {function}: code {object} was not read")]
+    Code {
+        /// The function.
+        function: FunctionName,
+        /// What the code is kept as.
+        object: ObjectId,
+        /// Why.
+        #[source]
+        source: ObjectError,
     },
     /// The function keeps state, and a node that it may run on has no state store.
     #[error("function {function} keeps state and node {node} has no state store: call FabricBuilder::state")]

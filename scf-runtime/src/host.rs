@@ -8,8 +8,8 @@ use std::{
 
 use async_trait::async_trait;
 use scf_core::{
-    Call, Callee, Clock, FunctionName, Host, Invocation, InvokeError, LimitKind, Node, NodeId, Outcome, Path,
-    Qualifier, Slowdown, Timestamp,
+    Call, Callee, Clock, FunctionName, Host, Invocation, InvokeError, LimitKind, Node, NodeId, ObjectStore, Outcome,
+    Path, Qualifier, Slowdown, Timestamp,
 };
 
 use crate::{depth::within_stack, fabric::Inner};
@@ -54,6 +54,10 @@ impl Host for MemberHost {
 
     fn paces(&self) -> bool {
         self.node.slowdown != Slowdown::NONE
+    }
+
+    fn objects(&self) -> Option<Arc<dyn ObjectStore>> {
+        self.fabric.upgrade()?.objects.clone()
     }
 
     async fn invoke(&self, call: &Call, step: u64, callee: Callee) -> Result<Outcome, InvokeError> {

@@ -17,9 +17,9 @@ use std::{
 use async_trait::async_trait;
 use futures::future::BoxFuture;
 use scf_core::{
-    Call, Callee, Code, Due, Function, FunctionName, InvalidName, InvocationId, InvokeError, Isolate, IsolateFactory,
-    LimitKind, Limits, MediaType, Name, Outcome, Payload, Phase, PrepareError, Prepared, QueuedCall, Receipt, Reply,
-    Scope, Span, StateError, StateSession, Usage,
+    Call, Callee, Code, Due, Function, FunctionName, GrantedObjects, InvalidName, InvocationId, InvokeError, Isolate,
+    IsolateFactory, LimitKind, Limits, MediaType, Name, ObjectError, ObjectGrant, Outcome, Payload, Phase,
+    PrepareError, Prepared, QueuedCall, Receipt, Reply, Scope, Span, StateError, StateSession, Usage,
 };
 use thiserror::Error;
 
@@ -150,6 +150,7 @@ impl IsolateFactory for NativeFactory {
             name: function.name.clone(),
             output: function.output.clone(),
             limits: function.limits,
+            objects: function.grants.objects,
             run: Arc::clone(run),
             upgrade: self.upgrades.get(entry).cloned(),
         };
@@ -161,6 +162,7 @@ struct Registered {
     name: FunctionName,
     output: MediaType,
     limits: Limits,
+    objects: ObjectGrant,
     run: Arc<Entry>,
     upgrade: Option<Arc<Upgrade>>,
 }
@@ -219,7 +221,8 @@ impl Isolate for NativeIsolate {
     async fn invoke(&mut self, call: &Call, input: Payload) -> Result<Reply, InvokeError> {
         let function = &*self.function;
         let memory = self.pinned.as_ref().map(|pinned| Arc::clone(&pinned.memory));
-        let native = NativeCall { call, step: AtomicU64::new(0), record: Mutex::default(), memory };
+        let objects = function.objects;
+        let native = NativeCall { call, objects, step: AtomicU64::new(0), record: Mutex::default(), memory };
         let meter = CpuMeter::telling(&call.meter);
         let outcome = meter.run(caught(function, &meter, &native, input)).await;
         let cpu = meter.used();
@@ -280,6 +283,9 @@ impl Failure {
             Self::Function(error @ (NativeError::Stateless | NativeError::Layout { .. })) => {
                 InvokeError::Trapped { function: name, message: error.to_string() }
             }
+            Self::Function(NativeError::Objects { problem }) => {
+                InvokeError::Trapped { function: name, message: escape(&problem) }
+            }
             Self::Function(NativeError::State(source)) => {
                 InvokeError::State { function: name, key: call.key.clone().unwrap_or_default(), source }
             }
@@ -318,9 +324,22 @@ pub enum NativeError {
     /// Its state could not be read.
     #[error("the function's state")]
     State(#[from] StateError),
+    /// An object was not to be had.
+    #[error("{problem}")]
+    Objects {
+        /// The [`ObjectError`], as text.
+        problem: String,
+    },
     /// A function that it called failed.
     #[error("a function that it called")]
     Callee(#[from] InvokeError),
+}
+
+impl From<ObjectError> for NativeError {
+    fn from(error: ObjectError) -> Self {
+        let source = std::error::Error::source(&error).map(|source| format!(": {source}")).unwrap_or_default();
+        Self::Objects { problem: format!("{error}{source}") }
+    }
 }
 
 impl NativeError {
@@ -335,6 +354,7 @@ impl NativeError {
 #[derive(Debug)]
 pub struct NativeCall<'a> {
     call: &'a Call,
+    objects: ObjectGrant,
     step: AtomicU64,
     record: Mutex<(Vec<Span>, Vec<Receipt>)>,
     memory: Option<Memory>,
@@ -353,6 +373,17 @@ impl NativeCall<'_> {
     /// [`NativeError::Stateless`].
     pub fn state(&self) -> Result<&dyn StateSession, NativeError> {
         self.call.state.as_deref().ok_or(NativeError::Stateless)
+    }
+
+    /// The fabric's object store, as much of it as the function is granted: put, get, ranges and streams, and the
+    /// references of the call's tenant.
+    ///
+    /// # Errors
+    /// [`NativeError::Objects`] when the function is deployed without [`Grants::objects`](scf_core::Grants::objects).
+    pub fn objects(&self) -> Result<GrantedObjects, NativeError> {
+        let store = self.call.host.objects().filter(|_| self.objects != ObjectGrant::None);
+        let store = store.ok_or(ObjectError::Denied { what: "read" })?;
+        Ok(GrantedObjects::new(store, self.objects, &self.call.tenant, self.call.output.clone()))
     }
 
     /// Takes what the call before left with [`NativeCall::keep`]: there while the state of the call's key is local on

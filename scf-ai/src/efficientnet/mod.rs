@@ -9,13 +9,13 @@ mod composed;
 
 use std::sync::Arc;
 
-use scf_core::{BlockGraph, DType, ModelBlock, ModelError, ModelName, TensorSpec};
+use scf_core::{BlockGraph, ByteSize, DType, ModelBlock, ModelError, ModelName, ObjectId, ObjectStore, TensorSpec};
 
 use self::block::{Block, Body};
 use crate::{
     device::Device,
     kernel::{Isa, MbConv, MbConvShape, Pointwise, Stem},
-    weights::WeightFile,
+    weights::{self, WeightFile},
 };
 
 /// Height and width of the input in pixels.
@@ -26,6 +26,8 @@ const STEM: usize = 32;
 const FEATURES: usize = 1280;
 /// Classes of ImageNet.
 const CLASSES: usize = 1000;
+/// Largest model file: the network in `f32` takes 18 MiB.
+const MAX_FILE: ByteSize = ByteSize::from_mib(64);
 /// Repeats, kernel, stride of the first, expansion, channels in and out of each group of blocks.
 const GROUPS: [(usize, usize, usize, usize, usize, usize); 7] = [
     (1, 3, 1, 1, 32, 16),
@@ -55,6 +57,26 @@ pub fn efficientnet_lite0(weights: &[u8], device: Device) -> Result<BlockGraph, 
     let device = device.open()?;
     let isa = if matches!(device, candle_core::Device::Cpu) { Some(Isa::detect()) } else { None };
     graph(&file, &device, isa)
+}
+
+/// Loads EfficientNet-Lite0 from the safetensors file that is kept as `object` in `store` onto `device`, on a thread that
+/// may block. What is read is held against the digest, so that no other model runs under its name. See
+/// [`efficientnet_lite0`].
+///
+/// # Errors
+/// [`ModelError::Object`] when the file is not there, is not what its digest says, or has over 64 MiB; otherwise as
+/// [`efficientnet_lite0`].
+///
+/// # Panics
+/// Outside a tokio runtime.
+pub async fn efficientnet_lite0_from(
+    store: &dyn ObjectStore,
+    object: ObjectId,
+    device: Device,
+) -> Result<BlockGraph, ModelError> {
+    let weights = weights::read(store, object, MAX_FILE).await?;
+    let loaded = tokio::task::spawn_blocking(move || efficientnet_lite0(&weights, device)).await;
+    loaded.unwrap_or_else(|stopped| Err(block::failed("stem")(stopped)))
 }
 
 /// Loads the network with the fused kernels of `isa`, or out of candle's operations where there is none.

@@ -111,6 +111,14 @@ digest! {
     ChunkId
 }
 
+impl ObjectId {
+    /// The name of the object with this content.
+    #[must_use]
+    pub fn of(content: &[u8]) -> Self {
+        Self::from_bytes(*blake3::hash(content).as_bytes())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

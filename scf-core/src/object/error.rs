@@ -23,6 +23,22 @@ pub enum ObjectError {
         /// The chunk that is damaged or missing; `None`: the list of its chunks is.
         chunk: Option<ChunkId>,
     },
+    /// The object is larger than whoever asked takes; nothing of it was read, or nothing more.
+    #[error("object {object} has {size}, and at most {limit} are taken")]
+    TooLarge {
+        /// The object.
+        object: ObjectId,
+        /// How large it is.
+        size: ByteSize,
+        /// What is taken at most.
+        limit: ByteSize,
+    },
+    /// Whoever asked may not do it; nothing was done.
+    #[error("it is not granted to {what} objects")]
+    Denied {
+        /// What was to be done: `write`.
+        what: &'static str,
+    },
     /// The range begins behind the object's end.
     #[error("object {object} has {size} bytes, and byte {start} was asked for")]
     Range {

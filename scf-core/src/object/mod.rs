@@ -2,6 +2,8 @@
 
 mod digest;
 mod error;
+mod granted;
+mod whole;
 
 use std::{fmt::Debug, ops::Range, time::Duration};
 
@@ -12,6 +14,8 @@ use serde::{Deserialize, Serialize};
 pub use self::{
     digest::{ChunkId, InvalidDigest, ObjectId},
     error::ObjectError,
+    granted::GrantedObjects,
+    whole::read_object,
 };
 use crate::{ByteSize, Timestamp};
 

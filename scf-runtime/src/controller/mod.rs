@@ -17,7 +17,8 @@ use std::{
 };
 
 use scf_core::{
-    Bucket, Function, FunctionName, IsolateFactory, Node, NodeId, PrepareError, Prepared, StateStore, Statefulness,
+    Bucket, Code, Function, FunctionName, IsolateFactory, Node, NodeId, PrepareError, Prepared, StateStore,
+    Statefulness,
 };
 
 pub use self::lifecycle::Lifecycle;
@@ -121,15 +122,21 @@ impl Controller {
             return Err(DeployError::NoState { function: name.clone(), node: self.node.id.clone() });
         }
         let devices = self.devices_of(function)?;
-        let factory = self.factories.iter().find(|factory| factory.accepts(&function.code)).ok_or_else(|| {
+        let factory = self.factory_of(name, &function.code)?;
+        let prepared = factory.prepare(function).await.map_err(|source| self.failed(source))?;
+        Ok(Fitted { prepared, devices })
+    }
+
+    /// What runs `code` here.
+    pub(crate) fn factory_of(&self, function: &FunctionName, code: &Code) -> Result<&dyn IsolateFactory, DeployError> {
+        let factory = self.factories.iter().find(|factory| factory.accepts(code)).ok_or_else(|| {
             self.failed(PrepareError::NoFactory {
-                function: name.clone(),
-                kind: function.code.kind(),
+                function: function.clone(),
+                kind: code.kind(),
                 hint: "give a factory that accepts it to FabricBuilder::isolates",
             })
         })?;
-        let prepared = factory.prepare(function).await.map_err(|source| self.failed(source))?;
-        Ok(Fitted { prepared, devices })
+        Ok(&**factory)
     }
 
     fn failed(&self, source: PrepareError) -> DeployError {

@@ -13,7 +13,7 @@ use std::{
 
 use scf_core::{
     Autoscaler, Clock, Function, Host, InvocationId, InvocationQueue, IsolateFactory, MilliCpu, Node, NodeId,
-    Resources, Scheduler, SloPolicy, StateStore, Subject, Tenant, Tier, Transport,
+    ObjectStore, Resources, Scheduler, SloPolicy, StateStore, Subject, Tenant, Tier, Transport,
 };
 use tokio::sync::watch;
 
@@ -50,6 +50,7 @@ pub struct FabricBuilder {
     observer: Observer,
     queue: Option<Arc<dyn InvocationQueue>>,
     dispatch: DispatchConfig,
+    objects: Option<Arc<dyn ObjectStore>>,
 }
 
 /// Revisions of a function that are kept.
@@ -99,6 +100,13 @@ impl FabricBuilder {
     /// How the queue is drained. Default: [`DispatchConfig::default`].
     pub const fn dispatch(mut self, config: DispatchConfig) -> Self {
         self.dispatch = config;
+        self
+    }
+
+    /// What keeps objects: code that functions are deployed of by reference ([`Function::stored`]) is read out of it,
+    /// and functions reach it that are granted it. Default: none.
+    pub fn objects(mut self, store: Arc<dyn ObjectStore>) -> Self {
+        self.objects = Some(store);
         self
     }
 
@@ -227,6 +235,7 @@ impl FabricBuilder {
                 epoch: AtomicU32::new(1),
                 probed: watch::Sender::new(0),
                 accounts,
+                objects: self.objects,
                 #[cfg(feature = "metrics")]
                 metrics: self.observer.metrics.clone(),
                 revisions: self.revisions.unwrap_or(REVISIONS).max(2),

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, PoisonError};
 
-use scf_core::{Function, FunctionName, Revision, Workflow, WorkflowError};
+use scf_core::{Function, FunctionName, ObjectGrant, Revision, Workflow, WorkflowError};
 
 use super::{Fabric, Inner};
 use crate::{
@@ -80,7 +80,10 @@ impl Fabric {
 impl Inner {
     /// Makes the next revision of a function. Nothing is visible of it until all nodes are ready.
     async fn add(&self, function: Function, traffic: Traffic) -> Result<Revision, DeployError> {
-        let function = Arc::new(self.narrowed(function)?);
+        let function = Arc::new(self.with_code(self.narrowed(function)?).await?);
+        if function.grants.objects != ObjectGrant::None && self.objects.is_none() {
+            return Err(DeployError::NoObjects { function: function.name.clone() });
+        }
         let is_promised = !function.objectives.is_empty();
         if is_promised && self.slo.is_none() {
             return Err(DeployError::NoSlo { function: function.name.clone() });

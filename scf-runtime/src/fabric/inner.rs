@@ -10,8 +10,8 @@ use std::{
 };
 
 use scf_core::{
-    ClusterView, FunctionName, Health, InvocationId, Name, Node, NodeId, NodeStatus, Scheduler, SloPolicy, Transport,
-    Workflow,
+    ClusterView, FunctionName, Health, InvocationId, Name, Node, NodeId, NodeStatus, ObjectStore, Scheduler, SloPolicy,
+    Transport, Workflow,
 };
 use tokio::sync::{Notify, watch};
 
@@ -40,6 +40,8 @@ pub(crate) struct Inner {
     /// Members that have probed the ways to the others at least once.
     pub(super) probed: watch::Sender<usize>,
     pub(crate) accounts: Accounts,
+    /// Where code is read from, and what functions reach that are granted it.
+    pub(crate) objects: Option<Arc<dyn ObjectStore>>,
     #[cfg(feature = "metrics")]
     pub(crate) metrics: Option<crate::Metrics>,
     /// Revisions that are kept of a function.

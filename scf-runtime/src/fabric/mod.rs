@@ -1,6 +1,7 @@
 //! The fabric: nodes, the functions deployed to them, and the calls between.
 
 mod builder;
+mod code;
 mod deploy;
 mod inner;
 mod migrate;

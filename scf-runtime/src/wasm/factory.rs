@@ -139,6 +139,11 @@ impl IsolateFactory for WasmFactory {
         matches!(code, Code::Component { .. })
     }
 
+    fn code_limit(&self) -> ByteSize {
+        // Whether it is an artefact is seen once it is read.
+        ByteSize::from_bytes(self.shared.size.bytes().saturating_mul(ARTEFACT))
+    }
+
     fn tenants(&self, tenants: &[Tenant]) {
         self.shared.machine.accounts.describe(tenants);
     }

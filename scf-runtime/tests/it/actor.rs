@@ -3,12 +3,12 @@
 use std::{sync::Arc, time::Duration};
 
 use scf_core::{
-    Clock, Due, Function, FunctionName, Invocation, InvocationQueue, LeaseAsk, ManualClock, Name, Payload, Scope,
-    StateBackend as _,
+    ByteSize, Clock, Due, Function, FunctionName, Invocation, InvocationQueue, InvokeError, LeaseAsk, ManualClock, Name,
+    Payload, Scope, StateBackend as _, StateError, TenantName,
 };
 use scf_runtime::{Fabric, NativeError, NativeFactory};
 use scf_sched::Pipeline;
-use scf_state::{AlwaysLocal, AlwaysRemote, MemoryDisk, PhasedState, QueueConfig, RedbQueue, RedbState};
+use scf_state::{AlwaysLocal, AlwaysRemote, MemoryDisk, PhasedState, QueueConfig, Quotas, RedbQueue, RedbState};
 
 use crate::support::{name, node};
 
@@ -59,7 +59,7 @@ async fn kitchen(is_local: bool) -> (Fabric, Arc<RedbQueue>, ManualClock) {
     (fabric, queue, clock)
 }
 
-async fn tell(fabric: &Fabric, what: &str) -> Result<Payload, scf_core::InvokeError> {
+async fn tell(fabric: &Fabric, what: &str) -> Result<Payload, InvokeError> {
     let invocation = Invocation::new(fabric.new_id(), name("egg"), what.to_owned()).key("k");
     fabric.invoke(invocation).await.map(|outcome| outcome.payload)
 }
@@ -162,9 +162,54 @@ async fn the_state_of_a_key_is_brought_to_a_new_layout_once() {
     deploy("old").await.unwrap();
     call().await.unwrap();
     assert_eq!(call().await.unwrap().payload.bytes, "||");
+    let retried = Invocation::new(fabric.new_id(), name("f"), "").key("k");
+    assert_eq!(fabric.invoke(retried.clone()).await.unwrap().payload.bytes, "|||");
     deploy("new").await.unwrap();
-    assert_eq!(call().await.unwrap().payload.bytes, "||+|");
-    assert_eq!(call().await.unwrap().payload.bytes, "||+||");
+    let answer = fabric.invoke(retried.clone()).await.unwrap();
+    assert_eq!(answer.payload.bytes, "|||", "a retry has the answer of its first try, whatever was deployed since");
+    assert_eq!(call().await.unwrap().payload.bytes, "|||+|");
+    assert_eq!(call().await.unwrap().payload.bytes, "|||+||");
+    assert_eq!(fabric.invoke(retried).await.unwrap().payload.bytes, "|||");
     let scope = Scope { function: FunctionName::new("f").unwrap(), key: "k".into() };
     assert_eq!(state.get(&scope, "count").await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn a_tenant_that_keeps_all_that_it_may_is_refused_by_name_and_the_others_go_on() {
+    let clock: Arc<dyn Clock> = Arc::new(ManualClock::new());
+    let tenant = |name: &str| TenantName::new(name).unwrap();
+    let quotas = Quotas::new(|function| TenantName::new(function.as_str().split('-').next()?).ok());
+    let limit = ByteSize::from_bytes(1000);
+    let state = RedbState::builder().quotas(quotas.limit(tenant("small"), limit)).on(Arc::new(MemoryDisk::new()));
+    let state = Arc::new(state.unwrap());
+    let natives = NativeFactory::new().with("keep", |call, input| {
+        Box::pin(async move {
+            call.state()?.put("kept", input.bytes);
+            Ok(Payload::new("kept"))
+        })
+    });
+    let policy = Arc::new(AlwaysRemote);
+    let phased =
+        PhasedState::new(node("local"), Arc::clone(&state) as _, Arc::clone(&state) as _, policy, Arc::clone(&clock));
+    let fabric = Fabric::builder().scheduler(Arc::new(Pipeline::default())).isolates(Arc::new(natives.unwrap()));
+    let fabric = fabric.state(node("local"), Arc::new(phased)).clock(clock).build().unwrap();
+    for function in ["small-a", "small-b", "large"] {
+        let keep = Function::native(name(function), Name::new("keep").unwrap()).stateful();
+        fabric.deploy(keep.tenant(tenant(function.split('-').next().unwrap()))).await.unwrap();
+    }
+    let keep = async |function: &str, size: usize| {
+        fabric.invoke(Invocation::new(fabric.new_id(), name(function), vec![0; size]).key("k")).await
+    };
+    keep("small-a", 600).await.unwrap();
+    let refused = keep("small-b", 400).await.unwrap_err();
+    assert!(
+        matches!(
+            &refused,
+            InvokeError::State { function, source: StateError::Quota { tenant: of, limit: most, .. }, .. }
+                if *function == name("small-b") && *of == tenant("small") && *most == limit
+        ),
+        "{refused:?}"
+    );
+    keep("large", 5000).await.unwrap();
+    keep("small-b", 100).await.unwrap();
 }

@@ -1,6 +1,7 @@
 //! Isolates and transports as those who embed them use them.
 
 mod actor;
+mod cache;
 #[cfg(feature = "wasm")]
 mod check;
 mod control;
@@ -9,6 +10,7 @@ mod isolate;
 mod metrics;
 #[cfg(all(feature = "wasm-runtime-only", not(feature = "wasm")))]
 mod no_compiler;
+mod objects;
 #[cfg(feature = "wasi-http")]
 mod outbound;
 #[cfg(all(feature = "process", target_os = "linux"))]

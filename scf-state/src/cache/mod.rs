@@ -283,7 +283,12 @@ impl StateBackend for CachedState {
 
     async fn commit(&self, batch: Batch) -> Result<Commit, StateError> {
         let writing = self.begin(&batch);
+        let scope = batch.scope.clone();
         let answer = self.backend.commit(batch).await;
+        if matches!(answer, Err(StateError::Conflict { .. } | StateError::Guard { .. })) {
+            // Others have committed: who runs again must not be given the same once more.
+            self.forget(&scope);
+        }
         writing.end(!matches!(answer, Err(StateError::Unknown { .. })));
         answer
     }

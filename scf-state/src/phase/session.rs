@@ -309,10 +309,13 @@ impl StateSession for RemoteSession {
         let Visit { parts, slot, gate, invocation, began } = self.visit;
         let mut batch =
             Batch::new(slot.scope.clone()).durability(parts.config.durability).invocation(invocation, result);
-        if parts.config.beside == 1 {
+        let runs_alone = parts.config.beside == 1;
+        if runs_alone {
             batch = batch.expect(self.version);
-        } else {
-            // Calls that run beside each other get in each other's way only where one read what another wrote.
+        }
+        // Calls that run beside each other get in each other's way only where one read what another wrote. What a home
+        // whose reads lag gave may be older than the version at which the call began.
+        if !runs_alone || !parts.home.caps().linearizable_reads {
             for (key, entry) in read {
                 batch = batch.guard(key, entry.map(|entry| entry.version));
             }

@@ -21,7 +21,7 @@ use std::{
     },
 };
 
-use scf_core::{Function, FunctionName, Grants, Limits, PrepareError, Prepared, Reuse, Statefulness};
+use scf_core::{Function, FunctionName, Grants, Limits, ObjectGrant, PrepareError, Prepared, Reuse, Statefulness};
 use seccompiler::BpfProgram;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
@@ -259,7 +259,7 @@ fn bare(jail: &Jail) -> Plan {
 
 /// Whether a process can be given what the function is granted, and asked for what it wants.
 fn check_grants(function: &Function) -> Result<(), PrepareError> {
-    let Grants { config, secrets, http, buckets, functions, models, devices, .. } = &function.grants;
+    let Grants { config, secrets, http, buckets, functions, models, devices, objects, .. } = &function.grants;
     let lists = [
         ("config", config.is_empty()),
         ("secrets", secrets.is_empty()),
@@ -268,6 +268,7 @@ fn check_grants(function: &Function) -> Result<(), PrepareError> {
         ("functions", functions.is_empty()),
         ("models", models.is_empty()),
         ("devices", devices.is_empty()),
+        ("objects", *objects == ObjectGrant::None),
     ];
     if let Some((grant, _)) = lists.into_iter().find(|(_, is_empty)| !is_empty) {
         let problem = "a process cannot be given it".to_owned();

@@ -3,7 +3,8 @@
 use std::{collections::BTreeSet, fmt, path::Path, sync::Arc};
 
 use scf_core::{
-    ByteSize, Call, Function, FunctionName, Grants, InvocationId, KeyValue, PrepareError, Secrets, TenantName, Zone,
+    ByteSize, Call, Function, FunctionName, Grants, InvocationId, KeyValue, ObjectGrant, PrepareError, Secrets,
+    TenantName, Zone,
 };
 use wasmtime::{
     Engine,
@@ -95,6 +96,12 @@ impl Plan {
         #[cfg(feature = "services")]
         if let Some((key, _)) = grants.config.iter().find(|(key, _)| key.starts_with(super::config::SECRET)) {
             return refused(format!("config {key:?}"), "keys with this prefix are those of secrets".into());
+        }
+        if grants.objects != ObjectGrant::None {
+            return refused(
+                "objects".into(),
+                "a component cannot be given it: no interface of WASI has objects".into(),
+            );
         }
         if let Some(bucket) = grants.buckets.first()
             && services.keyvalue.is_none()
