@@ -7,9 +7,8 @@
 //!
 //! | module | what it has |
 //! |---|---|
-//! | `efficientnet` | [`efficientnet_lite0`]: a network of 18 blocks, fused kernels on the CPU, candle on GPUs |
+//! | `efficientnet` | [`efficientnet_lite0`]: a network of 18 blocks, from memory or out of an object store |
 //! | `minilm` | [`MiniLm`]: sentence embeddings in 8 blocks; [`SentenceTokenizer`]: texts as its input |
-//! | `efficientnet` | [`efficientnet_lite0`]: a network of 18 blocks, from memory or out of an object store, fused kernels on the CPU, candle on GPUs |
 //! | `device` | [`Device`]: CPU, CUDA, Metal |
 //! | `codec` | [`to_wire`], [`from_wire`], [`codec_cost`]: activations on the wire, exact or in eight bits |
 //! | `split` | [`LatencyOptimal`], [`FixedSplit`]: planners of chains; [`MinCut`] of networks that are none |
