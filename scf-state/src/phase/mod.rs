@@ -24,6 +24,8 @@ mod slot;
 mod store;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod timers;
 mod writes;
 
 pub use always::{AlwaysLocal, AlwaysRemote};

@@ -169,7 +169,12 @@ impl Desk {
                 Ask::Change(changes, answer) => {
                     for change in changes {
                         match change {
-                            Op::Put { key, value, .. } => session.put(&key, value),
+                            Op::Put { key, value, expires: None } => session.put(&key, value),
+                            Op::Put { key, value, expires: Some(expires) } => {
+                                if let Err(error) = session.put_until(&key, value, expires) {
+                                    failed.get_or_insert(error);
+                                }
+                            }
                             Op::Delete { key } => session.delete(&key),
                             // Guests are given no others.
                             _ => {}
