@@ -2,12 +2,14 @@
 
 mod batch;
 mod ch_bl;
+mod ch_rlu;
 mod draw;
 mod idle_first;
 mod kube;
 mod pack_then_spread;
 mod points;
 mod power_of_d;
+mod ring;
 mod skippy;
 mod uniform;
 mod uplink;
@@ -16,6 +18,7 @@ mod vela;
 pub use self::{
     batch::BatchSampling,
     ch_bl::BoundedLoads,
+    ch_rlu::RandomLoadUpdates,
     idle_first::IdleFirst,
     kube::Kube,
     pack_then_spread::PackThenSpread,

@@ -3,7 +3,7 @@
 use scf_core::{Health, Needs, Timestamp};
 use scf_sched::{
     Decision, Demand, Fleet, NodeIx, Policy, Request,
-    policy::{BoundedLoads, Event, IdleFirst, PackThenSpread, PowerOfD, UniformRandom},
+    policy::{BoundedLoads, Event, IdleFirst, PackThenSpread, PowerOfD, RandomLoadUpdates, UniformRandom},
 };
 
 use crate::support::{function, join, node};
@@ -66,6 +66,39 @@ fn with_bounded_loads_functions_stay_at_home_and_only_those_of_a_lost_node_move(
     }
     let used: std::collections::HashSet<_> = before.iter().collect();
     assert!(used.len() > NODES / 2, "{} nodes are home to some function", used.len());
+}
+
+#[test]
+fn with_random_load_updates_only_popular_functions_leave_home_and_not_for_further_than_a_chain_of_four() {
+    let (fleet, _) = fleet();
+    let mut policy = RandomLoadUpdates::new(1.25, 0.04);
+    let demands: Vec<Demand> = (0..20).map(|number| other(&fleet, number)).collect();
+    let mut used = vec![std::collections::HashSet::new(); demands.len()];
+    for call in 0..4000u64 {
+        // Function 0 is called twice a second, the others once every 9.5 s; nobody reports loads meanwhile.
+        let function = if call % 2 == 0 { 0 } else { 1 + (call / 2 % 19) as usize };
+        let request = Request::new(&demands[function], call, Timestamp::from_nanos(call * 250_000_000));
+        let mut decision = Decision::new();
+        policy.decide(&fleet, &request, &mut decision);
+        // Until the popular are known from the others, all may be.
+        if call >= 1000 {
+            used[function].insert(decision.best().unwrap());
+        }
+        if call % 8 == 0 {
+            (0..NODES as u32).for_each(|at| fleet.set_load(NodeIx::new(at), (call / 8 % 2) as u32, 0.0));
+        }
+    }
+    assert!((2..=4).contains(&used[0].len()), "{:?}", used[0]);
+    assert!(used[1..].iter().all(|nodes| nodes.len() == 1), "{used:?}");
+}
+
+#[test]
+fn with_random_load_updates_a_full_chain_sends_calls_home() {
+    let (fleet, demand) = fleet();
+    let mut policy = RandomLoadUpdates::default();
+    let home = choose(&mut policy, &fleet, &demand, 0);
+    (0..NODES as u32).for_each(|at| fleet.set_load(NodeIx::new(at), 100, 0.0));
+    assert!((0..50).all(|seed| choose(&mut policy, &fleet, &demand, seed) == home));
 }
 
 #[test]

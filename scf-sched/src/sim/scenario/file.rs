@@ -171,6 +171,8 @@ pub enum PolicyKind {
     },
     /// [`BoundedLoads`](crate::policy::BoundedLoads), a quarter above the average.
     BoundedLoads,
+    /// [`RandomLoadUpdates`](crate::policy::RandomLoadUpdates) as it comes.
+    RandomLoadUpdates,
     /// [`PackThenSpread`](crate::policy::PackThenSpread).
     PackThenSpread,
     /// [`Scf`](crate::Scf), which looks at up to 128 nodes for a replica.
@@ -231,6 +233,7 @@ impl fmt::Display for PolicyKind {
             Self::Random => f.write_str("random"),
             Self::PowerOfD { d } => write!(f, "power of {d}"),
             Self::BoundedLoads => f.write_str("bounded loads"),
+            Self::RandomLoadUpdates => f.write_str("random load updates"),
             Self::PackThenSpread => f.write_str("pack then spread"),
             Self::Scf { times, uplink_mb } => {
                 let times = if *times == Times::Learned { "learned" } else { "known" };

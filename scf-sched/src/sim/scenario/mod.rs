@@ -13,7 +13,10 @@ use super::{Cluster, ClusterError, Config, Disturbance, FunctionSpec, Platform, 
 use crate::{
     Estimator, LearnedTimes, Policy,
     place::{CompletionTime, Scf, Uniform},
-    policy::{BoundedLoads, Kube, PackThenSpread, PowerOfD, UniformRandom, UplinkBudget, UplinkPrice, Weights},
+    policy::{
+        BoundedLoads, Kube, PackThenSpread, PowerOfD, RandomLoadUpdates, UniformRandom, UplinkBudget, UplinkPrice,
+        Weights,
+    },
 };
 
 /// The scenarios that come with the crate, by name.
@@ -209,6 +212,7 @@ impl PolicyKind {
             Self::Random => Box::new(UniformRandom::new()),
             Self::PowerOfD { d } => Box::new(PowerOfD::new(usize::from(d))),
             Self::BoundedLoads => Box::new(BoundedLoads::default()),
+            Self::RandomLoadUpdates => Box::new(RandomLoadUpdates::default()),
             Self::PackThenSpread => Box::new(PackThenSpread),
             Self::Scf { times, uplink_mb } => {
                 of.config.tells_images = false;
