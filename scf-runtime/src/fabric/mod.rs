@@ -2,6 +2,7 @@
 
 mod builder;
 mod deploy;
+mod explain;
 mod inner;
 mod migrate;
 mod operate;
