@@ -4,8 +4,8 @@ use std::{sync::Arc, time::Duration};
 
 use crate::{
     Accelerator, Area, Bandwidth, Battery, BatteryNeed, ByteSize, ClusterView, Code, Context, Function, FunctionName,
-    GeoPoint, Health, LinkNeed, MilliCpu, Name, Needs, Node, NodeId, NodeStatus, Path, Placement, PlacementRequest, Resources,
-    ScheduleError, Scheduler, Strength, Tier, Timestamp, Wanted, Zone,
+    GeoPoint, Health, LinkNeed, MilliCpu, Name, Needs, Node, NodeId, NodeStatus, Path, Placement, PlacementRequest,
+    Resources, ScheduleError, Scheduler, Strength, Tier, Timestamp, Wanted, Zone,
 };
 
 /// Clusters that are drawn; each is asked for several functions.

@@ -52,7 +52,7 @@ async fn every_node_has_a_reason_why_it_was_or_was_not_chosen() {
     let said = |verdict: &Verdict| (verdict.node.to_string(), verdict.is_chosen, verdict.refused.join(" "));
     assert_eq!(said(camera), ("camera".into(), false, String::new()));
     assert_eq!(said(archive), ("archive".into(), true, String::new()));
-    assert_eq!(said(spare), ("spare".into(), false, "node".into()));
+    assert_eq!(said(spare), ("spare".into(), false, "reach".into()));
     assert!(camera.seconds.unwrap() - archive.seconds.unwrap() > 0.08, "{camera}; {archive}");
 
     let none = fabric.explain(&name("stranger"), &node("camera")).unwrap_err();
