@@ -6,8 +6,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Accelerator, ByteSize, Context, FunctionName, Grants, MediaType, MilliCpu, ModelName, Name, Node, NodeId, ObjectId,
-    Objectives, Resources, TenantName, Tier, Zone,
+    Accelerator, ByteSize, Context, DataInput, FunctionName, Grants, MediaType, MilliCpu, ModelName, Name, Node, NodeId, ObjectId, Objectives, Resources, TenantName, Tier, Zone,
 };
 
 /// What runs when a function is called. An [`IsolateFactory`](crate::IsolateFactory) accepts a kind of it.
@@ -198,6 +197,9 @@ pub struct Function {
     /// What is promised about its calls.
     #[serde(default)]
     pub objectives: Objectives,
+    /// Data that every call reads from where it lies.
+    #[serde(default)]
+    pub data: Vec<DataInput>,
 }
 
 impl Function {
@@ -216,6 +218,7 @@ impl Function {
             grants: Grants::default(),
             reuse: Reuse::default(),
             objectives: Objectives::default(),
+            data: Vec::new(),
         }
     }
 
@@ -316,6 +319,14 @@ impl Function {
     #[must_use]
     pub fn objectives(mut self, objectives: Objectives) -> Self {
         self.objectives = objectives;
+        self
+    }
+
+    /// Adds data that every call reads, `size` of it from `node`; default none. It is placed where the data is soon
+    /// there; [`Context::data`] bounds how long that may take.
+    #[must_use]
+    pub fn reads(mut self, node: NodeId, size: ByteSize) -> Self {
+        self.data.push(DataInput { node, size });
         self
     }
 

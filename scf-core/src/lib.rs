@@ -61,6 +61,7 @@ mod topology;
 mod transport;
 mod units;
 mod value;
+mod verdict;
 mod workflow;
 
 pub use activation::{
@@ -110,4 +111,5 @@ pub use topology::{Link, LinkQuality, Path};
 pub use transport::{Envelope, Handler, Subject, Transport, TransportError};
 pub use units::{Bandwidth, ByteSize, MilliCpu, Slowdown};
 pub use value::{Value, ValueKind};
+pub use verdict::Verdict;
 pub use workflow::{Step, Workflow, WorkflowError};

@@ -5,7 +5,7 @@ use std::{collections::HashMap, fmt::Debug, sync::Arc, time::Duration};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::{ByteSize, Function, Node, NodeId, Path, Resources, Timestamp};
+use crate::{ByteSize, Function, Node, NodeId, Path, Resources, Timestamp, Verdict};
 
 /// Decides where a function runs.
 ///
@@ -21,6 +21,17 @@ pub trait Scheduler: Debug + Send + Sync + 'static {
     /// # Errors
     /// [`ScheduleError::Unplaceable`] when no node satisfies every need. A need is never bent.
     fn schedule(&self, request: &PlacementRequest<'_>, view: &ClusterView) -> Result<Placement, ScheduleError>;
+
+    /// Says of every node of `view`, in its order, why it is or is not chosen for `request`. Asked by people, not on
+    /// the path of calls.
+    ///
+    /// Provided: what every scheduler is bound to ([`Verdict::by_needs`]), and whom [`Scheduler::schedule`] chooses. A
+    /// scheduler that has filters or costs of its own names them.
+    fn explain(&self, request: &PlacementRequest<'_>, view: &ClusterView) -> Vec<Verdict> {
+        let chosen = self.schedule(request, view).ok().and_then(|placement| view.position(&placement.node));
+        let verdict = |at| Verdict { is_chosen: chosen == Some(at), ..Verdict::by_needs(request, view, at) };
+        (0..view.nodes().len()).map(verdict).collect()
+    }
 }
 
 const _: fn(&dyn Scheduler) = |_| {};
@@ -44,7 +55,7 @@ pub struct PlacementRequest<'a> {
 }
 
 /// Data that a function reads from where it lies.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[expect(clippy::exhaustive_structs, reason = "simulators and tests write it as a literal")]
 pub struct DataInput {
     /// Where it lies.
@@ -75,7 +86,7 @@ pub struct NodeStatus {
     pub load: u32,
     /// Whether it takes calls.
     pub health: Health,
-    /// Counts the changes of `free`.
+    /// Counts the changes of `free` and `health`.
     pub version: u64,
 }
 

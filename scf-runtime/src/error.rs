@@ -181,6 +181,12 @@ pub enum OperateError {
         /// The node.
         node: NodeId,
     },
+    /// It was let take calls again before all had left.
+    #[error("node {node} was uncordoned while it was drained")]
+    Uncordoned {
+        /// The node.
+        node: NodeId,
+    },
     /// What is local to it was not all published, and stays on its disk; it has not left, and may be told to again.
     #[error("state that is local to node {node} was not published")]
     State {

@@ -223,6 +223,11 @@ impl<'a> Tab<'a> {
         }
     }
 
+    /// The call was sent elsewhere: nothing is booked.
+    pub(crate) fn void(mut self) {
+        self.is_closed = true;
+    }
+
     fn fail(&self, error: Option<&InvokeError>) {
         let used = self.running.as_ref().map(|(since, meter)| {
             let usage = meter.usage();

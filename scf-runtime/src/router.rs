@@ -12,7 +12,7 @@ use std::{
 use async_trait::async_trait;
 use scf_core::{
     ByteSize, Envelope, FunctionName, Handler, Host, Invocation, InvokeError, LimitKind, NodeId, Outcome, Payload,
-    PlacementRequest, Receipt, Revision, ScheduleError, StateError, Subject, Timestamp, TransportError,
+    Placement, PlacementRequest, Receipt, Revision, ScheduleError, StateError, Subject, Timestamp, TransportError,
 };
 
 use crate::{
@@ -224,6 +224,9 @@ impl Inner {
             // Where nothing is left, a node that misses what is promised is better than none.
             let kept = avoided.iter().find_map(|avoided| without(avoided).ok());
             let placement = kept.map_or_else(|| without(&[]), Ok).map_err(unplaceable)?;
+            let avoided = self.missing(route, from, invocation.payload.size());
+            let request = self.request(route, from, invocation.payload.size());
+            let placement = self.propose(route, &request, left_out, &avoided).map_err(unplaceable)?;
             let Some(&to) = self.positions.get(&placement.node) else { continue };
             if self.members[to].claim(function, route.revision, placement.version) {
                 if !route.serves() {
@@ -238,6 +241,33 @@ impl Inner {
             }
         }
         Err(unplaceable(ScheduleError::Contended { attempts: CLAIM_ATTEMPTS }))
+    }
+
+    /// What the scheduler is asked for a call of `payload`, made on member `from`.
+    pub(crate) fn request<'a>(&'a self, route: &'a Route, from: usize, payload: ByteSize) -> PlacementRequest<'a> {
+        PlacementRequest {
+            function: &route.function,
+            from: &self.members[from].node.id,
+            payload,
+            data: &route.function.data,
+            work: Duration::ZERO,
+            seed: self.next_seed(),
+        }
+    }
+
+    /// What the scheduler proposes now, `avoided` nodes last.
+    pub(crate) fn propose(
+        &self,
+        route: &Route,
+        request: &PlacementRequest<'_>,
+        left_out: &[usize],
+        avoided: &[usize],
+    ) -> Result<Placement, ScheduleError> {
+        match self.scheduler.schedule(request, &self.view(route, &[left_out, avoided].concat())) {
+            // Where nothing is left, a node that misses what is promised is better than none.
+            Err(_) if !avoided.is_empty() => self.scheduler.schedule(request, &self.view(route, left_out)),
+            placement => placement,
+        }
     }
 
     /// Runs the call on member `to`, watched where something is promised of its function.

@@ -1,6 +1,6 @@
 //! The default scheduler.
 
-use scf_core::{ClusterView, Placement, PlacementRequest, Refusal, ScheduleError, Scheduler};
+use scf_core::{ClusterView, Placement, PlacementRequest, Refusal, ScheduleError, Scheduler, Verdict};
 use smallvec::SmallVec;
 
 use crate::{Candidate, Filter, Latency, Score, filter, random::Random};
@@ -114,6 +114,24 @@ impl Scheduler for Pipeline {
             }
             None => Err(unplaceable(&self.filters, request, view, from)),
         }
+    }
+
+    /// Names the filters and gives the cost of every node, also of those outside the sample. A node that costs a little
+    /// less than the chosen one was not drawn, or tied with it.
+    fn explain(&self, request: &PlacementRequest<'_>, view: &ClusterView) -> Vec<Verdict> {
+        let Some(from) = view.position(request.from) else { return Vec::new() };
+        let chosen = self.schedule(request, view).ok().and_then(|placement| view.position(&placement.node));
+        let verdict = |position| {
+            let candidate = Candidate::new(view, position, from);
+            let refuses = |filter: &&Box<dyn Filter>| !filter.admits(request, view, candidate);
+            Verdict {
+                node: candidate.status.node.id.clone(),
+                refused: self.filters.iter().filter(refuses).map(|filter| filter.name().to_owned()).collect(),
+                seconds: Some(self.score.cost(request, view, candidate)),
+                is_chosen: chosen == Some(position),
+            }
+        };
+        (0..view.nodes().len()).map(verdict).collect()
     }
 }
 

@@ -4,8 +4,8 @@ use std::{sync::Arc, time::Duration};
 
 use crate::{
     Accelerator, Area, Bandwidth, Battery, BatteryNeed, ByteSize, ClusterView, Code, Context, Function, FunctionName,
-    GeoPoint, Health, LinkNeed, MilliCpu, Name, Needs, Node, NodeId, NodeStatus, Path, PlacementRequest, Resources,
-    ScheduleError, Scheduler, Strength, Tier, Timestamp, Wanted, Zone,
+    GeoPoint, Health, LinkNeed, MilliCpu, Name, Needs, Node, NodeId, NodeStatus, Path, Placement, PlacementRequest,
+    Resources, ScheduleError, Scheduler, Strength, Tier, Timestamp, Wanted, Zone,
 };
 
 /// Clusters that are drawn; each is asked for several functions.
@@ -49,6 +49,7 @@ fn check(
         twin.schedule(&request, view),
         "cluster {seed}: a decision must be the same for the same request, view and seed"
     );
+    explains(twin, &request, answer.as_ref().ok(), view);
     match answer {
         Ok(placement) => {
             let at = view.position(&placement.node);
@@ -75,6 +76,31 @@ fn check(
             assert_eq!(counted, considered, "cluster {seed}: every considered node must be counted by one filter");
         }
         Err(error) => panic!("cluster {seed}: unexpected {error:?}"),
+    }
+}
+
+fn explains(
+    scheduler: &dyn Scheduler,
+    request: &PlacementRequest<'_>,
+    placement: Option<&Placement>,
+    view: &ClusterView,
+) {
+    let (verdicts, seed) = (scheduler.explain(request, view), request.seed);
+    // What surrounds a node is named by schedulers that explain themselves.
+    let is_plain = request.function.needs.context == Context::default();
+    assert!(
+        verdicts.iter().map(|verdict| &verdict.node).eq(view.nodes().iter().map(|status| &status.node.id)),
+        "cluster {seed}: every node must be explained, in the order of the view"
+    );
+    for (at, verdict) in verdicts.iter().enumerate() {
+        let is_chosen = placement.is_some_and(|placement| placement.node == verdict.node);
+        assert_eq!(verdict.is_chosen, is_chosen, "cluster {seed}: {verdict} must be what is decided");
+        assert!(!is_chosen || verdict.refused.is_empty(), "cluster {seed}: {verdict} must not be refused");
+        assert!(
+            !is_plain || !verdict.refused.is_empty() || fits(request.function, request.from, view, at),
+            "cluster {seed}: {verdict} must say which need of {:?} is not satisfied",
+            request.function.needs
+        );
     }
 }
 

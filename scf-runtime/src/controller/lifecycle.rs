@@ -16,7 +16,7 @@ use std::{
 use scf_core::Timestamp;
 use tokio::sync::Notify;
 
-use super::{Controller, Ready};
+use super::{Controller, Ready, admission::Entry};
 
 /// What a revision does on a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -179,6 +179,26 @@ impl Controller {
         }
     }
 
+    /// Lets no more calls at any revision but those that can run nowhere else, and returns once none runs or waits;
+    /// `false` when [`Controller::reopen`] let them in again meanwhile.
+    pub(crate) async fn empty(&self) -> bool {
+        self.gate.set_entry(Entry::Bound);
+        let awake: Vec<_> = self.awake.lock().clone();
+        awake.iter().for_each(|ready| self.unpin_all(ready));
+        self.gate.emptied().await
+    }
+
+    /// Lets all calls in again.
+    pub(crate) fn reopen(&self) {
+        self.gate.set_entry(Entry::Open);
+    }
+
+    /// Lets no call in any more, and returns once none runs or waits.
+    pub(crate) async fn close(&self) {
+        self.gate.set_entry(Entry::Closed);
+        self.gate.emptied().await;
+    }
+
     /// What is due by time: applies what the autoscalers say, lets rest what nobody calls, forgets what is drained.
     pub(crate) async fn look_after(&self) {
         let awake: Vec<_> = self.awake.lock().clone();
@@ -188,7 +208,7 @@ impl Controller {
         }
         for ready in awake {
             let is_draining = ready.life.is_draining.load(SeqCst);
-            if is_draining {
+            if is_draining || !self.gate.is_open() {
                 self.unpin_all(&ready);
             } else {
                 self.unpin_remote(&ready);

@@ -40,7 +40,11 @@ impl Controller {
             (Ok(_), None) => unreachable!("serve gives a payload and its bill"),
             (Err(error), _) => Err(error),
         };
-        tab.close(receipt);
+        match &result {
+            // It was not let in; the node that it goes to instead books it.
+            Err(InvokeError::Unreachable { node, .. }) if invocation.is_some() && *node == self.node.id => tab.void(),
+            _ => tab.close(receipt),
+        }
         observed.finish(receipt);
         result
     }
@@ -67,6 +71,7 @@ impl Controller {
         let permit = match pinned {
             Some(_) => None,
             None => match self.gate.admit_now(&applicant) {
+                Some(_) if self.gate.turns_away(&applicant) => return Err(self.gate.elsewhere(ready)),
                 Some(permit) => Some(permit),
                 None => Some(self.gate.admit(Applicant { patience, ..applicant }).await?),
             },
@@ -114,6 +119,9 @@ impl Controller {
         ready.touch(finished);
         self.settle_pin(ready, &call, account, permit, result.as_ref().is_some_and(Result::is_ok));
         drop(pinned);
+        if function.reuse == Reuse::Pinned && !self.gate.is_open() {
+            self.unpin_all(ready);
+        }
         let reply = match result {
             Some(Ok(reply)) => reply,
             Some(Err(error)) => return Err(error),

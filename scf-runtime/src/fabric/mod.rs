@@ -3,6 +3,7 @@
 mod builder;
 mod code;
 mod deploy;
+mod explain;
 mod inner;
 mod migrate;
 mod operate;

@@ -1,14 +1,11 @@
 //! What an operator orders of nodes.
 
-use std::{sync::atomic::Ordering::Release, time::Duration};
+use std::sync::atomic::Ordering::Release;
 
 use scf_core::{Health, NodeId};
 
 use super::{Fabric, Inner, Member};
 use crate::error::OperateError;
-
-/// How often a draining node is looked at.
-const LOOK_EVERY: Duration = Duration::from_millis(10);
 
 impl Fabric {
     /// Whether a node is let take calls; `None` when it is none of this fabric. Whether it can be reached depends on
@@ -33,20 +30,23 @@ impl Fabric {
     /// # Errors
     /// [`OperateError::NoSuchNode`]; [`OperateError::Left`].
     pub fn uncordon(&self, node: &NodeId) -> Result<(), OperateError> {
-        self.inner.intend(node, Health::Ready).map(drop)
+        self.inner.intend(node, Health::Ready)?.controller.reopen();
+        Ok(())
     }
 
     /// [Cordons](Fabric::cordon) a node, waits until no call runs or waits there, and gives back what functions claimed
-    /// of it. The node stays cordoned, and keeps the state that is local to it.
+    /// of it. Calls that are on their way there, or name it as their target, find it unreachable from now on, and are
+    /// placed elsewhere where they may be. The node stays like this until it is [uncordoned](Fabric::uncordon).
     ///
-    /// Waits as long as calls run; dropping the future leaves the node cordoned.
+    /// State that is local to the node stays there, and calls of its keys still run there: [`Fabric::leave`] publishes
+    /// it. Waits as long as calls run, however long; dropping the future lets no more in.
     ///
     /// # Errors
-    /// [`OperateError::NoSuchNode`]; [`OperateError::Left`].
+    /// [`OperateError::NoSuchNode`]; [`OperateError::Left`]; [`OperateError::Uncordoned`].
     pub async fn drain(&self, node: &NodeId) -> Result<(), OperateError> {
         let member = self.inner.intend(node, Health::Draining)?;
-        while member.controller.load() > 0 {
-            self.inner.clock.sleep(LOOK_EVERY).await;
+        if !member.controller.empty().await {
+            return Err(OperateError::Uncordoned { node: node.clone() });
         }
         for route in self.inner.functions(|_, deployment| Some(deployment.revisions().to_vec())).iter().flatten() {
             member.unclaim(&route.function, route.revision);
@@ -64,7 +64,8 @@ impl Fabric {
         if let Some(store) = self.inner.member(node)?.controller.state() {
             store.drain().await.map_err(|source| OperateError::State { node: node.clone(), source })?;
         }
-        self.inner.intend(node, Health::Unreachable).map(drop)
+        self.inner.intend(node, Health::Unreachable)?.controller.close().await;
+        Ok(())
     }
 }
 

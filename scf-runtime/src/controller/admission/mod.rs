@@ -1,5 +1,6 @@
 //! Lets calls at the isolates of a node: at once, after a wait, or not at all.
 
+mod door;
 mod estimate;
 mod queue;
 
@@ -15,11 +16,12 @@ use scf_core::{Clock, InvokeError, LimitKind, NodeId, Timestamp};
 use smallvec::SmallVec;
 use tokio::sync::oneshot;
 
-pub(crate) use self::estimate::ServiceTime;
 use self::{
+    door::Door,
     estimate::Ahead,
     queue::{FairQueue, Line, Place, Turn},
 };
+pub(crate) use self::{door::Entry, estimate::ServiceTime};
 use super::{Ready, within::within};
 use crate::{
     spread::{Apart, PARTS},
@@ -42,6 +44,7 @@ pub(crate) struct Gate {
     running: [Apart<AtomicU32>; PARTS],
     waiting: AtomicU32,
     queue: Mutex<FairQueue<Ticket>>,
+    door: Door,
 }
 
 /// The slots of a function's revision on one node.
@@ -117,7 +120,8 @@ enum Go {
 impl Gate {
     pub(crate) fn new(node: NodeId, position: usize, clock: Arc<dyn Clock>, capacity: u32) -> Self {
         let (running, waiting) = (Default::default(), AtomicU32::new(0));
-        Self { node, position, clock, capacity: capacity.max(1), running, waiting, queue: Mutex::default() }
+        let (capacity, queue, door) = (capacity.max(1), Mutex::default(), Door::default());
+        Self { node, position, clock, capacity, running, waiting, queue, door }
     }
 
     /// Calls that run or wait on this node.
@@ -209,6 +213,7 @@ impl Gate {
             account.seats[self.position].running.fetch_sub(1, SeqCst);
         }
         ready.slots.held.running.fetch_sub(1, SeqCst);
+        self.tell_if_empty();
     }
 
     /// Queues a call and calls whoever is next, which may be this one.
@@ -217,6 +222,9 @@ impl Gate {
         let line = Line { tenant: account.number, weight: account.tenant.weight, function: ready.key };
         let seat = &account.seats[self.position];
         let mut queue = self.lock();
+        if self.turns_away(&applicant) {
+            return Err(self.elsewhere(ready));
+        }
         let waiting = ready.slots.waiting.load(SeqCst);
         let is_full = waiting >= ready.function.limits.queue || seat.waiting.load(SeqCst) >= account.tenant.queue;
         let has_room = ready.slots.held.running.load(SeqCst) < ready.slots.limit.load(SeqCst);
@@ -276,6 +284,7 @@ impl Gate {
             }
             drop(queue);
             // Outside of the lock: a waker may run whatever it likes.
+            self.tell_if_empty();
             let mut has_gone = false;
             for (ticket, go) in called {
                 let Ticket { ready, account, part, is_nested, go: call } = ticket;
@@ -374,6 +383,7 @@ impl Drop for Waiter<'_> {
             self.gate.uncount(self.ready, &self.account.seats[self.gate.position]);
         }
         drop((queue, ticket));
+        self.gate.tell_if_empty();
         // Who was called meanwhile has room, and gives it back.
         self.go.close();
         if self.go.try_recv() == Ok(Go::Run) {

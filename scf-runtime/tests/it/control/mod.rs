@@ -6,6 +6,7 @@ mod lifecycle;
 mod metering;
 mod objectives;
 mod operate;
+mod placement;
 mod revisions;
 
 use std::{

@@ -8,7 +8,7 @@ use super::*;
 use crate::support::node;
 
 /// `nodes` of one core each, near to one another, over the scheduler that the router is given by default.
-async fn several(stage: &Stage, nodes: &[&str]) -> Fabric {
+pub(super) async fn several(stage: &Stage, nodes: &[&str]) -> Fabric {
     let ids: Vec<_> = nodes.iter().map(|text| node(text)).collect();
     let link = Link { latency: Duration::from_micros(50), bandwidth: Bandwidth::from_mbit_per_s(1000) };
     let pairs = ids.iter().enumerate().flat_map(|(at, a)| ids[..at].iter().map(move |b| (a.clone(), b.clone())));
@@ -26,7 +26,7 @@ async fn several(stage: &Stage, nodes: &[&str]) -> Fabric {
     fabric
 }
 
-async fn where_it_runs(fabric: &Fabric, function: &str) -> String {
+pub(super) async fn where_it_runs(fabric: &Fabric, function: &str) -> String {
     fabric.call(&name(function), "x").await.unwrap().receipt.node.to_string()
 }
 
