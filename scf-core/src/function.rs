@@ -6,7 +6,8 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Accelerator, ByteSize, Context, DataInput, FunctionName, Grants, MediaType, MilliCpu, ModelName, Name, Node, NodeId, ObjectId, Objectives, Resources, TenantName, Tier, Zone,
+    Accelerator, ByteSize, Context, DataInput, FunctionName, Grants, MediaType, MilliCpu, ModelName, Name, Node,
+    NodeId, ObjectId, Objectives, Resources, TenantName, Tier, Zone,
 };
 
 /// What runs when a function is called. An [`IsolateFactory`](crate::IsolateFactory) accepts a kind of it.

@@ -211,20 +211,6 @@ impl Inner {
         let unplaceable = |source| InvokeError::Unplaceable { function: function.name.clone(), source };
         for _ in 0..CLAIM_ATTEMPTS {
             let avoided = self.avoided(route, from, invocation.payload.size());
-            let request = PlacementRequest {
-                function,
-                from: &self.members[from].node.id,
-                payload: invocation.payload.size(),
-                data: &[],
-                work: Duration::ZERO,
-                seed: self.next_seed(),
-            };
-            let without =
-                |avoided: &[usize]| self.scheduler.schedule(&request, &self.view(route, &[left_out, avoided].concat()));
-            // Where nothing is left, a node that misses what is promised is better than none.
-            let kept = avoided.iter().find_map(|avoided| without(avoided).ok());
-            let placement = kept.map_or_else(|| without(&[]), Ok).map_err(unplaceable)?;
-            let avoided = self.missing(route, from, invocation.payload.size());
             let request = self.request(route, from, invocation.payload.size());
             let placement = self.propose(route, &request, left_out, &avoided).map_err(unplaceable)?;
             let Some(&to) = self.positions.get(&placement.node) else { continue };
@@ -255,19 +241,20 @@ impl Inner {
         }
     }
 
-    /// What the scheduler proposes now, `avoided` nodes last.
+    /// What the scheduler proposes now, the nodes of `avoided` last: the first of its lists without which there is
+    /// one, see [`Inner::avoided`].
     pub(crate) fn propose(
         &self,
         route: &Route,
         request: &PlacementRequest<'_>,
         left_out: &[usize],
-        avoided: &[usize],
+        avoided: &[Vec<usize>],
     ) -> Result<Placement, ScheduleError> {
-        match self.scheduler.schedule(request, &self.view(route, &[left_out, avoided].concat())) {
-            // Where nothing is left, a node that misses what is promised is better than none.
-            Err(_) if !avoided.is_empty() => self.scheduler.schedule(request, &self.view(route, left_out)),
-            placement => placement,
-        }
+        let without =
+            |avoided: &[usize]| self.scheduler.schedule(request, &self.view(route, &[left_out, avoided].concat()));
+        // Where nothing is left, a node that misses what is promised is better than none.
+        let kept = avoided.iter().find_map(|avoided| without(avoided).ok());
+        kept.map_or_else(|| without(&[]), Ok)
     }
 
     /// Runs the call on member `to`, watched where something is promised of its function.

@@ -21,7 +21,7 @@ impl Fabric {
             source: ScheduleError::UnknownCaller { from: from.clone() },
         })?;
         let request = inner.request(&route, at, ByteSize::ZERO);
-        let avoided = inner.missing(&route, at, ByteSize::ZERO);
+        let avoided = inner.avoided(&route, at, ByteSize::ZERO);
         let mut verdicts = inner.scheduler.explain(&request, &inner.view(&route, &[]));
         if avoided.is_empty() {
             return Ok(verdicts);
@@ -29,7 +29,10 @@ impl Fabric {
         let chosen = inner.propose(&route, &request, &[], &avoided).ok().map(|placement| placement.node);
         for verdict in &mut verdicts {
             verdict.is_chosen = chosen.as_ref() == Some(&verdict.node);
-            let is_avoided = inner.positions.get(&verdict.node).is_some_and(|position| avoided.contains(position));
+            let is_avoided = inner
+                .positions
+                .get(&verdict.node)
+                .is_some_and(|position| avoided.iter().any(|nodes| nodes.contains(position)));
             if is_avoided && !verdict.is_chosen {
                 verdict.refused.push("objectives".to_owned());
             }

@@ -3,8 +3,8 @@
 use std::{sync::Arc, time::Duration};
 
 use scf_core::{
-    ByteSize, Clock, Due, Function, FunctionName, Invocation, InvocationQueue, InvokeError, LeaseAsk, ManualClock, Name,
-    Payload, Scope, StateBackend as _, StateError, TenantName,
+    ByteSize, Clock, Due, Function, FunctionName, Invocation, InvocationQueue, InvokeError, LeaseAsk, ManualClock,
+    Name, Payload, Scope, StateBackend as _, StateError, TenantName,
 };
 use scf_runtime::{Fabric, NativeError, NativeFactory};
 use scf_sched::Pipeline;
