@@ -6,6 +6,7 @@ mod lifecycle;
 mod metering;
 mod objectives;
 mod revisions;
+mod runs;
 
 use std::{
     sync::{
