@@ -50,6 +50,7 @@ mod payload;
 mod phase;
 mod queue;
 mod revision;
+mod run_slo;
 mod scheduler;
 mod secret;
 mod slo;
@@ -95,6 +96,7 @@ pub use queue::{
     QueueError, QueueLoad, QueuedCall, RetryPolicy, Room, Settle, TimerName,
 };
 pub use revision::{Qualifier, Revision};
+pub use run_slo::{DueStep, ObservedRun, StepShare, StepSites};
 pub use scheduler::{
     ClusterView, DataInput, Health, NodeStatus, Placement, PlacementRequest, Refusal, ScheduleError, Scheduler,
 };

@@ -4,9 +4,10 @@ use std::{fmt::Debug, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ByteSize, Function, Node, Path, Spent, Timestamp};
+use crate::{ByteSize, DueStep, Function, Node, ObservedRun, Path, Spent, StepShare, Timestamp, Workflow};
 
-/// Learns how calls of functions with [`Objectives`](crate::Objectives) fare and says what is to be done about it.
+/// Learns how calls of functions and runs of workflows with [`Objectives`](crate::Objectives) fare and says what is to be
+/// done about it.
 ///
 /// The runtime tells it of every such call and asks it where the function is placed and by time. All of it is
 /// synchronous, without I/O and without a clock, and takes microseconds: it is asked on the way of calls.
@@ -21,6 +22,18 @@ pub trait SloPolicy: Debug + Send + Sync + 'static {
 
     /// What is to be done about `function`. Called every 100 ms while it is called.
     fn react(&self, function: &Function, now: Timestamp) -> Reaction;
+
+    /// How much of what is left of a run's time a step of it gets, and where it is to run. Called as each step of a run
+    /// of a workflow with objectives begins, so that the rest is divided anew by what the steps before took. None: it
+    /// runs as any other call of its function.
+    fn share(&self, due: &DueStep<'_>) -> Option<StepShare>;
+
+    /// Step `step` of a run is over, or its share of the time is and the step is not. Called once or twice per step, see
+    /// [`Progress`], which is by that share here; what its own function promises is told apart from it.
+    fn step_observed(&self, workflow: &Workflow, step: usize, call: &ObservedCall<'_>);
+
+    /// A run of `workflow` is over. Called once per run that was not given up by its caller.
+    fn run_observed(&self, workflow: &Workflow, run: &ObservedRun);
 }
 
 const _: fn(&dyn SloPolicy) = |_| {};

@@ -136,8 +136,8 @@ pub enum WorkflowError {
         /// The function.
         function: FunctionName,
     },
-    /// Something is promised of its runs, and the fabric keeps promises of functions alone.
-    #[error("workflow {workflow} has objectives: split them with scf_sched::budget and give them to its functions")]
+    /// Something is promised of its runs, and nobody keeps it.
+    #[error("workflow {workflow} has objectives and the fabric has nobody who keeps them: call FabricBuilder::slo")]
     Objectives {
         /// The workflow.
         workflow: Name,

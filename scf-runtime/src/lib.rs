@@ -63,6 +63,7 @@ mod overhead;
 #[cfg(feature = "process")]
 pub mod process;
 mod promise;
+mod promised_run;
 mod queue;
 mod route;
 mod router;

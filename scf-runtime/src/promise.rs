@@ -4,6 +4,7 @@ use std::{
     future::Future,
     pin::pin,
     sync::{Arc, PoisonError, atomic::Ordering::Relaxed},
+    time::Duration,
 };
 
 use scf_core::{
@@ -37,24 +38,40 @@ impl Inner {
     {
         let Try { policy, route, to, input, begun, .. } = this;
         let (function, node) = (&route.function, &*self.members[to].node);
-        let tell = |progress, outcome: Option<&Outcome>| {
+        let tell = |progress: Progress, outcome: Option<&Outcome>| {
             let now = self.clock.now();
             let execution = outcome.map(|outcome| outcome.receipt.wall.saturating_sub(outcome.receipt.queued));
             let (latency, execution) = (now.since(begun), execution.unwrap_or_default());
             let spent = outcome.map(|outcome| outcome.receipt.total_spent());
             policy.observed(function, &ObservedCall { now, node, input, progress, latency, execution, spent });
+            if !matches!(progress, Progress::Met | Progress::Done) {
+                self.leave_if_better(policy, route, this.from, input);
+            }
         };
-        let mut run = pin!(run);
         let promised = function.objectives.tightest().map(|slo| slo.within);
+        self.told(promised, begun, run, tell).await
+    }
+
+    /// Runs `run`, which has had `time` since `begun`, and tells how it goes: that it is late, while it still runs.
+    pub(crate) async fn told<F>(
+        &self,
+        time: Option<Duration>,
+        begun: Timestamp,
+        run: F,
+        tell: impl Fn(Progress, Option<&Outcome>),
+    ) -> Result<Outcome, InvokeError>
+    where
+        F: Future<Output = Result<Outcome, InvokeError>>,
+    {
+        let mut run = pin!(run);
         let mut is_late = false;
-        let result = match promised {
+        let result = match time {
             None => run.await,
             Some(time) => match within(&*self.clock, time, run.as_mut()).await {
                 Some(result) => result,
                 None => {
                     is_late = true;
                     tell(Progress::Late, None);
-                    self.leave_if_better(policy, route, this.from, input);
                     run.await
                 }
             },
@@ -62,16 +79,14 @@ impl Inner {
         match &result {
             Ok(outcome) => {
                 // The executor may have been busy when its time was over.
-                let is_over = promised.is_some_and(|time| self.clock.now().since(begun) > time);
+                let is_over = time.is_some_and(|time| self.clock.now().since(begun) > time);
                 if is_over && !is_late {
                     tell(Progress::Late, None);
-                    self.leave_if_better(policy, route, this.from, input);
                 }
                 tell(if is_over || is_late { Progress::Done } else { Progress::Met }, Some(outcome));
             }
             Err(error) if blames_the_node(error) => {
                 tell(if is_late { Progress::FailedLate } else { Progress::Failed }, None);
-                self.leave_if_better(policy, route, this.from, input);
             }
             // What the caller or the function did wrong says nothing about where it ran.
             Err(_) => {}
@@ -107,7 +122,7 @@ impl Inner {
         policy.expects(&route.function, &site)
     }
 
-    fn way(&self, from: usize, to: usize) -> Option<Path> {
+    pub(crate) fn way(&self, from: usize, to: usize) -> Option<Path> {
         if from == to {
             return Some(Path::HERE);
         }
@@ -152,7 +167,8 @@ impl Inner {
     }
 }
 
-fn blames_the_node(error: &InvokeError) -> bool {
+/// Whether a call failed for what is wrong where it ran.
+pub(crate) fn blames_the_node(error: &InvokeError) -> bool {
     match error {
         InvokeError::Limit { limit, .. } => matches!(limit, LimitKind::Wall),
         InvokeError::Unreachable { .. }

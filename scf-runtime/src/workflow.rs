@@ -3,7 +3,7 @@
 use scf_core::{FunctionName, Invocation, InvocationId, InvokeError, Name, NodeId, Outcome, Payload, Workflow};
 use thiserror::Error;
 
-use crate::Fabric;
+use crate::{Fabric, promised_run::PromisedRun};
 
 /// What the steps of a workflow came to, in their order.
 #[derive(Clone, Debug, PartialEq)]
@@ -56,18 +56,25 @@ pub(crate) async fn run(
     key: Option<&str>,
     input: Payload,
 ) -> Result<WorkflowOutcome, WorkflowFailure> {
+    let mut promised = PromisedRun::begin(fabric.inner(), workflow, node);
     let mut done: Vec<Outcome> = Vec::with_capacity(workflow.steps.len());
     for (step, part) in workflow.steps.iter().enumerate() {
         let payload = part.after.map_or_else(|| input.clone(), |after| done[after].payload.clone());
         let mut invocation = Invocation::new(id.child(step as u64), part.function.clone(), payload);
         invocation.key = key.map(str::to_owned);
-        match fabric.invoke_from(node, invocation).await {
+        let result = match &mut promised {
+            Some(run) => Box::pin(run.step(step, invocation)).await,
+            None => fabric.invoke_from(node, invocation).await,
+        };
+        match result {
             Ok(outcome) => done.push(outcome),
             Err(source) => {
+                promised.iter().for_each(|run| run.end(Some(&source)));
                 let (workflow, function) = (workflow.name.clone(), part.function.clone());
                 return Err(WorkflowFailure::Step { workflow, step, function, done, source });
             }
         }
     }
+    promised.iter().for_each(|run| run.end(None));
     Ok(WorkflowOutcome { steps: done })
 }

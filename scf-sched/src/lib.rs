@@ -59,6 +59,6 @@ pub use request::{Binding, Choice, Decision, Input, MOST_CHOICES, Neighbour, Obj
 pub use round_robin::RoundRobin;
 pub use score::{Latency, Score};
 pub use slo::{
-    BurnRate, BurnWindow, CallFeatures, Configuration, Exploration, Learner, MOST_FEATURES, Prediction, SloKeeper,
-    choose_configuration,
+    BurnRate, BurnWindow, CallFeatures, Configuration, Exploration, Learner, MOST_FEATURES, Prediction, RunReport,
+    SloKeeper, choose_configuration,
 };

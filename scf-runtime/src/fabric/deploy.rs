@@ -56,7 +56,7 @@ impl Fabric {
     /// # Errors
     /// [`WorkflowError`] naming the step.
     pub fn deploy_workflow(&self, workflow: Workflow) -> Result<(), WorkflowError> {
-        if !workflow.objectives.is_empty() {
+        if !workflow.objectives.is_empty() && self.inner.slo.is_none() {
             return Err(WorkflowError::Objectives { workflow: workflow.name });
         }
         let types = {

@@ -7,13 +7,14 @@ use std::{
 };
 
 use scf_core::{
-    ByteSize, Expectation, Function, FunctionName, Name, NodeId, Objectives, ObservedCall, Progress, Reaction, Share,
-    Site, SloPolicy, Spent, Timestamp,
+    ByteSize, DueStep, Energy, Expectation, Function, FunctionName, Money, Name, NodeId, Objectives, ObservedCall,
+    ObservedRun, Progress, Reaction, Share, Site, SloPolicy, Spent, StepShare, Timestamp, Workflow,
 };
 
 use super::{
     burn::{BurnRate, at_least},
     learner::{CallFeatures, Learner, Prediction},
+    runs::{RunKeeper, RunReport},
 };
 
 /// Functions, and nodes of one, that are remembered; of more, nothing is known and everything is expected.
@@ -42,10 +43,14 @@ const PRICED: Duration = Duration::from_secs(900);
 /// for half a minute, then twice as long each time; so is one of which the learned execution time, the way and the calls
 /// that are there say that it will. The function moves where there is a better one, and how fast it uses up its error
 /// budget decides what else is done: see [`BurnRate::reaction`].
+///
+/// The time of a run of a workflow is divided between its steps by [`split`](crate::budget::split), anew whenever one begins: each
+/// runs on the cheapest node with which all are expected to be in time.
 #[derive(Debug)]
 pub struct SloKeeper {
     period: Duration,
     functions: RwLock<HashMap<FunctionName, Arc<Mutex<Kept>>>>,
+    runs: RunKeeper,
 }
 
 #[derive(Debug)]
@@ -58,7 +63,7 @@ struct Kept {
 
 /// How a function fares on a node.
 #[derive(Debug, Default)]
-struct Record {
+pub(super) struct Record {
     class: Option<Name>,
     /// The last calls, the newest as the lowest bit; 1 for a bad one.
     calls: u32,
@@ -82,7 +87,7 @@ impl SloKeeper {
     /// Error budgets over `period`; a shorter one reacts to what is shorter.
     #[must_use]
     pub fn new(period: Duration) -> Self {
-        Self { period, functions: RwLock::default() }
+        Self { period, functions: RwLock::default(), runs: RunKeeper::default() }
     }
 
     fn find(&self, function: &FunctionName) -> Option<Arc<Mutex<Kept>>> {
@@ -126,6 +131,12 @@ impl SloKeeper {
         Some(kept.learner.clone())
     }
 
+    /// How runs of a workflow of which something is promised fare; none before one of their steps began.
+    #[must_use]
+    pub fn runs(&self, workflow: &Name, now: Timestamp) -> Option<RunReport> {
+        self.runs.report(workflow, now)
+    }
+
     /// Starts from what was learned of a function elsewhere.
     pub fn teach(&self, function: &Function, learned: Learner) {
         if let Some(kept) = self.find_or_add(function) {
@@ -150,7 +161,7 @@ fn class_of(node: &scf_core::Node) -> Option<Name> {
 }
 
 impl Record {
-    fn judge(&mut self, now: Timestamp, is_good: bool, allowed: f64) {
+    pub(super) fn judge(&mut self, now: Timestamp, is_good: bool, allowed: f64) {
         self.calls = (self.calls << 1) | u32::from(!is_good);
         self.counted = (self.counted + 1).min(JUDGED);
         self.good_in_a_row = if is_good { self.good_in_a_row.saturating_add(1) } else { 0 };
@@ -171,7 +182,7 @@ impl Record {
         }
     }
 
-    fn spend(&mut self, now: Timestamp, spent: Spent) {
+    pub(super) fn spend(&mut self, now: Timestamp, spent: Spent) {
         if !self.is_priced(now) {
             self.spent = (0.0, 0.0, 0);
         }
@@ -188,15 +199,24 @@ impl Record {
         self.spent_at.is_some_and(|at| now.since(at) < PRICED)
     }
 
+    /// What a call costs there; where only energy is promised, what it uses of that, in millionths of a joule.
+    pub(super) fn cost(&self, objectives: &Objectives) -> Money {
+        let (cost, energy, _) = self.spent;
+        match (objectives.cost, objectives.energy) {
+            (None, Some(_)) => Money::from_nanos(Energy::from_joules(energy).microjoules()),
+            _ => Money::from_units(cost),
+        }
+    }
+
     /// Whether calls there cost or use more than is promised.
-    fn is_dear(&self, objectives: &Objectives, now: Timestamp) -> bool {
+    pub(super) fn is_dear(&self, objectives: &Objectives, now: Timestamp) -> bool {
         let (cost, energy, count) = self.spent;
         let is_over = objectives.cost.is_some_and(|most| cost > most.units())
             || objectives.energy.is_some_and(|most| energy > most.joules());
         is_over && count >= FEWEST && self.is_priced(now)
     }
 
-    fn is_avoided(&self, now: Timestamp) -> bool {
+    pub(super) fn is_avoided(&self, now: Timestamp) -> bool {
         self.avoided.is_some_and(|(until, _)| now < until)
     }
 }
@@ -267,11 +287,24 @@ impl SloPolicy for SloKeeper {
         let leaves = kept.nodes.values().any(is_left);
         kept.burn.reaction(now).max(if leaves { Reaction::Move } else { Reaction::None })
     }
+
+    fn share(&self, due: &DueStep<'_>) -> Option<StepShare> {
+        let is_kept = |function: &Function, site: &Site<'_>| self.expects(function, site) != Expectation::Missed;
+        self.runs.share(due, self.period, is_kept)
+    }
+
+    fn step_observed(&self, workflow: &Workflow, step: usize, call: &ObservedCall<'_>) {
+        self.runs.step_observed(workflow, step, call, self.period);
+    }
+
+    fn run_observed(&self, workflow: &Workflow, run: &ObservedRun) {
+        self.runs.run_observed(workflow, run, self.period);
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use scf_core::{Money, Node, Slo, Tier};
+    use scf_core::{Node, Slo, Tier};
 
     use super::*;
 

@@ -5,10 +5,12 @@ mod conformal;
 mod keeper;
 mod learner;
 mod regression;
+mod runs;
 
 pub use self::{
     burn::{BurnRate, BurnWindow},
     keeper::SloKeeper,
     learner::{CallFeatures, Configuration, Exploration, Learner, Prediction, choose_configuration},
     regression::MOST_FEATURES,
+    runs::RunReport,
 };

@@ -8,6 +8,7 @@ mod objectives;
 mod operate;
 mod placement;
 mod revisions;
+mod runs;
 
 use std::{
     sync::{
