@@ -123,10 +123,10 @@ impl Scheduler for Pipeline {
         let chosen = self.schedule(request, view).ok().and_then(|placement| view.position(&placement.node));
         let verdict = |position| {
             let candidate = Candidate::new(view, position, from);
-            let refuses = |filter: &&Box<dyn Filter>| !filter.admits(request, view, candidate);
+            let refusing = self.filters.iter().filter(|filter| !filter.admits(request, view, candidate));
             Verdict {
                 node: candidate.status.node.id.clone(),
-                refused: self.filters.iter().filter(refuses).map(|filter| filter.name().to_owned()).collect(),
+                refused: refusing.map(|filter| filter.name().to_owned()).collect(),
                 seconds: Some(self.score.cost(request, view, candidate)),
                 is_chosen: chosen == Some(position),
             }

@@ -51,6 +51,9 @@ impl SloPolicy for Noted {
     }
 }
 
+/// When a run began, and how long it took if it was answered.
+type Run = (Timestamp, Option<Duration>);
+
 /// A camera that runs a workflow: its first step on a cheap and slow or a dear and fast node, its second on the latter.
 struct Site {
     clock: ManualClock,
@@ -58,7 +61,7 @@ struct Site {
     noted: Arc<Noted>,
     /// What the second step takes, in milliseconds.
     second: Arc<AtomicU64>,
-    runs: Arc<Mutex<Vec<(Timestamp, Option<Duration>)>>>,
+    runs: Arc<Mutex<Vec<Run>>>,
 }
 
 fn p95() -> Slo {
