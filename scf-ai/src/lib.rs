@@ -29,6 +29,7 @@
 mod codec;
 mod device;
 mod efficientnet;
+mod fixed;
 mod function;
 mod inference;
 mod kernel;

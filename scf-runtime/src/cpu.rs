@@ -162,8 +162,8 @@ impl CpuMeter {
         }
     }
 
-    #[cfg(feature = "wasm-runtime-only")]
     /// Tells of CPU time that a thread of the host used on the future's behalf, which is not the future's.
+    #[cfg(feature = "wasm-runtime-only")]
     pub(crate) fn charge_host(&self, cpu: Duration) {
         if let Some(told) = &self.told {
             told.add_host(cpu);

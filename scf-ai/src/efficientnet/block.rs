@@ -1,10 +1,11 @@
 //! One block of the network as the fabric sees it.
 
 use candle_core::{CpuStorage, CustomOp1, Layout, Shape};
-use scf_core::{Activation, BlockCost, BoxError, ByteSize, ModelBlock, ModelError, TensorSpec, WireForm};
+use scf_core::{Activation, BlockCost, ModelBlock, ModelError, TensorSpec, WireForm};
 
 use super::composed::Composed;
 use crate::{
+    fixed::Fixed,
     kernel::{Finish, MbConv, Pointwise, Rows, Stem},
     tensor,
 };
@@ -25,50 +26,28 @@ pub(super) enum Body {
 /// A block with fixed sizes.
 #[derive(Debug)]
 pub(super) struct Block {
-    name: String,
-    takes: TensorSpec,
-    gives: TensorSpec,
-    cost: BlockCost,
+    fixed: Fixed,
     device: candle_core::Device,
     body: Body,
 }
 
-/// Makes [`ModelError::Block`] of a cause.
-pub(super) fn failed<E: Into<BoxError>>(block: &str) -> impl FnOnce(E) -> ModelError {
-    move |source| ModelError::Block { block: block.into(), source: source.into() }
-}
-
 impl Block {
-    /// A block that does `sums` multiply-adds with `weights` numbers.
-    pub(super) fn new(
-        name: String,
-        takes: TensorSpec,
-        gives: TensorSpec,
-        sums: usize,
-        weights: usize,
-        device: candle_core::Device,
-        body: Body,
-    ) -> Self {
-        let cost = BlockCost { flops: 2 * sums as u64, weights: ByteSize::from_bytes(4 * weights as u64) };
-        Self { name, takes, gives, cost, device, body }
+    pub(super) const fn new(fixed: Fixed, device: candle_core::Device, body: Body) -> Self {
+        Self { fixed, device, body }
     }
 }
 
 impl ModelBlock for Block {
     fn name(&self) -> &str {
-        &self.name
+        &self.fixed.name
     }
 
     fn output(&self, input: &TensorSpec) -> Result<TensorSpec, ModelError> {
-        if *input == self.takes {
-            return Ok(self.gives.clone());
-        }
-        let takes = format!("{:?}", self.takes);
-        Err(ModelError::Shape { block: self.name.clone(), takes, given: input.clone() })
+        self.fixed.output(input)
     }
 
     fn cost(&self, _input: &TensorSpec) -> BlockCost {
-        self.cost
+        self.fixed.cost
     }
 
     fn wire_forms(&self) -> &[WireForm] {
@@ -77,12 +56,12 @@ impl ModelBlock for Block {
 
     fn forward(&self, input: Activation) -> Result<Activation, ModelError> {
         let gives = self.output(&input.spec)?;
-        let x = tensor::tensor(&input, &self.device).map_err(failed(&self.name))?;
+        let x = tensor::tensor(&input, &self.device).map_err(self.fixed.failed())?;
         let y = match &self.body {
             Body::Composed(composed) => composed.forward(&x),
             fused => x.contiguous().and_then(|x| x.apply_op1_no_bwd(&Fused { body: fused, gives: &gives })),
         };
-        Ok(tensor::activation(gives, y.map_err(failed(&self.name))?))
+        Ok(tensor::activation(gives, y.map_err(self.fixed.failed())?))
     }
 }
 

@@ -14,6 +14,7 @@ use scf_core::{BlockGraph, ByteSize, DType, ModelBlock, ModelError, ModelName, O
 use self::block::{Block, Body};
 use crate::{
     device::Device,
+    fixed::{self, Fixed},
     kernel::{Isa, MbConv, MbConvShape, Pointwise, Stem},
     weights::{self, WeightFile},
 };
@@ -76,7 +77,7 @@ pub async fn efficientnet_lite0_from(
 ) -> Result<BlockGraph, ModelError> {
     let weights = weights::read(store, object, MAX_FILE).await?;
     let loaded = tokio::task::spawn_blocking(move || efficientnet_lite0(&weights, device)).await;
-    loaded.unwrap_or_else(|stopped| Err(block::failed("stem")(stopped)))
+    loaded.unwrap_or_else(|stopped| Err(fixed::failed("stem")(stopped)))
 }
 
 /// Loads the network with the fused kernels of `isa`, or out of candle's operations where there is none.
@@ -116,11 +117,12 @@ fn stem(file: &WeightFile<'_>, device: &candle_core::Device, isa: Option<Isa>) -
     let (w, b) = layer(file, "stem", 27, STEM)?;
     let body = match isa {
         Some(isa) => Body::Stem(Stem::new(isa, (SIDE, SIDE, 3), (3, 2), &w, &b)),
-        None => Body::Composed(composed::stem(device, (3, 2), 3, w, b).map_err(block::failed("stem"))?),
+        None => Body::Composed(composed::stem(device, (3, 2), 3, w, b).map_err(fixed::failed("stem"))?),
     };
     let side = SIDE / 2;
     let (takes, gives) = (picture(SIDE, SIDE, 3), picture(side, side, STEM));
-    Ok(Block::new("stem".into(), takes, gives, side * side * 27 * STEM, 27 * STEM + STEM, device.clone(), body))
+    let fixed = Fixed::new("stem".into(), takes, gives, side * side * 27 * STEM, 27 * STEM + STEM);
+    Ok(Block::new(fixed, device.clone(), body))
 }
 
 fn mbconv(
@@ -155,11 +157,11 @@ fn mbconv(
         }
         None => {
             let body = composed::mbconv(device, shape, expand, depthwise, project);
-            Body::Composed(body.map_err(block::failed(&name))?)
+            Body::Composed(body.map_err(fixed::failed(&name))?)
         }
     };
     let (takes, gives) = (picture(shape.height, shape.width, shape.cin), picture(height, width, shape.cout));
-    Ok(Block::new(name, takes, gives, sums, weights, device.clone(), body))
+    Ok(Block::new(Fixed::new(name, takes, gives, sums, weights), device.clone(), body))
 }
 
 fn head(file: &WeightFile<'_>, device: &candle_core::Device, isa: Option<Isa>) -> Result<Block, ModelError> {
@@ -172,12 +174,12 @@ fn head(file: &WeightFile<'_>, device: &candle_core::Device, isa: Option<Isa>) -
             conv: Pointwise::new(isa, last.cout, FEATURES, &conv.0, &conv.1),
             classes: Pointwise::new(isa, FEATURES, CLASSES, &classes.0, &classes.1),
         },
-        None => Body::Composed(composed::head(device, conv, classes).map_err(block::failed("head"))?),
+        None => Body::Composed(composed::head(device, conv, classes).map_err(fixed::failed("head"))?),
     };
     let (takes, gives) = (picture(height, width, last.cout), TensorSpec::new(DType::F32, &[1, CLASSES]));
     let sums = height * width * last.cout * FEATURES + FEATURES * CLASSES;
     let weights = (last.cout + 1) * FEATURES + (FEATURES + 1) * CLASSES;
-    Ok(Block::new("head".into(), takes, gives, sums, weights, device.clone(), body))
+    Ok(Block::new(Fixed::new("head".into(), takes, gives, sums, weights), device.clone(), body))
 }
 
 #[cfg(test)]

@@ -1,10 +1,11 @@
 //! One block of the network as the fabric sees it.
 
 use candle_core::{Device, Tensor};
-use scf_core::{Activation, BlockCost, BoxError, ByteSize, ModelBlock, ModelError, TensorSpec, WireForm};
+use scf_core::{Activation, BlockCost, BoxError, ModelBlock, ModelError, TensorSpec, WireForm};
 
 use super::{EPSILON, HIDDEN, VOCABULARY, composed::Composed, encoder::Encoder};
 use crate::{
+    fixed::Fixed,
     kernel::{Isa, LayerNorm},
     tensor,
 };
@@ -35,17 +36,9 @@ pub(super) enum Body {
 /// A block with fixed sizes.
 #[derive(Debug)]
 pub(super) struct Block {
-    name: String,
-    takes: TensorSpec,
-    gives: TensorSpec,
-    cost: BlockCost,
+    fixed: Fixed,
     device: Device,
     body: Body,
-}
-
-/// Makes [`ModelError::Block`] of a cause.
-pub(super) fn failed<E: Into<BoxError>>(block: &str) -> impl FnOnce(E) -> ModelError {
-    move |source| ModelError::Block { block: block.into(), source: source.into() }
 }
 
 /// Rows of `[tokens][HIDDEN]` up to the last that is no padding, which is a row of equal numbers.
@@ -54,22 +47,12 @@ fn tokens(x: &[f32]) -> usize {
 }
 
 impl Block {
-    /// A block that does `sums` multiply-adds with `weights` numbers.
-    pub(super) fn new(
-        name: String,
-        takes: TensorSpec,
-        gives: TensorSpec,
-        sums: usize,
-        weights: usize,
-        device: &Device,
-        body: Body,
-    ) -> Self {
-        let cost = BlockCost { flops: 2 * sums as u64, weights: ByteSize::from_bytes(4 * weights as u64) };
-        Self { name, takes, gives, cost, device: device.clone(), body }
+    pub(super) const fn new(fixed: Fixed, device: Device, body: Body) -> Self {
+        Self { fixed, device, body }
     }
 
-    fn run(&self, x: &[f32]) -> Result<Vec<f32>, BoxError> {
-        let mut out = vec![0.0; self.gives.elements().unwrap_or(0)];
+    fn run(&self, x: &[f32], elements: usize) -> Result<Vec<f32>, BoxError> {
+        let mut out = vec![0.0; elements];
         match &self.body {
             Body::Embedding(embedding) => embedding.run(x, &mut out)?,
             Body::Encoder(encoder) => {
@@ -91,19 +74,15 @@ impl Block {
 
 impl ModelBlock for Block {
     fn name(&self) -> &str {
-        &self.name
+        &self.fixed.name
     }
 
     fn output(&self, input: &TensorSpec) -> Result<TensorSpec, ModelError> {
-        if *input == self.takes {
-            return Ok(self.gives.clone());
-        }
-        let takes = format!("{:?}", self.takes);
-        Err(ModelError::Shape { block: self.name.clone(), takes, given: input.clone() })
+        self.fixed.output(input)
     }
 
     fn cost(&self, _input: &TensorSpec) -> BlockCost {
-        self.cost
+        self.fixed.cost
     }
 
     fn wire_forms(&self) -> &[WireForm] {
@@ -116,9 +95,10 @@ impl ModelBlock for Block {
 
     fn forward(&self, input: Activation) -> Result<Activation, ModelError> {
         let gives = self.output(&input.spec)?;
-        let out = tensor::with_floats(&input, |x| self.run(x)).map_err(failed(&self.name))?;
-        let out = out.map_err(failed(&self.name))?;
-        let out = Tensor::from_vec(out, &gives.shape[..], &Device::Cpu).map_err(failed(&self.name))?;
+        let elements = gives.elements().unwrap_or(0);
+        let out = tensor::with_floats(&input, |x| self.run(x, elements)).map_err(self.fixed.failed())?;
+        let out = out.map_err(self.fixed.failed())?;
+        let out = Tensor::from_vec(out, &gives.shape[..], &Device::Cpu).map_err(self.fixed.failed())?;
         Ok(tensor::activation(gives, out))
     }
 }

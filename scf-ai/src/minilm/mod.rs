@@ -20,7 +20,12 @@ use self::{
     composed::Composed,
     encoder::Encoder,
 };
-use crate::{device::Device, kernel::Isa, weights::WeightFile};
+use crate::{
+    device::Device,
+    fixed::{self, Fixed},
+    kernel::Isa,
+    weights::WeightFile,
+};
 
 /// Width of a token between the blocks.
 const HIDDEN: usize = 384;
@@ -111,7 +116,8 @@ impl MiniLm {
         let embedding = Body::Embedding(Box::new(embedding(file, self.tokens)?));
         let weights = (VOCABULARY + self.tokens + 2) * HIDDEN;
         let sums = 4 * self.tokens * HIDDEN;
-        let first = Block::new("embedding".into(), ids.clone(), hidden.clone(), sums, weights, device, embedding);
+        let first = Fixed::new("embedding".into(), ids.clone(), hidden.clone(), sums, weights);
+        let first = Block::new(first, device.clone(), embedding);
         let mut blocks: Vec<Arc<dyn ModelBlock>> = vec![Arc::new(first)];
         let weights = (3 * HIDDEN + HIDDEN + WIDE) * (HIDDEN + 1) + (WIDE + 5) * HIDDEN;
         let sums = self.tokens * (weights + 2 * self.tokens * HIDDEN);
@@ -120,12 +126,14 @@ impl MiniLm {
             let layer = layer(file, i)?;
             let body = match isa {
                 Some(isa) => Body::Encoder(Box::new(Encoder::new(isa, layer, pool.clone()))),
-                None => Body::Composed(Composed::new(device, layer).map_err(block::failed(&name))?),
+                None => Body::Composed(Composed::new(device, layer).map_err(fixed::failed(&name))?),
             };
-            blocks.push(Arc::new(Block::new(name, hidden.clone(), hidden.clone(), sums, weights, device, body)));
+            let fixed = Fixed::new(name, hidden.clone(), hidden.clone(), sums, weights);
+            blocks.push(Arc::new(Block::new(fixed, device.clone(), body)));
         }
         let gives = TensorSpec::new(DType::F32, &[1, HIDDEN]);
-        blocks.push(Arc::new(Block::new("pool".into(), hidden, gives, self.tokens * HIDDEN, 0, device, Body::Pool)));
+        let pool = Fixed::new("pool".into(), hidden, gives, self.tokens * HIDDEN, 0);
+        blocks.push(Arc::new(Block::new(pool, device.clone(), Body::Pool)));
         BlockGraph::chain(ModelName::new("minilm-l6").expect("a valid name"), ids, blocks)
     }
 
