@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use scf_core::{
     ByteSize, Clock, Due, Function, FunctionName, Invocation, InvocationQueue, InvokeError, LeaseAsk, ManualClock,
-    Name, Payload, Scope, StateBackend as _, StateError, TenantName,
+    Name, Payload, QueueLoad, Scope, StateBackend as _, StateError, TenantName,
 };
 use scf_runtime::{Fabric, NativeError, NativeFactory};
 use scf_sched::Pipeline;
@@ -74,7 +74,9 @@ async fn pass(clock: &ManualClock, queue: &RedbQueue, time: Duration) {
     // What is due is taken in by whoever leases, the dispatcher or this.
     let nothing = || LeaseAsk { calls: 0, functions: None, per_function: 0, lease: HOUR };
     queue.lease(nothing()).await.unwrap();
-    while queue.load().running > 0 || !queue.load().ready.is_empty() {
+    // One look at a time: between two the dispatcher may have leased what was ready.
+    let is_busy = |load: QueueLoad| load.running > 0 || !load.ready.is_empty();
+    while is_busy(queue.load()) {
         tokio::task::yield_now().await;
     }
 }
