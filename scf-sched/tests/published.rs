@@ -25,7 +25,7 @@ fn small(technique: Technique, load: f64, seeds: u64) -> (f64, f64) {
 #[test]
 fn queues_are_as_long_as_the_supermarket_model_says() {
     for (d, load, expected) in [(1, 0.5, 2.0), (2, 0.7, 1.6140), (2, 0.9, 2.614), (3, 0.9, 2.028)] {
-        let run = Workers::supermarket(500, load, 150_000).run(Technique::PowerOf { d }, 1);
+        let run = Workers::supermarket(500, load, 500_000).run(Technique::PowerOf { d }, 1);
         close(&format!("{d} choices at {load}"), run.response.mean(), expected, 0.02);
     }
 }
