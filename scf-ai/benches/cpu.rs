@@ -6,34 +6,26 @@
 
 use std::{
     error::Error,
-    io::{BufRead as _, Write as _},
+    io::{self, BufRead as _, Write as _},
     num::NonZeroUsize,
-    path::PathBuf,
     time::{Duration, Instant},
 };
 
 use scf_ai::{Device, MiniLm, SentenceTokenizer, efficientnet_lite0};
 use scf_core::{Activation, BlockGraph};
 
+#[path = "../../examples/assets/fetched.rs"]
+mod fetched;
+
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
 /// Tokens of the text that is timed.
 const TOKENS: usize = 128;
 
-/// Where `examples/assets/fetch-models` puts what it fetches.
-fn models() -> Result<PathBuf> {
-    if let Some(folder) = std::env::var_os("SCF_MODELS") {
-        return Ok(folder.into());
-    }
-    let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
-    let cache = cache.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache")));
-    Ok(cache.ok_or("neither XDG_CACHE_HOME nor HOME is set")?.join("scf/models"))
-}
-
 fn graph(model: &str, threads: NonZeroUsize) -> Result<BlockGraph> {
     match model {
         "minilm" => {
-            let weights = std::fs::read(models()?.join("minilm-l6.safetensors"))?;
+            let weights = fetched::read("minilm-l6.safetensors")?;
             Ok(MiniLm::new(TOKENS).threads(threads).load(&weights, Device::Cpu)?)
         }
         "lite0" => {
@@ -63,29 +55,28 @@ fn serve(model: &str, threads: NonZeroUsize) -> Result<()> {
     let graph = graph(model, threads)?;
     let x = input(model, &graph)?;
     let blocks = graph.blocks().len();
-    for line in std::io::stdin().lock().lines() {
+    for line in io::stdin().lock().lines() {
         line?;
         let start = Instant::now();
         let y = graph.run(0..blocks, x.clone())?;
         let took = start.elapsed().as_nanos();
         let first: Vec<String> = floats(&y)?.iter().take(8).map(f32::to_string).collect();
         println!("{took} {}", first.join(" "));
-        std::io::stdout().flush()?;
+        io::stdout().flush()?;
     }
     Ok(())
 }
 
 /// Pearson's correlation of the cosines of the corpus's texts with how alike people found them.
 fn pearson(graph: &BlockGraph) -> Result<f64> {
-    let folder = models()?;
-    let tokenizer = SentenceTokenizer::open(&std::fs::read(folder.join("minilm-l6-tokenizer.json"))?, TOKENS)?;
-    let texts = std::fs::read_to_string(folder.join("lee.txt"))?;
+    let tokenizer = SentenceTokenizer::open(&fetched::read("minilm-l6-tokenizer.json")?, TOKENS)?;
+    let texts = String::from_utf8(fetched::read("lee.txt")?)?;
     let mut embeddings = Vec::new();
     for text in texts.lines() {
         embeddings.push(floats(&graph.run(0..graph.blocks().len(), tokenizer.encode(text)?)?)?);
     }
     let mut pairs = Vec::new();
-    for (i, line) in std::fs::read_to_string(folder.join("lee-similarities.txt"))?.lines().enumerate() {
+    for (i, line) in String::from_utf8(fetched::read("lee-similarities.txt")?)?.lines().enumerate() {
         for (j, people) in line.split_whitespace().enumerate().skip(i + 1) {
             let cosine: f32 = embeddings[i].iter().zip(&embeddings[j]).map(|(a, b)| a * b).sum();
             pairs.push((f64::from(cosine), people.parse::<f64>()?));
@@ -119,14 +110,16 @@ fn main() -> Result<()> {
         return serve(model, threads.parse()?);
     }
     let rounds = if arguments.iter().any(|argument| argument == "--quick") { 11 } else { 101 };
-    let mut models = vec!["lite0"];
-    if self::models()?.join("minilm-l6.safetensors").exists() {
-        models.push("minilm");
-    } else {
-        eprintln!("no MiniLM: run examples/assets/fetch-models");
-    }
-    for model in models {
-        let graph = graph(model, NonZeroUsize::MIN)?;
+    for model in ["lite0", "minilm"] {
+        let graph = match graph(model, NonZeroUsize::MIN) {
+            Ok(graph) => graph,
+            // What was not fetched is left out.
+            Err(error) if error.is::<io::Error>() => {
+                eprintln!("{error}");
+                continue;
+            }
+            Err(error) => return Err(error),
+        };
         let x = input(model, &graph)?;
         let took = median(&graph, &x, rounds)?.as_secs_f64() * 1e3;
         println!(r#"{{"bar":"ai.{model}.one_thread","value":{took:.2},"unit":"ms","n":{rounds}}}"#);
