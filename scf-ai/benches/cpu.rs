@@ -1,8 +1,9 @@
 //! Inference on the CPU: `cargo bench -p scf-ai --bench cpu`.
 //!
 //! Prints how MiniLM-L6's similarities of the Lee corpus agree with people's and what an inference takes beside the
-//! same network out of one thread. With `--serve minilm|lite0 THREADS` it answers each line of the standard input
-//! with the outputs' first elements and the nanoseconds that one inference took, for `benches/side-by-side/onnxruntime`.
+//! same network out of one thread. With `--serve MODEL THREADS FILE` it writes its input to the file and says so with a
+//! line, then answers each line of the standard input with the nanoseconds that one inference took and the output's
+//! elements, for `benches/side-by-side/onnxruntime`.
 
 use std::{
     error::Error,
@@ -11,11 +12,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use scf_ai::{Device, MiniLm, SentenceTokenizer, efficientnet_lite0};
+use photo::Photo;
+use scf_ai::{Device, EfficientNetLite, MiniLm, SentenceTokenizer};
 use scf_core::{Activation, BlockGraph};
 
 #[path = "../../examples/assets/fetched.rs"]
 mod fetched;
+#[path = "../tests/photo/mod.rs"]
+mod photo;
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
@@ -28,22 +32,26 @@ fn graph(model: &str, threads: NonZeroUsize) -> Result<BlockGraph> {
             let weights = fetched::read("minilm-l6.safetensors")?;
             Ok(MiniLm::new(TOKENS).threads(threads).load(&weights, Device::Cpu)?)
         }
-        "lite0" => {
-            let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/assets/efficientnet-lite0.safetensors");
-            Ok(efficientnet_lite0(&std::fs::read(path)?, Device::Cpu)?)
-        }
-        other => Err(format!("no model {other}: minilm or lite0").into()),
+        "lite0" => lite(EfficientNetLite::Lite0),
+        "lite1" => lite(EfficientNetLite::Lite1),
+        "lite2" => lite(EfficientNetLite::Lite2),
+        other => Err(format!("no model {other}: minilm, lite0, lite1 or lite2").into()),
     }
 }
 
-/// Ids of tokens, or a pattern of colours; the side-by-side script makes the same.
+fn lite(variant: EfficientNetLite) -> Result<BlockGraph> {
+    let name = format!("{}.safetensors", variant.name());
+    let kept = format!("{}/../examples/assets/{name}", env!("CARGO_MANIFEST_DIR"));
+    let weights = std::fs::read(kept).or_else(|_| fetched::read(&name))?;
+    Ok(variant.load(&weights, Device::Cpu)?)
+}
+
+/// Ids of tokens, or a photo.
 fn input(model: &str, graph: &BlockGraph) -> Result<Activation> {
-    let elements = graph.input.elements().ok_or("the input has a size")?;
-    let value = |i: usize| match model {
-        "minilm" => (i * 37 % 20_000 + 1000) as f32,
-        _ => (i % 97) as f32 / 48.5 - 1.0,
+    let bytes = match model {
+        "minilm" => (0..TOKENS).flat_map(|i| ((i * 37 % 20_000 + 1000) as f32).to_le_bytes()).collect(),
+        _ => Photo::load("china").centre(graph.input.shape[1]),
     };
-    let bytes: Vec<u8> = (0..elements).flat_map(|i| value(i).to_le_bytes()).collect();
     Ok(Activation::new(graph.input.clone(), bytes.into())?)
 }
 
@@ -51,17 +59,19 @@ fn floats(activation: &Activation) -> Result<Vec<f32>> {
     Ok(activation.bytes()?.as_chunks().0.iter().map(|&b| f32::from_le_bytes(b)).collect())
 }
 
-fn serve(model: &str, threads: NonZeroUsize) -> Result<()> {
+fn serve(model: &str, threads: NonZeroUsize, file: &str) -> Result<()> {
     let graph = graph(model, threads)?;
     let x = input(model, &graph)?;
+    std::fs::write(file, x.bytes()?)?;
+    println!("{file}");
     let blocks = graph.blocks().len();
     for line in io::stdin().lock().lines() {
         line?;
         let start = Instant::now();
         let y = graph.run(0..blocks, x.clone())?;
         let took = start.elapsed().as_nanos();
-        let first: Vec<String> = floats(&y)?.iter().take(8).map(f32::to_string).collect();
-        println!("{took} {}", first.join(" "));
+        let elements: Vec<String> = floats(&y)?.iter().map(f32::to_string).collect();
+        println!("{took} {}", elements.join(" "));
         io::stdout().flush()?;
     }
     Ok(())
@@ -104,13 +114,13 @@ fn median(graph: &BlockGraph, x: &Activation, rounds: usize) -> Result<Duration>
 fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().collect();
     if let Some(at) = arguments.iter().position(|argument| argument == "--serve") {
-        let [model, threads] = arguments.get(at + 1..at + 3).ok_or("--serve MODEL THREADS")? else {
-            return Err("--serve MODEL THREADS".into());
+        let [_, model, threads, file] = arguments.get(at..at + 4).unwrap_or_default() else {
+            return Err("--serve MODEL THREADS FILE".into());
         };
-        return serve(model, threads.parse()?);
+        return serve(model, threads.parse()?, file);
     }
     let rounds = if arguments.iter().any(|argument| argument == "--quick") { 11 } else { 101 };
-    for model in ["lite0", "minilm"] {
+    for model in ["lite0", "lite1", "lite2", "minilm"] {
         let graph = match graph(model, NonZeroUsize::MIN) {
             Ok(graph) => graph,
             // What was not fetched is left out.
