@@ -7,7 +7,7 @@
 //!
 //! | module | what it has |
 //! |---|---|
-//! | `efficientnet` | [`efficientnet_lite0`]: a network of 18 blocks, from memory or out of an object store |
+//! | `efficientnet` | [`EfficientNetLite`]: image classification in three variants, from memory or out of an object store |
 //! | `minilm` | [`MiniLm`]: sentence embeddings in 8 blocks; [`SentenceTokenizer`]: texts as its input |
 //! | `device` | [`Device`]: CPU, CUDA, Metal |
 //! | `codec` | [`to_wire`], [`from_wire`], [`codec_cost`]: activations on the wire, exact or in eight bits |
@@ -42,7 +42,7 @@ mod weights;
 pub use candle_core;
 pub use codec::{CodecError, codec_cost, from_wire, to_wire};
 pub use device::Device;
-pub use efficientnet::{efficientnet_lite0, efficientnet_lite0_from};
+pub use efficientnet::{EfficientNetLite, efficientnet_lite0, efficientnet_lite0_from};
 pub use function::{ModelFactory, SplitPreview, SplitTrace, Stretch};
 pub use inference::ModelHost;
 pub use minilm::{MiniLm, SentenceTokenizer, TokenizerError};
