@@ -13,7 +13,7 @@ use crate::{
 /// Nodes that are considered for a step.
 const RANKED: usize = 1024;
 /// Candidates that are looked at in a search, for all steps together: some tens of milliseconds.
-const LOOKS: u32 = 1 << 22;
+const LOOKS: u32 = 1 << 20;
 /// Nodes that are tried before the search begins anew with those steps that were hard to place; doubled each time.
 const TRIES: u32 = 128;
 

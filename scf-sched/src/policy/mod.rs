@@ -1,5 +1,6 @@
 //! Ways to choose nodes.
 
+mod auction;
 mod batch;
 mod ch_bl;
 mod ch_rlu;
@@ -17,6 +18,7 @@ mod uplink;
 mod vela;
 
 pub use self::{
+    auction::Auction,
     batch::BatchSampling,
     ch_bl::BoundedLoads,
     ch_rlu::RandomLoadUpdates,
