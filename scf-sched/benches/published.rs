@@ -1,5 +1,6 @@
 //! Published results and the default policies beside them, in the same runs: `cargo bench -p scf-sched --features sim --bench
-//! published`, with `-- --quick` for small clusters, `-- --full` for every load of Sparrow's table.
+//! published`, with `-- --quick` for small clusters, `-- --full` for every load of Sparrow's table, and the names of parts for
+//! those alone: sparrow supermarket auction polaris vela conflicts.
 
 #[path = "../tests/exact/mod.rs"]
 mod exact;
@@ -20,6 +21,7 @@ use scf_sched::{
 
 /// Hundreds of nodes in each of Vela's ten clusters.
 const HUNDREDS: u32 = 20;
+const PARTS: [&str; 6] = ["sparrow", "supermarket", "auction", "polaris", "vela", "conflicts"];
 const IDLE_FIRST: Technique = Technique::IdleFirst { schedulers: 10 };
 
 #[derive(Clone, Copy, PartialEq)]
@@ -291,10 +293,17 @@ fn main() -> Result<(), Box<dyn Error>> {
         (_, true) => Extent::Full,
         _ => Extent::Usual,
     };
-    sparrow(extent);
-    supermarket(extent);
-    auction();
-    polaris(extent)?;
-    vela(extent)?;
-    conflicts(extent)
+    let named: Vec<&str> = PARTS.into_iter().filter(|part| asks(part)).collect();
+    let parts = if named.is_empty() { PARTS.to_vec() } else { named };
+    for part in parts {
+        match part {
+            "sparrow" => sparrow(extent),
+            "supermarket" => supermarket(extent),
+            "auction" => auction(),
+            "polaris" => polaris(extent)?,
+            "vela" => vela(extent)?,
+            _ => conflicts(extent)?,
+        }
+    }
+    Ok(())
 }

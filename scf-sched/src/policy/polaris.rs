@@ -21,16 +21,15 @@ const CHOICES: usize = 3;
 const LINKS: Reason = Reason::new("no link of the node will do");
 const PATHS: Reason = Reason::new("no path from a step before");
 
-/// Polaris Scheduler (Nastic, Pusztai, Morichetta, Casamayor Pujol, Dustdar, Vij, Xiong: Polaris Scheduler: Edge sensitive
-/// and SLO aware workload scheduling in cloud-edge-IoT clusters, CLOUD 2021; in its version of 2022, UCC): a node will do
-/// when one of its links is as good as the strictest of the service asks, and when for each incoming link of the service
-/// graph *some* replica of the step before has a path to it that is as asked. Of those the node with the most even paths
-/// is taken, and of equal ones, away from data centres where that is possible, the one on which the service fits most
-/// often.
+/// Polaris Scheduler (Pusztai, Nastic, Morichetta et al.: Polaris Scheduler: SLO- and topology-aware microservices
+/// scheduling at the edge, UCC 2022; polaris-slo-cloud/polaris-scheduler): a node will do when one of its links is as good
+/// as the strictest of the service asks, and when for each incoming link of the service graph *some* replica of the step
+/// before has a path to it that is as asked. Of those the node with the most even paths is taken, and of equal ones, away
+/// from data centres where that is possible, the one on which the service fits most often.
 ///
 /// Replicas of a step before are the neighbours that ask the same of their link. Looks at every node. Rates of a fleet
-/// have no variance, and count as even; the prices of nodes and the kinds of workloads, which together weigh a sixth of the
-/// network, are left out.
+/// have no variance, and count as even; the prices of nodes and the kinds of workloads, each of which weighs a tenth of the
+/// network there, are left out.
 #[derive(Debug, Default)]
 pub struct Polaris {
     strictest: HashMap<FunctionIx, LinkBound>,

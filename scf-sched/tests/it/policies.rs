@@ -2,11 +2,13 @@
 
 use scf_core::{Health, Needs, Timestamp};
 use scf_sched::{
-    Decision, Demand, Fleet, NodeIx, Policy, Request,
-    policy::{Auction, BoundedLoads, Event, IdleFirst, PackThenSpread, PowerOfD, RandomLoadUpdates, UniformRandom},
+    Bound, Decision, Demand, Fleet, LinkBound, Neighbour, NodeIx, Policy, Request,
+    policy::{
+        Auction, BoundedLoads, Event, IdleFirst, PackThenSpread, Polaris, PowerOfD, RandomLoadUpdates, UniformRandom,
+    },
 };
 
-use crate::support::{function, join, node};
+use crate::support::{connect, function, join, name, node, resources, way};
 
 const NODES: usize = 20;
 
@@ -187,4 +189,45 @@ fn in_an_auction_calls_go_where_they_run_soonest_and_cheapest_and_nowhere_above_
     assert_eq!(decide(&mut policy, 0.0).best(), Some(ended));
     let refused = decide(&mut policy, 0.5);
     assert!(refused.choices.is_empty() && refused.refused[0].1 as usize == NODES, "nodes want 1 for it: {refused:?}");
+}
+
+#[test]
+fn for_polaris_a_path_from_some_replica_of_each_step_before_will_do() {
+    let fleet = Fleet::new();
+    let [a, b, c] = ["a", "b", "c"].map(|site| join(&fleet, node(site).site(name(site))));
+    connect(&fleet, "a", "b", way(1, 100));
+    connect(&fleet, "b", "c", way(1, 100));
+    connect(&fleet, "a", "c", way(50, 100));
+    let demand = fleet.demand(&function(Needs::default())).unwrap();
+    let from = |node, ms: f32| {
+        let what = LinkBound { rate: 1e6, delay: ms * 1e-3, jitter: f32::INFINITY, loss: 1.0 };
+        let link = Some(Bound { what, penalty: f32::INFINITY });
+        Neighbour { node, incoming: 0.0, outgoing: 0.0, link }
+    };
+    let chosen = |policy: &mut Polaris, neighbours: &[Neighbour]| {
+        let mut decision = Decision::new();
+        policy.decide(&fleet, &Request { neighbours, ..Request::new(&demand, 0, Timestamp::default()) }, &mut decision);
+        let mut nodes: Vec<_> = decision.choices.iter().map(|choice| choice.node).collect();
+        nodes.sort_unstable();
+        nodes
+    };
+    let mut policy = Polaris::new();
+    assert_eq!(chosen(&mut policy, &[from(a, 2.0), from(c, 2.0)]), [a, b, c], "two replicas of one step");
+    assert_eq!(chosen(&mut policy, &[from(a, 2.0), from(c, 3.0)]), [b], "two steps");
+    let more_than_any = LinkBound { rate: 1e9, delay: 1.0, jitter: f32::INFINITY, loss: 1.0 };
+    assert_eq!(chosen(&mut Polaris::new().strictest(demand.function, more_than_any), &[]), []);
+}
+
+#[test]
+fn polaris_keeps_away_from_data_centres_and_goes_where_more_fits() {
+    let fleet = Fleet::new();
+    let cloud = scf_core::NodeId::new("cloud").unwrap();
+    join(&fleet, scf_core::Node::new(cloud, scf_core::Tier::Cloud).resources(resources(64_000, 65_536)));
+    let small = join(&fleet, node("small"));
+    let large = join(&fleet, node("large").resources(resources(8000, 8192)));
+    let demand = fleet.demand(&function(Needs { resources: resources(1000, 1024), ..Needs::default() })).unwrap();
+    let mut decision = Decision::new();
+    Polaris::new().decide(&fleet, &Request::new(&demand, 0, Timestamp::default()), &mut decision);
+    let nodes: Vec<_> = decision.choices.iter().map(|choice| choice.node).collect();
+    assert_eq!(nodes, [large, small, NodeIx::new(0)]);
 }
