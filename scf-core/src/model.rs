@@ -42,6 +42,14 @@ pub trait ModelBlock: Debug + Send + Sync + 'static {
     fn step(&self, input: Activation) -> Result<Flow, ModelError> {
         self.forward(input).map(Flow::Continue)
     }
+
+    /// Runs it for several inputs at once and gives for each, in their order, what [`ModelBlock::step`] gives for it,
+    /// up to rounding; an input that fails does not touch the others. Called by servers that batch. By default one
+    /// after the other; a block that reads its weights once for all of them, or fills a device that one input does
+    /// not, overrides it.
+    fn step_batch(&self, inputs: Vec<Activation>) -> Vec<Result<Flow, ModelError>> {
+        inputs.into_iter().map(|input| self.step(input)).collect()
+    }
 }
 
 const _: fn(&dyn ModelBlock) = |_| {};
@@ -169,23 +177,53 @@ impl BlockGraph {
     /// # Errors
     /// The first block's error; [`ModelError::Exit`] when a block answers with what cannot be the model's answer.
     pub fn step(&self, range: std::ops::Range<usize>, mut input: Activation) -> Result<Flow, ModelError> {
-        let answer = &self.edges[self.edges.len() - 1];
         for block in &self.blocks[range] {
-            input = match block.step(input)? {
+            input = match self.answer(&**block, block.step(input)?)? {
                 Flow::Continue(output) => output,
-                Flow::Exit { scores, confidence } => {
-                    let problem = if scores.spec != *answer || scores.quantisation.is_some() {
-                        "scores that are not of the specification of the model's output"
-                    } else if !(0.0..=1.0).contains(&confidence) {
-                        "a confidence that is not between 0 and 1"
-                    } else {
-                        return Ok(Flow::Exit { scores, confidence });
-                    };
-                    return Err(ModelError::Exit { block: block.name().to_owned(), problem });
-                }
+                exit @ Flow::Exit { .. } => return Ok(exit),
             };
         }
         Ok(Flow::Continue(input))
+    }
+
+    /// Runs the blocks of `range` for several inputs at once, each up to the first block that answers it early or
+    /// fails on it, and gives for each, in their order, what [`BlockGraph::step`] gives for it up to rounding.
+    #[must_use]
+    pub fn step_batch(&self, range: std::ops::Range<usize>, inputs: Vec<Activation>) -> Vec<Result<Flow, ModelError>> {
+        let mut ended = Vec::with_capacity(inputs.len());
+        let mut going: Vec<(usize, Activation)> = inputs.into_iter().enumerate().collect();
+        for block in &self.blocks[range] {
+            let (places, inputs): (Vec<usize>, Vec<Activation>) = going.into_iter().unzip();
+            going = Vec::with_capacity(places.len());
+            let mut flows = block.step_batch(inputs).into_iter();
+            for place in places {
+                let flow = flows.next().unwrap_or_else(|| {
+                    let problem = "fewer answers than its batch had inputs";
+                    Err(ModelError::Exit { block: block.name().to_owned(), problem })
+                });
+                match flow.and_then(|flow| self.answer(&**block, flow)) {
+                    Ok(Flow::Continue(output)) => going.push((place, output)),
+                    outcome => ended.push((place, outcome)),
+                }
+            }
+        }
+        ended.extend(going.into_iter().map(|(place, output)| (place, Ok(Flow::Continue(output)))));
+        ended.sort_unstable_by_key(|(place, _)| *place);
+        ended.into_iter().map(|(_, outcome)| outcome).collect()
+    }
+
+    /// What `block` made, or why it cannot be the model's answer.
+    fn answer(&self, block: &dyn ModelBlock, flow: Flow) -> Result<Flow, ModelError> {
+        let Flow::Exit { scores, confidence } = &flow else { return Ok(flow) };
+        let answer = &self.edges[self.edges.len() - 1];
+        let problem = if scores.spec != *answer || scores.quantisation.is_some() {
+            "scores that are not of the specification of the model's output"
+        } else if !(0.0..=1.0).contains(confidence) {
+            "a confidence that is not between 0 and 1"
+        } else {
+            return Ok(flow);
+        };
+        Err(ModelError::Exit { block: block.name().to_owned(), problem })
     }
 
     /// Runs the blocks of `range`, one after the other, past every early exit.
@@ -252,6 +290,15 @@ pub enum ModelError {
     NotFound {
         /// The model.
         model: ModelName,
+    },
+    /// The model's server did not run the request: it could not be answered in time, or there is no room.
+    #[error("model {model} refused the request before it ran")]
+    Refused {
+        /// The model.
+        model: ModelName,
+        /// Why, and what would be needed.
+        #[source]
+        source: BoxError,
     },
     /// A block was given another shape or element type than it takes.
     #[error("block {block} takes {takes}, not {given:?}")]
