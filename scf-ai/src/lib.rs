@@ -15,6 +15,7 @@
 //! | `profile` | [`BlockProfiler`]: what blocks took where |
 //! | `function` | [`ModelFactory`]: models as functions; [`SplitTrace`]: which split a call used |
 //! | `inference` | [`ModelHost`]: whole models by name |
+//! | `registry` | [`ModelServer`]: queries answered by the variant that fits, out of [`ModelRegistry`], [`ModelCache`], [`Batcher`] |
 //! | `kernel` | convolutions, channels last, and transformer layers for AVX-512, AVX2 and everything else |
 //!
 //! | feature | what it adds |
@@ -35,6 +36,7 @@ mod inference;
 mod kernel;
 mod minilm;
 mod profile;
+mod registry;
 mod split;
 mod tensor;
 mod weights;
@@ -47,4 +49,8 @@ pub use function::{ModelFactory, SplitPreview, SplitTrace, Stretch};
 pub use inference::ModelHost;
 pub use minilm::{MiniLm, SentenceTokenizer, TokenizerError};
 pub use profile::BlockProfiler;
+pub use registry::{
+    Admission, Batch, BatchError, BatchLimits, BatchQueue, BatchTimes, Batched, Batcher, CacheError, Executor,
+    ModelCache, ModelRegistry, ModelServer, NoVariant, Query, Refused, Resident, Selection, ServeError, Variant,
+};
 pub use split::{DagBlock, DagCut, DagProblem, FixedSplit, LatencyOptimal, MinCut};
