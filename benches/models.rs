@@ -7,7 +7,6 @@
 use std::{
     error::Error,
     hint::black_box,
-    path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -19,6 +18,9 @@ use scf::{
     sched::Pipeline,
 };
 
+#[path = "../examples/assets/fetched.rs"]
+mod fetched;
+
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
 /// Longest sentence, in tokens.
@@ -26,18 +28,8 @@ const TOKENS: usize = 32;
 const SENTENCE: &str =
     "The gateway of the greenhouse reports that its northern windows have been open since the morning.";
 
-/// A file that `examples/assets/fetch-models` fetched.
-fn fetched(name: &str) -> Result<Vec<u8>, Box<dyn Error>> {
-    let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
-    let cache = cache.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache")));
-    let models = std::env::var_os("SCF_MODELS").map(PathBuf::from).or_else(|| Some(cache?.join("scf/models")));
-    let path = models.ok_or("neither SCF_MODELS nor XDG_CACHE_HOME nor HOME is set")?.join(name);
-    std::fs::read(&path)
-        .map_err(|error| format!("{}: {error}; run examples/assets/fetch-models", path.display()).into())
-}
-
 fn load() -> Result<BlockGraph, Box<dyn Error>> {
-    Ok(MiniLm::new(TOKENS).load(&fetched("minilm-l6.safetensors")?, Device::Cpu)?)
+    Ok(MiniLm::new(TOKENS).load(&fetched::read("minilm-l6.safetensors")?, Device::Cpu)?)
 }
 
 fn median(times: &mut [Duration]) -> f64 {
@@ -68,7 +60,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .deploy(Function::component(infer.clone(), component, "infer").gives(MediaType::ACTIVATION).grants(grants))
         .await?;
 
-    let sentence = SentenceTokenizer::open(&fetched("minilm-l6-tokenizer.json")?, TOKENS)?.encode(SENTENCE)?;
+    let sentence = SentenceTokenizer::open(&fetched::read("minilm-l6-tokenizer.json")?, TOKENS)?.encode(SENTENCE)?;
     let request = Payload::new([model.as_str().as_bytes(), b"\n", &sentence.encode()?.bytes].concat());
 
     let (mut resident_arm, mut again_arm) = (Vec::new(), Vec::new());

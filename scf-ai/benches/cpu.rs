@@ -1,57 +1,57 @@
 //! Inference on the CPU: `cargo bench -p scf-ai --bench cpu`.
 //!
 //! Prints how MiniLM-L6's similarities of the Lee corpus agree with people's and what an inference takes beside the
-//! same network out of one thread. With `--serve minilm|lite0 THREADS` it answers each line of the standard input
-//! with the outputs' first elements and the nanoseconds that one inference took, for `benches/side-by-side/onnxruntime`.
+//! same network out of one thread. With `--serve MODEL THREADS FILE` it writes its input to the file and says so with a
+//! line, then answers each line of the standard input with the nanoseconds that one inference took and the output's
+//! elements, for `benches/side-by-side/inference`.
 
 use std::{
     error::Error,
-    io::{BufRead as _, Write as _},
+    io::{self, BufRead as _, Write as _},
     num::NonZeroUsize,
-    path::PathBuf,
     time::{Duration, Instant},
 };
 
-use scf_ai::{Device, MiniLm, SentenceTokenizer, efficientnet_lite0};
+use photo::Photo;
+use scf_ai::{Device, EfficientNetLite, MiniLm, SentenceTokenizer};
 use scf_core::{Activation, BlockGraph};
+
+#[path = "../../examples/assets/fetched.rs"]
+mod fetched;
+#[path = "../tests/photo/mod.rs"]
+mod photo;
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
 /// Tokens of the text that is timed.
 const TOKENS: usize = 128;
 
-/// Where `examples/assets/fetch-models` puts what it fetches.
-fn models() -> Result<PathBuf> {
-    if let Some(folder) = std::env::var_os("SCF_MODELS") {
-        return Ok(folder.into());
-    }
-    let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
-    let cache = cache.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache")));
-    Ok(cache.ok_or("neither XDG_CACHE_HOME nor HOME is set")?.join("scf/models"))
-}
-
 fn graph(model: &str, threads: NonZeroUsize) -> Result<BlockGraph> {
     match model {
         "minilm" => {
-            let weights = std::fs::read(models()?.join("minilm-l6.safetensors"))?;
+            let weights = fetched::read("minilm-l6.safetensors")?;
             Ok(MiniLm::new(TOKENS).threads(threads).load(&weights, Device::Cpu)?)
         }
-        "lite0" => {
-            let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/assets/efficientnet-lite0.safetensors");
-            Ok(efficientnet_lite0(&std::fs::read(path)?, Device::Cpu)?)
-        }
-        other => Err(format!("no model {other}: minilm or lite0").into()),
+        "lite0" => lite(EfficientNetLite::Lite0),
+        "lite1" => lite(EfficientNetLite::Lite1),
+        "lite2" => lite(EfficientNetLite::Lite2),
+        other => Err(format!("no model {other}: minilm, lite0, lite1 or lite2").into()),
     }
 }
 
-/// Ids of tokens, or a pattern of colours; the side-by-side script makes the same.
+fn lite(variant: EfficientNetLite) -> Result<BlockGraph> {
+    let name = format!("{}.safetensors", variant.name());
+    let kept = format!("{}/../examples/assets/{name}", env!("CARGO_MANIFEST_DIR"));
+    let weights = std::fs::read(kept).or_else(|_| fetched::read(&name))?;
+    Ok(variant.load(&weights, Device::Cpu)?)
+}
+
+/// Ids of tokens, or a photo.
 fn input(model: &str, graph: &BlockGraph) -> Result<Activation> {
-    let elements = graph.input.elements().ok_or("the input has a size")?;
-    let value = |i: usize| match model {
-        "minilm" => (i * 37 % 20_000 + 1000) as f32,
-        _ => (i % 97) as f32 / 48.5 - 1.0,
+    let bytes = match model {
+        "minilm" => (0..TOKENS).flat_map(|i| ((i * 37 % 20_000 + 1000) as f32).to_le_bytes()).collect(),
+        _ => Photo::load("china").centre(graph.input.shape[1]),
     };
-    let bytes: Vec<u8> = (0..elements).flat_map(|i| value(i).to_le_bytes()).collect();
     Ok(Activation::new(graph.input.clone(), bytes.into())?)
 }
 
@@ -59,33 +59,34 @@ fn floats(activation: &Activation) -> Result<Vec<f32>> {
     Ok(activation.bytes()?.as_chunks().0.iter().map(|&b| f32::from_le_bytes(b)).collect())
 }
 
-fn serve(model: &str, threads: NonZeroUsize) -> Result<()> {
+fn serve(model: &str, threads: NonZeroUsize, file: &str) -> Result<()> {
     let graph = graph(model, threads)?;
     let x = input(model, &graph)?;
+    std::fs::write(file, x.bytes()?)?;
+    println!("{file}");
     let blocks = graph.blocks().len();
-    for line in std::io::stdin().lock().lines() {
+    for line in io::stdin().lock().lines() {
         line?;
         let start = Instant::now();
         let y = graph.run(0..blocks, x.clone())?;
         let took = start.elapsed().as_nanos();
-        let first: Vec<String> = floats(&y)?.iter().take(8).map(f32::to_string).collect();
-        println!("{took} {}", first.join(" "));
-        std::io::stdout().flush()?;
+        let elements: Vec<String> = floats(&y)?.iter().map(f32::to_string).collect();
+        println!("{took} {}", elements.join(" "));
+        io::stdout().flush()?;
     }
     Ok(())
 }
 
 /// Pearson's correlation of the cosines of the corpus's texts with how alike people found them.
 fn pearson(graph: &BlockGraph) -> Result<f64> {
-    let folder = models()?;
-    let tokenizer = SentenceTokenizer::open(&std::fs::read(folder.join("minilm-l6-tokenizer.json"))?, TOKENS)?;
-    let texts = std::fs::read_to_string(folder.join("lee.txt"))?;
+    let tokenizer = SentenceTokenizer::open(&fetched::read("minilm-l6-tokenizer.json")?, TOKENS)?;
+    let texts = String::from_utf8(fetched::read("lee.txt")?)?;
     let mut embeddings = Vec::new();
     for text in texts.lines() {
         embeddings.push(floats(&graph.run(0..graph.blocks().len(), tokenizer.encode(text)?)?)?);
     }
     let mut pairs = Vec::new();
-    for (i, line) in std::fs::read_to_string(folder.join("lee-similarities.txt"))?.lines().enumerate() {
+    for (i, line) in String::from_utf8(fetched::read("lee-similarities.txt")?)?.lines().enumerate() {
         for (j, people) in line.split_whitespace().enumerate().skip(i + 1) {
             let cosine: f32 = embeddings[i].iter().zip(&embeddings[j]).map(|(a, b)| a * b).sum();
             pairs.push((f64::from(cosine), people.parse::<f64>()?));
@@ -113,20 +114,22 @@ fn median(graph: &BlockGraph, x: &Activation, rounds: usize) -> Result<Duration>
 fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().collect();
     if let Some(at) = arguments.iter().position(|argument| argument == "--serve") {
-        let [model, threads] = arguments.get(at + 1..at + 3).ok_or("--serve MODEL THREADS")? else {
-            return Err("--serve MODEL THREADS".into());
+        let [_, model, threads, file] = arguments.get(at..at + 4).unwrap_or_default() else {
+            return Err("--serve MODEL THREADS FILE".into());
         };
-        return serve(model, threads.parse()?);
+        return serve(model, threads.parse()?, file);
     }
     let rounds = if arguments.iter().any(|argument| argument == "--quick") { 11 } else { 101 };
-    let mut models = vec!["lite0"];
-    if self::models()?.join("minilm-l6.safetensors").exists() {
-        models.push("minilm");
-    } else {
-        eprintln!("no MiniLM: run examples/assets/fetch-models");
-    }
-    for model in models {
-        let graph = graph(model, NonZeroUsize::MIN)?;
+    for model in ["lite0", "lite1", "lite2", "minilm"] {
+        let graph = match graph(model, NonZeroUsize::MIN) {
+            Ok(graph) => graph,
+            // What was not fetched is left out.
+            Err(error) if error.is::<io::Error>() => {
+                eprintln!("{error}");
+                continue;
+            }
+            Err(error) => return Err(error),
+        };
         let x = input(model, &graph)?;
         let took = median(&graph, &x, rounds)?.as_secs_f64() * 1e3;
         println!(r#"{{"bar":"ai.{model}.one_thread","value":{took:.2},"unit":"ms","n":{rounds}}}"#);

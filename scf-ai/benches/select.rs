@@ -4,8 +4,7 @@
 //! of three EfficientNet variants and to three registries that have one of them each; all refuse what cannot be in
 //! time. A query misses when it is refused, late, or asks for more accuracy than there is. The best single variant is
 //! the one that misses least. The headroom of the three is the least with which they are as accurate as that one on
-//! another trace than the figure's. Service times are drawn from those of EfficientNet-Lite0 measured here, for Lite1
-//! and Lite2 times the published ratio of multiply-adds.
+//! another trace than the figure's. Service times are drawn from those of the three networks measured here.
 //!
 //! `ai.batch.throughput_gain`: as many callers as keep a [`Batcher`] busy embed search queries of four words with
 //! MiniLM-L6, in batches of up to 16 and one by one, arms interleaved. Time is CPU time of this process, also that of
@@ -14,7 +13,6 @@
 use std::{
     collections::VecDeque,
     error::Error,
-    path::PathBuf,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -25,16 +23,19 @@ use std::{
 use async_trait::async_trait;
 use rustix::time::{ClockId, clock_gettime};
 use scf_ai::{
-    BatchError, BatchLimits, Batcher, Device, Executor, MiniLm, ModelRegistry, Query, Selection, SentenceTokenizer,
-    Variant, efficientnet_lite0,
+    BatchError, BatchLimits, Batcher, Device, EfficientNetLite, Executor, MiniLm, ModelRegistry, Query, Selection,
+    SentenceTokenizer, Variant,
 };
 use scf_core::{Activation, BlockGraph, ByteSize, Clock, ModelName, Name, Share, Timestamp};
 
+#[path = "../../examples/assets/fetched.rs"]
+mod fetched;
+
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
-/// Name, top-1 accuracy on ImageNet in per cent and multiply-adds in millions, as the network's authors publish them.
-const VARIANTS: [(&str, f64, f64); 3] =
-    [("efficientnet-lite0", 75.1, 407.0), ("efficientnet-lite1", 76.7, 631.0), ("efficientnet-lite2", 77.6, 899.0)];
+/// The variants and their top-1 accuracy on ImageNet in per cent, as the network's authors publish it.
+const VARIANTS: [(EfficientNetLite, f64); 3] =
+    [(EfficientNetLite::Lite0, 75.1), (EfficientNetLite::Lite1, 76.7), (EfficientNetLite::Lite2, 77.6)];
 /// Cores that answer queries.
 const LANES: usize = 2;
 /// Time that a query allows, in times that the smallest variant takes.
@@ -100,23 +101,37 @@ impl Clock for CpuClock {
     }
 }
 
-/// CPU times of an inference of EfficientNet-Lite0.
-fn measured(rounds: usize) -> Result<Vec<Duration>> {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/assets/efficientnet-lite0.safetensors");
-    let graph = efficientnet_lite0(&std::fs::read(path)?, Device::Cpu)?;
-    let elements = graph.input.elements().ok_or("the input has a size")?;
-    let bytes: Vec<u8> = (0..elements).flat_map(|i| ((i % 97) as f32 / 48.5 - 1.0).to_le_bytes()).collect();
-    let x = Activation::new(graph.input.clone(), bytes.into())?;
-    let mut times = Vec::new();
+/// CPU times of an inference of each variant, shortest first.
+type Times = [Vec<Duration>; 3];
+
+fn mean(times: &[Duration]) -> Duration {
+    times.iter().sum::<Duration>() / times.len() as u32
+}
+
+fn measured(rounds: usize) -> Result<Times> {
+    let mut networks = Vec::new();
+    for (variant, _) in VARIANTS {
+        let name = format!("{}.safetensors", variant.name());
+        let kept = format!("{}/../examples/assets/{name}", env!("CARGO_MANIFEST_DIR"));
+        let weights = std::fs::read(kept).or_else(|_| fetched::read(&name))?;
+        let graph = variant.load(&weights, Device::Cpu)?;
+        let elements = graph.input.elements().ok_or("the input has a size")?;
+        let bytes: Vec<u8> = (0..elements).flat_map(|i| ((i % 97) as f32 / 48.5 - 1.0).to_le_bytes()).collect();
+        let x = Activation::new(graph.input.clone(), bytes.into())?;
+        networks.push((graph, x));
+    }
+    let mut times = Times::default();
     for round in 0..rounds + 3 {
-        let before = cpu(ClockId::ThreadCPUTime);
-        graph.run(0..graph.blocks().len(), x.clone())?;
-        // The first runs fault memory in.
-        if round >= 3 {
-            times.push(cpu(ClockId::ThreadCPUTime) - before);
+        for ((graph, x), times) in networks.iter().zip(&mut times) {
+            let before = cpu(ClockId::ThreadCPUTime);
+            graph.run(0..graph.blocks().len(), x.clone())?;
+            // The first runs fault memory in.
+            if round >= 3 {
+                times.push(cpu(ClockId::ThreadCPUTime) - before);
+            }
         }
     }
-    times.sort_unstable();
+    times.iter_mut().for_each(|times| times.sort_unstable());
     Ok(times)
 }
 
@@ -159,7 +174,7 @@ struct Tally {
 impl Tally {
     /// Mean accuracy of what was answered in time, in per cent.
     fn accuracy(&self) -> f64 {
-        let sum: f64 = self.answered.iter().zip(VARIANTS).map(|(n, (_, accuracy, _))| *n as f64 * accuracy).sum();
+        let sum: f64 = self.answered.iter().zip(VARIANTS).map(|(n, (_, accuracy))| *n as f64 * accuracy).sum();
         sum / self.answered.iter().sum::<usize>() as f64
     }
 
@@ -171,17 +186,17 @@ impl Tally {
 }
 
 /// Runs the trace in virtual time: the registry chooses at each arrival, lanes work the queue off in order.
-fn run(variants: &[usize], headroom: f64, trace: &[Arrival], times: &[Duration]) -> Result<Tally> {
-    let mean = times.iter().sum::<Duration>() / times.len() as u32;
+fn run(variants: &[usize], headroom: f64, trace: &[Arrival], times: &Times) -> Result<Tally> {
+    let within = mean(&times[0]).mul_f64(WITHIN);
     let (task, cpu) = (Name::new("classify")?, Name::new("cpu")?);
     let mut registry = ModelRegistry::new(1).executor(Executor::new(cpu.clone(), LANES));
     registry = registry.headroom(Share::from_percent(headroom));
     for &v in variants {
-        let (name, accuracy, sums) = VARIANTS[v];
-        let name = ModelName::new(name)?;
+        let (variant, accuracy) = VARIANTS[v];
+        let (name, expected) = (ModelName::new(variant.name())?, mean(&times[v]));
         let variant = Variant::new(name.clone(), task.clone(), Share::from_percent(accuracy), ByteSize::from_mib(20));
-        registry.register(variant.expect(mean.mul_f64(sums / VARIANTS[0].2), mean * 10));
-        registry.loaded(&name, &cpu, mean * 10, Timestamp::default());
+        registry.register(variant.expect(expected, expected));
+        registry.loaded(&name, &cpu, expected, Timestamp::default());
     }
     let mut tally = Tally::default();
     let mut queue: VecDeque<(Selection, Duration)> = VecDeque::new();
@@ -201,7 +216,7 @@ fn run(variants: &[usize], headroom: f64, trace: &[Arrival], times: &[Duration])
             (Some((end, lane)), next) if next.is_none_or(|next| end <= next) => {
                 let (end, took, selection) = lanes[lane].take().ok_or("the lane is taken")?;
                 now = end;
-                let v = VARIANTS.iter().position(|(name, ..)| *name == selection.variant.as_str()).ok_or("known")?;
+                let v = place(&selection)?;
                 if end <= selection.deadline {
                     tally.answered[v] += 1
                 } else {
@@ -214,13 +229,11 @@ fn run(variants: &[usize], headroom: f64, trace: &[Arrival], times: &[Duration])
                 now = next;
                 let arrival = arrivals.next().ok_or("it was there")?;
                 let least = Share::from_percent(VARIANTS[arrival.asked].1);
-                let query = Query::new(task.clone(), mean.mul_f64(WITHIN)).accuracy(least);
-                match registry.select(&query, now) {
+                match registry.select(&Query::new(task.clone(), within).accuracy(least), now) {
                     Ok(selection) => {
-                        let (_, _, sums) =
-                            VARIANTS.into_iter().find(|v| v.0 == selection.variant.as_str()).ok_or("known")?;
+                        let times = &times[place(&selection)?];
                         let drawn = times[((arrival.luck * times.len() as f64) as usize).min(times.len() - 1)];
-                        queue.push_back((selection, drawn.mul_f64(sums / VARIANTS[0].2)));
+                        queue.push_back((selection, drawn));
                     }
                     Err(_) => tally.misses += 1,
                 }
@@ -230,12 +243,19 @@ fn run(variants: &[usize], headroom: f64, trace: &[Arrival], times: &[Duration])
     }
 }
 
+/// Which of the variants was chosen.
+fn place(selection: &Selection) -> Result<usize> {
+    let place = VARIANTS.iter().position(|(variant, _)| variant.name() == selection.variant.as_str());
+    place.ok_or_else(|| format!("{} is none of the variants", selection.variant).into())
+}
+
 fn selection(quick: bool) -> Result<()> {
     let times = measured(if quick { 60 } else { 400 })?;
-    let mean = times.iter().sum::<Duration>() / times.len() as u32;
     let queries = if quick { 200_000 } else { 1_000_000 };
-    eprintln!("{queries} queries; an inference of Lite0 takes {mean:.1?}, {:.1?} at most", times[times.len() - 1]);
-    let rehearsal = trace(queries, mean, ASKED, 11);
+    let taken: Vec<String> = times.iter().map(|times| format!("{:.1?}", mean(times))).collect();
+    eprintln!("{queries} queries; inferences take {}", taken.join(", "));
+    let trace = |asked, seed| trace(queries, mean(&times[0]), asked, seed);
+    let rehearsal = trace(ASKED, 11);
     let (_, least) = best_single(&rehearsal, &times)?;
     let headroom = HEADROOMS.into_iter().find_map(|headroom| match run(&[0, 1, 2], headroom, &rehearsal, &times) {
         Ok(tally) => (tally.accuracy() >= least.accuracy()).then_some(Ok(headroom)),
@@ -243,11 +263,11 @@ fn selection(quick: bool) -> Result<()> {
     });
     let headroom = headroom.ok_or("no headroom makes the three as accurate as the best single variant")??;
     eprintln!("when no query asks for accuracy:");
-    let undemanding = trace(queries, mean, [1.0, 0.0, 0.0], 12);
+    let undemanding = trace([1.0, 0.0, 0.0], 12);
     best_single(&undemanding, &times)?;
     run(&[0, 1, 2], headroom, &undemanding, &times)?.print(&format!("any, {headroom} % headroom"));
     eprintln!("when a quarter asks for more than the smallest has:");
-    let trace = trace(queries, mean, ASKED, 12);
+    let trace = trace(ASKED, 12);
     let (name, best) = best_single(&trace, &times)?;
     let ours = run(&[0, 1, 2], headroom, &trace, &times)?;
     ours.print(&format!("any, {headroom} % headroom"));
@@ -260,9 +280,10 @@ fn selection(quick: bool) -> Result<()> {
 }
 
 /// The variant that alone misses least.
-fn best_single(trace: &[Arrival], times: &[Duration]) -> Result<(&'static str, Tally)> {
+fn best_single(trace: &[Arrival], times: &Times) -> Result<(&'static str, Tally)> {
     let mut best: Option<(&str, Tally)> = None;
-    for (v, (name, ..)) in VARIANTS.into_iter().enumerate() {
+    for (v, (variant, _)) in VARIANTS.into_iter().enumerate() {
+        let name = variant.name();
         let tally = run(&[v], HEADROOMS[0], trace, times)?;
         tally.print(name);
         if best.as_ref().is_none_or(|(_, best)| tally.misses < best.misses) {
@@ -272,21 +293,10 @@ fn best_single(trace: &[Arrival], times: &[Duration]) -> Result<(&'static str, T
     best.ok_or_else(|| "there are three variants".into())
 }
 
-/// Where `examples/assets/fetch-models` puts what it fetches.
-fn models() -> Result<PathBuf> {
-    if let Some(folder) = std::env::var_os("SCF_MODELS") {
-        return Ok(folder.into());
-    }
-    let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
-    let cache = cache.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache")));
-    Ok(cache.ok_or("neither XDG_CACHE_HOME nor HOME is set")?.join("scf/models"))
-}
-
 /// Search queries: the words of the Lee corpus, a few at a time.
 fn queries() -> Result<Vec<Activation>> {
-    let folder = models()?;
-    let tokenizer = SentenceTokenizer::open(&std::fs::read(folder.join("minilm-l6-tokenizer.json"))?, TOKENS)?;
-    let texts = std::fs::read_to_string(folder.join("lee.txt"))?;
+    let tokenizer = SentenceTokenizer::open(&fetched::read("minilm-l6-tokenizer.json")?, TOKENS)?;
+    let texts = String::from_utf8(fetched::read("lee.txt")?)?;
     let words: Vec<&str> = texts.split_whitespace().collect();
     words.chunks_exact(WORDS).step_by(7).map(|words| Ok(tokenizer.encode(&words.join(" "))?)).collect()
 }
@@ -302,7 +312,7 @@ async fn peak(graph: &BlockGraph, queries: &Arc<Vec<Activation>>, batch: usize, 
             let (batcher, queries) = (batcher.clone(), Arc::clone(queries));
             let (asked, in_time) = (Arc::clone(&asked), Arc::clone(&in_time));
             tokio::spawn(async move {
-                let (mut batches, mut late) = (0.0, 0);
+                let mut batches = 0.0;
                 while in_time.load(Ordering::Relaxed) < answers {
                     let query = queries[asked.fetch_add(1, Ordering::Relaxed) % queries.len()].clone();
                     let deadline = CpuClock.now() + SLO;
@@ -311,31 +321,26 @@ async fn peak(graph: &BlockGraph, queries: &Arc<Vec<Activation>>, batch: usize, 
                             in_time.fetch_add(1, Ordering::Relaxed);
                             batches += 1.0 / answer.size as f64;
                         }
-                        Ok(_) => late += 1,
+                        // Late all the same, which is no answer.
+                        Ok(_) => {}
                         Err(BatchError::Refused(_)) => tokio::time::sleep(Duration::from_millis(2)).await,
                         Err(error) => return Err(error.to_string()),
                     }
                 }
-                Ok((batches, late))
+                Ok(batches)
             })
         })
         .collect();
     let mut batches = 0.0;
     for caller in callers {
-        let (share, _late) = caller.await??;
-        batches += share;
+        batches += caller.await??;
     }
     let answered = in_time.load(Ordering::Relaxed) as f64;
     Ok((answered / CpuClock.now().since(start).as_secs_f64(), answered / batches))
 }
 
 fn batching(quick: bool) -> Result<()> {
-    let weights = models()?.join("minilm-l6.safetensors");
-    if !weights.exists() {
-        eprintln!("no MiniLM: run examples/assets/fetch-models");
-        return Ok(());
-    }
-    let graph = MiniLm::new(TOKENS).load(&std::fs::read(weights)?, Device::Cpu)?;
+    let graph = MiniLm::new(TOKENS).load(&fetched::read("minilm-l6.safetensors")?, Device::Cpu)?;
     let queries = Arc::new(queries()?);
     let (rounds, answers) = if quick { (5, 150) } else { (15, 400) };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;

@@ -7,8 +7,9 @@
 //!
 //! | module | what it has |
 //! |---|---|
-//! | `efficientnet` | [`efficientnet_lite0`]: a network of 18 blocks, from memory or out of an object store |
+//! | `efficientnet` | [`EfficientNetLite`]: image classification in three variants, from memory or out of an object store |
 //! | `minilm` | [`MiniLm`]: sentence embeddings in 8 blocks; [`SentenceTokenizer`]: texts as its input |
+//! | `llama` | [`Llama`]: language models out of GGUF files; [`Generation`]: tokens as they come, stored as session state |
 //! | `device` | [`Device`]: CPU, CUDA, Metal |
 //! | `codec` | [`to_wire`], [`from_wire`], [`codec_cost`]: activations on the wire, exact or in eight bits |
 //! | `split` | [`LatencyOptimal`], [`FixedSplit`]: planners of chains; [`MinCut`] of networks that are none |
@@ -32,8 +33,10 @@ mod device;
 mod efficientnet;
 mod fixed;
 mod function;
+mod gguf;
 mod inference;
 mod kernel;
+mod llama;
 mod minilm;
 mod profile;
 mod registry;
@@ -44,9 +47,10 @@ mod weights;
 pub use candle_core;
 pub use codec::{CodecError, codec_cost, from_wire, to_wire};
 pub use device::Device;
-pub use efficientnet::{efficientnet_lite0, efficientnet_lite0_from};
+pub use efficientnet::{EfficientNetLite, efficientnet_lite0, efficientnet_lite0_from};
 pub use function::{ModelFactory, SplitPreview, SplitTrace, Stretch};
 pub use inference::ModelHost;
+pub use llama::{Generation, GenerationError, Llama, Role, Sampling, TextDecoder, TextTokenizer};
 pub use minilm::{MiniLm, SentenceTokenizer, TokenizerError};
 pub use profile::BlockProfiler;
 pub use registry::{

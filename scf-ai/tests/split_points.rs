@@ -1,62 +1,21 @@
 //! Whether a network that is split anywhere is still the network: every split point, on crops of real photos,
 //! against the run that is not split. Prints what `benches/figures` collects.
 
-use std::path::{Path, PathBuf};
-
-use scf_ai::{Device, efficientnet_lite0, from_wire, to_wire};
-use scf_core::{Activation, BlockGraph, Bytes, WireForm};
-use zune_jpeg::{
-    JpegDecoder,
-    zune_core::{bytestream::ZCursor, colorspace::ColorSpace, options::DecoderOptions},
+use std::{
+    io::Write as _,
+    path::{Path, PathBuf},
 };
 
-const SIDE: usize = 224;
+use photo::Photo;
+use scf_ai::{Device, EfficientNetLite, from_wire, to_wire};
+use scf_core::{Activation, BlockGraph, Bytes, WireForm};
+
+#[path = "../../examples/assets/fetched.rs"]
+mod fetched;
+mod photo;
+
+const PHOTOS: [&str; 4] = ["camera", "chelsea", "coffee", "rocket"];
 const CROPS_PER_PHOTO: u64 = 16;
-/// Mean and standard deviation of ImageNet's red, green and blue, of 1.
-const MEAN: [f32; 3] = [0.485, 0.456, 0.406];
-const DEVIATION: [f32; 3] = [0.229, 0.224, 0.225];
-
-struct Photo {
-    width: usize,
-    height: usize,
-    /// Red, green and blue by pixel.
-    samples: Vec<u8>,
-}
-
-impl Photo {
-    fn load(name: &str) -> Self {
-        let file = std::fs::read(assets().join("photos").join(name).with_extension("jpg")).unwrap();
-        let options = DecoderOptions::default().jpeg_set_out_colorspace(ColorSpace::RGB);
-        let mut decoder = JpegDecoder::new_with_options(ZCursor::new(&file), options);
-        let samples = decoder.decode().unwrap();
-        let (width, height) = decoder.dimensions().unwrap();
-        assert_eq!(samples.len(), width * height * 3, "{name}");
-        Self { width, height, samples }
-    }
-
-    /// The square of `side` pixels at (`left`, `top`), resized bilinearly and normalised.
-    fn crop(&self, left: usize, top: usize, side: usize) -> Vec<u8> {
-        let mut out = Vec::with_capacity(SIDE * SIDE * 12);
-        let place = |i: usize, offset: usize| {
-            let at = ((i as f32 + 0.5) * side as f32 / SIDE as f32 - 0.5).clamp(0.0, (side - 1) as f32);
-            (offset + at as usize, at.fract())
-        };
-        for (y, down) in (0..SIDE).map(|y| place(y, top)) {
-            for (x, right) in (0..SIDE).map(|x| place(x, left)) {
-                for channel in 0..3 {
-                    let at = |x: usize, y: usize| {
-                        let (x, y) = (x.min(self.width - 1), y.min(self.height - 1));
-                        f32::from(self.samples[(y * self.width + x) * 3 + channel])
-                    };
-                    let row = |y| at(x, y) * (1.0 - right) + at(x + 1, y) * right;
-                    let value = row(y) * (1.0 - down) + row(y + 1) * down;
-                    out.extend(((value / 255.0 - MEAN[channel]) / DEVIATION[channel]).to_le_bytes());
-                }
-            }
-        }
-        out
-    }
-}
 
 fn assets() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/assets")
@@ -75,14 +34,14 @@ fn random(state: &mut u64) -> u64 {
 fn crops(graph: &BlockGraph) -> Vec<Activation> {
     let mut seed = 6;
     let mut crops = Vec::new();
-    for name in ["camera", "chelsea", "coffee", "rocket"] {
+    for name in PHOTOS {
         let photo = Photo::load(name);
         let shorter = photo.width.min(photo.height);
         for _ in 0..CROPS_PER_PHOTO {
             let mut below = |n: usize| (random(&mut seed) % n as u64) as usize;
             let side = shorter / 2 + below(shorter / 2 + 1);
             let (left, top) = (below(photo.width - side + 1), below(photo.height - side + 1));
-            let elements = Bytes::from(photo.crop(left, top, side));
+            let elements = Bytes::from(photo.crop(left, top, side, graph.input.shape[1]));
             crops.push(Activation::new(graph.input.clone(), elements).unwrap());
         }
     }
@@ -134,7 +93,7 @@ fn figure(bar: &str, value: f64, unit: &str, n: usize) {
 #[test]
 fn lite0_split_anywhere_gives_the_scores_of_the_whole_run() {
     let weights = std::fs::read(assets().join("efficientnet-lite0.safetensors")).unwrap();
-    let graph = efficientnet_lite0(&weights, Device::Cpu).unwrap();
+    let graph = EfficientNetLite::Lite0.load(&weights, Device::Cpu).unwrap();
     let crops = crops(&graph);
     let found = split_everywhere(&graph, &crops);
     let runs = crops.len() * graph.blocks().len();
@@ -144,4 +103,30 @@ fn lite0_split_anywhere_gives_the_scores_of_the_whole_run() {
     figure("ai.split.int8_top1", worst, "share", crops.len());
     assert!(found.exact <= 1e-4, "a split run differs by {}", found.exact);
     assert!(worst >= 0.98, "agreement by split point: {shares:?}");
+}
+
+#[test]
+fn lite1_and_lite2_split_anywhere_give_the_scores_of_the_whole_run() {
+    for variant in [EfficientNetLite::Lite1, EfficientNetLite::Lite2] {
+        let weights = match fetched::read(&format!("{}.safetensors", variant.name())) {
+            Ok(weights) => weights,
+            Err(error) => {
+                // Past the capture of the test's output.
+                writeln!(std::io::stderr().lock(), "SKIPPED: {error}").unwrap();
+                continue;
+            }
+        };
+        let graph = variant.load(&weights, Device::Cpu).unwrap();
+        let photo = |name| Bytes::from(Photo::load(name).centre(variant.side()));
+        let photos = PHOTOS.map(|name| Activation::new(graph.input.clone(), photo(name)).unwrap());
+        let found = split_everywhere(&graph, &photos);
+        let bar = format!("ai.split.{variant:?}.max_abs_diff").to_lowercase();
+        figure(&bar, found.exact.into(), "abs", photos.len() * graph.blocks().len());
+        assert!(found.exact <= 1e-4, "a split run of {} differs by {}", variant.name(), found.exact);
+        assert!(
+            found.agreed.iter().all(|agreed| *agreed == photos.len()),
+            "agreement by split point: {:?}",
+            found.agreed
+        );
+    }
 }

@@ -11,6 +11,33 @@ fn file() -> Vec<u8> {
     std::fs::read(path).unwrap()
 }
 
+/// A file of a variant's shapes with seeded weights.
+fn seeded(variant: EfficientNetLite) -> Vec<u8> {
+    let mut layers = vec![("stem".to_owned(), 27, STEM)];
+    for (i, shape) in variant.shapes().enumerate() {
+        if shape.expand != 1 {
+            layers.push((format!("block{i}.expand"), shape.cin, shape.wide()));
+        }
+        layers.push((format!("block{i}.depthwise"), shape.kernel * shape.kernel, shape.wide()));
+        layers.push((format!("block{i}.project"), shape.wide(), shape.cout));
+    }
+    layers.push(("head.conv".into(), variant.shapes().last().unwrap().cout, FEATURES));
+    layers.push(("head.fc".into(), FEATURES, CLASSES));
+    let mut random = Random::new(17);
+    let mut tensors = Vec::new();
+    for (name, rows, columns) in layers {
+        // Keeps the size of what goes through.
+        let spread = (6.0 / rows as f32).sqrt();
+        let w: Vec<f32> = random.floats(rows * columns).iter().map(|w| w * spread).collect();
+        tensors.push((format!("{name}.w"), vec![rows, columns], crate::tensor::little_endian(&w)));
+        tensors.push((format!("{name}.b"), vec![columns], crate::tensor::little_endian(&random.floats(columns))));
+    }
+    let views = tensors.iter().map(|(name, shape, data)| {
+        (name, safetensors::tensor::TensorView::new(safetensors::Dtype::F32, shape.clone(), data).unwrap())
+    });
+    safetensors::serialize(views, None).unwrap()
+}
+
 fn input(spec: &TensorSpec, seed: u64) -> Activation {
     let floats = Random::new(seed).floats(spec.elements().unwrap());
     Activation::new(spec.clone(), crate::tensor::little_endian(&floats)).unwrap()
@@ -59,6 +86,29 @@ fn has_the_shapes_of_the_published_network() {
 }
 
 #[test]
+fn larger_variants_are_wider_and_deeper_as_published() {
+    // Blocks, channels after each group, side before the head; then millions of weights and of multiply-adds, which the
+    // authors count a twentieth higher.
+    let published = [
+        (EfficientNetLite::Lite0, 16, [16, 24, 40, 80, 112, 192, 320], 7, 4.7, 407.0),
+        (EfficientNetLite::Lite1, 21, [16, 24, 40, 80, 112, 192, 320], 8, 5.4, 631.0),
+        (EfficientNetLite::Lite2, 21, [16, 24, 48, 88, 120, 208, 352], 9, 6.1, 899.0),
+    ];
+    for (variant, blocks, channels, side, weights, sums) in published {
+        let shapes: Vec<_> = variant.shapes().collect();
+        let mut widths: Vec<_> = shapes.iter().map(|shape| shape.cout).collect();
+        widths.dedup();
+        assert_eq!((shapes.len(), &widths[..], shapes[blocks - 1].output()), (blocks, &channels[..], (side, side)));
+        let graph = variant.load(&seeded(variant), Device::Cpu).unwrap();
+        assert_eq!((graph.model.as_str(), graph.blocks().len()), (variant.name(), blocks + 2));
+        let cost = graph.blocks().iter().zip(graph.edges()).map(|(block, input)| block.cost(input));
+        let (flops, bytes) = cost.fold((0, 0), |(f, w), c| (f + c.flops, w + c.weights.bytes()));
+        let (found, near) = ((bytes as f64 / 4e6, flops as f64 / 2e6), |a: f64, b: f64| (a / b - 1.0).abs() < 0.05);
+        assert!(near(found.0, weights) && near(found.1, 0.95 * sums), "{variant:?}: {found:?}");
+    }
+}
+
+#[test]
 fn every_block_passes_the_suite() {
     let graph = efficientnet_lite0(&file(), Device::Cpu).unwrap();
     for (i, block) in graph.blocks().iter().enumerate() {
@@ -68,17 +118,19 @@ fn every_block_passes_the_suite() {
 
 #[test]
 fn candle_operations_give_what_the_kernels_give_block_by_block() {
-    let bytes = file();
-    let file = WeightFile::open(&bytes).unwrap();
-    let composed = graph(&file, &candle_core::Device::Cpu, None).unwrap();
-    for isa in Isa::available() {
-        let fused = graph(&file, &candle_core::Device::Cpu, Some(isa)).unwrap();
-        let mut x = input(&fused.input, 7);
-        for (a, b) in fused.blocks().iter().zip(composed.blocks()) {
-            let (y, z) = (a.forward(x.clone()).unwrap(), b.forward(x).unwrap());
-            let off = largest_difference(&y, &z);
-            assert!(off < 1e-4, "{} differs by {off} with {isa:?}", a.name());
-            x = y;
+    for variant in EfficientNetLite::ALL {
+        let bytes = if variant == EfficientNetLite::Lite0 { file() } else { seeded(variant) };
+        let file = WeightFile::open(&bytes).unwrap();
+        let composed = graph(variant, &file, &candle_core::Device::Cpu, None).unwrap();
+        for isa in Isa::available() {
+            let fused = graph(variant, &file, &candle_core::Device::Cpu, Some(isa)).unwrap();
+            let mut x = input(&fused.input, 7);
+            for (a, b) in fused.blocks().iter().zip(composed.blocks()) {
+                let (y, z) = (a.forward(x.clone()).unwrap(), b.forward(x).unwrap());
+                let off = largest_difference(&y, &z);
+                assert!(off < 1e-4, "{} of {variant:?} differs by {off} with {isa:?}", a.name());
+                x = y;
+            }
         }
     }
 }

@@ -1,9 +1,16 @@
-use std::{fmt::Write as _, io::Write as _, path::PathBuf, sync::OnceLock};
+use std::{
+    fmt::Write as _,
+    io::{self, Write as _},
+    sync::OnceLock,
+};
 
 use scf_core::{Activation, WireForm, conformance};
 
 use super::*;
 use crate::{kernel::reference::Random, tensor::with_floats};
+
+#[path = "../../../examples/assets/fetched.rs"]
+mod fetched;
 
 const TOKENS: usize = 48;
 
@@ -76,15 +83,9 @@ fn largest_difference(a: &Activation, b: &Activation) -> f32 {
 
 /// A file that `examples/assets/fetch-models` keeps; says so where it is not there.
 fn fetched(name: &str) -> Option<Vec<u8>> {
-    let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
-    let cache = cache.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache")));
-    let folder = std::env::var_os("SCF_MODELS").map(PathBuf::from).or_else(|| Some(cache?.join("scf/models")));
-    let found = folder.and_then(|folder| std::fs::read(folder.join(name)).ok());
-    if found.is_none() {
-        // Past the capture of the test's output.
-        writeln!(std::io::stderr(), "SKIPPED: no {name}; run examples/assets/fetch-models").unwrap();
-    }
-    found
+    let skipped = |error: &io::Error| writeln!(io::stderr(), "SKIPPED: {error}").unwrap();
+    // Past the capture of the test's output.
+    fetched::read(name).inspect_err(skipped).ok()
 }
 
 #[test]
