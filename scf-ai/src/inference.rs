@@ -70,7 +70,7 @@ impl Inference for ModelHost {
 }
 
 /// CPU time of the calling thread; a model on the CPU runs on the thread that asks for it.
-fn thread_cpu() -> Duration {
+pub(crate) fn thread_cpu() -> Duration {
     let time = clock_gettime(ClockId::ThreadCPUTime);
     Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), u32::try_from(time.tv_nsec).unwrap_or(0))
 }

@@ -16,6 +16,7 @@
 //! | `profile` | [`BlockProfiler`]: what blocks took where |
 //! | `function` | [`ModelFactory`]: models as functions; [`SplitTrace`]: which split a call used |
 //! | `inference` | [`ModelHost`]: whole models by name |
+//! | `registry` | [`ModelServer`]: queries answered by the variant that fits, out of [`ModelRegistry`], [`ModelCache`], [`Batcher`] |
 //! | `kernel` | convolutions, channels last, and transformer layers for AVX-512, AVX2 and everything else |
 //!
 //! | feature | what it adds |
@@ -38,6 +39,7 @@ mod kernel;
 mod llama;
 mod minilm;
 mod profile;
+mod registry;
 mod split;
 mod tensor;
 mod weights;
@@ -51,4 +53,8 @@ pub use inference::ModelHost;
 pub use llama::{Generation, GenerationError, Llama, Role, Sampling, TextDecoder, TextTokenizer};
 pub use minilm::{MiniLm, SentenceTokenizer, TokenizerError};
 pub use profile::BlockProfiler;
+pub use registry::{
+    Admission, Batch, BatchError, BatchLimits, BatchQueue, BatchTimes, Batched, Batcher, CacheError, Executor,
+    ModelCache, ModelRegistry, ModelServer, NoVariant, Query, Refused, Resident, Selection, ServeError, Variant,
+};
 pub use split::{DagBlock, DagCut, DagProblem, FixedSplit, LatencyOptimal, MinCut};

@@ -43,6 +43,14 @@ pub trait ModelBlock: Debug + Send + Sync + 'static {
         self.forward(input).map(Flow::Continue)
     }
 
+    /// Runs it for several inputs at once and gives for each, in their order, what [`ModelBlock::step`] gives for it,
+    /// up to rounding; an input that fails does not touch the others. Called by servers that batch. By default one
+    /// after the other; a block that reads its weights once for all of them, or fills a device that one input does
+    /// not, overrides it.
+    fn step_batch(&self, inputs: Vec<Activation>) -> Vec<Result<Flow, ModelError>> {
+        inputs.into_iter().map(|input| self.step(input)).collect()
+    }
+
     /// Runs it on what comes next in a sequence of which it has seen the parts before, and adds to `memory` what it
     /// keeps of this one. Called by whoever generates, like [`ModelBlock::step`], once per part and in the
     /// sequence's order. With an empty memory it gives what `step` gives, though a block that generates says with
@@ -208,6 +216,32 @@ impl BlockGraph {
         Ok(Flow::Continue(input))
     }
 
+    /// Runs the blocks of `range` for several inputs at once, each up to the first block that answers it early or
+    /// fails on it, and gives for each, in their order, what [`BlockGraph::step`] gives for it up to rounding.
+    #[must_use]
+    pub fn step_batch(&self, range: std::ops::Range<usize>, inputs: Vec<Activation>) -> Vec<Result<Flow, ModelError>> {
+        let mut ended = Vec::with_capacity(inputs.len());
+        let mut going: Vec<(usize, Activation)> = inputs.into_iter().enumerate().collect();
+        for block in &self.blocks[range] {
+            let (places, inputs): (Vec<usize>, Vec<Activation>) = going.into_iter().unzip();
+            going = Vec::with_capacity(places.len());
+            let mut flows = block.step_batch(inputs).into_iter();
+            for place in places {
+                let flow = flows.next().unwrap_or_else(|| {
+                    let problem = "fewer answers than its batch had inputs";
+                    Err(ModelError::Exit { block: block.name().to_owned(), problem })
+                });
+                match flow.and_then(|flow| self.checked(&**block, flow)) {
+                    Ok(Flow::Continue(output)) => going.push((place, output)),
+                    outcome => ended.push((place, outcome)),
+                }
+            }
+        }
+        ended.extend(going.into_iter().map(|(place, output)| (place, Ok(Flow::Continue(output)))));
+        ended.sort_unstable_by_key(|(place, _)| *place);
+        ended.into_iter().map(|(_, outcome)| outcome).collect()
+    }
+
     /// Runs the blocks of `range` on what comes next in a sequence, each with its own of `memory`, up to the first
     /// that answers early. After an error the memories are of different lengths, and the sequence cannot go on with
     /// them.
@@ -316,6 +350,15 @@ pub enum ModelError {
     NotFound {
         /// The model.
         model: ModelName,
+    },
+    /// The model's server did not run the request: it could not be answered in time, or there is no room.
+    #[error("model {model} refused the request before it ran")]
+    Refused {
+        /// The model.
+        model: ModelName,
+        /// Why, and what would be needed.
+        #[source]
+        source: BoxError,
     },
     /// A block was given another shape or element type than it takes.
     #[error("block {block} takes {takes}, not {given:?}")]

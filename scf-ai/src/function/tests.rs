@@ -465,6 +465,27 @@ async fn an_early_exit_ends_the_run_where_it_is_sure_whatever_the_plan_was() {
     }
 }
 
+#[test]
+fn a_batch_goes_on_without_those_that_were_answered_early_or_failed() {
+    let row = |second: f32| {
+        let bytes = little_endian(&[0.0, second, -1.0, 0.5]);
+        Activation::new(TensorSpec::new(DType::F32, &[1, 4]), bytes).unwrap()
+    };
+    // The second is answered by the first block, the third by none.
+    let rows = [1.0, 30.0, -2.0].map(row);
+    let alone = rows.clone().map(|row| exiting(0.9).step(0..BLOCKS, row).unwrap());
+    let together = exiting(0.9).step_batch(0..BLOCKS, rows.into());
+    assert_eq!(together.len(), 3);
+    for (alone, together) in alone.into_iter().zip(together) {
+        let together = together.unwrap();
+        assert_eq!(matches!(alone, Flow::Exit { .. }), matches!(together, Flow::Exit { .. }));
+        assert_eq!(alone.into_activation().bytes().unwrap(), together.into_activation().bytes().unwrap());
+    }
+    let errors = exiting(f32::NAN).step_batch(0..BLOCKS, vec![row(30.0), row(-2.0)]);
+    assert!(matches!(&errors[0], Err(ModelError::Exit { block, .. }) if block == "block0"), "{errors:?}");
+    assert!(matches!(&errors[1], Ok(Flow::Continue(_))), "{errors:?}");
+}
+
 #[tokio::test]
 async fn an_exit_whose_confidence_is_no_share_is_an_error() {
     let error = run_exiting(5, f32::NAN).await.1.unwrap_err();

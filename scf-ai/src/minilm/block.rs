@@ -1,7 +1,7 @@
 //! One block of the network as the fabric sees it.
 
 use candle_core::{Device, Tensor};
-use scf_core::{Activation, BlockCost, BoxError, ModelBlock, ModelError, TensorSpec, WireForm};
+use scf_core::{Activation, BlockCost, BoxError, Flow, ModelBlock, ModelError, TensorSpec, WireForm};
 
 use super::{EPSILON, HIDDEN, VOCABULARY, composed::Composed, encoder::Encoder};
 use crate::{
@@ -56,8 +56,8 @@ impl Block {
         match &self.body {
             Body::Embedding(embedding) => embedding.run(x, &mut out)?,
             Body::Encoder(encoder) => {
-                let real = tokens(x) * HIDDEN;
-                encoder.run(&x[..real], &mut out[..real]);
+                let real = tokens(x);
+                encoder.run(&[real], &x[..real * HIDDEN], &mut out[..real * HIDDEN]);
             }
             Body::Composed(composed) => {
                 let real = tokens(x) * HIDDEN;
@@ -69,6 +69,38 @@ impl Block {
             Body::Pool => pool(x, &mut out),
         }
         Ok(out)
+    }
+
+    /// Runs an encoder on the tokens of several texts as one matrix.
+    fn encode(&self, encoder: &Encoder, inputs: &[Activation]) -> Vec<Result<Activation, ModelError>> {
+        let mut x = Vec::new();
+        let read = |input: &Activation| {
+            let gives = self.output(&input.spec)?;
+            let real = tensor::with_floats(input, |text| {
+                let real = tokens(text);
+                x.extend_from_slice(&text[..real * HIDDEN]);
+                real
+            });
+            Ok((gives, real.map_err(self.fixed.failed())?))
+        };
+        let read: Vec<Result<(TensorSpec, usize), ModelError>> = inputs.iter().map(read).collect();
+        let texts: Vec<usize> = read.iter().flatten().map(|(_, real)| *real).collect();
+        let mut out = vec![0.0; x.len()];
+        encoder.run(&texts, &x, &mut out);
+        let mut rows = out.chunks_exact(HIDDEN);
+        let split = |text: Result<(TensorSpec, usize), ModelError>| {
+            let (gives, real) = text?;
+            let mut padded = Vec::with_capacity(gives.elements().unwrap_or(0));
+            rows.by_ref().take(real).for_each(|row| padded.extend_from_slice(row));
+            padded.resize(gives.elements().unwrap_or(0), 0.0);
+            self.activation(gives, padded)
+        };
+        read.into_iter().map(split).collect()
+    }
+
+    fn activation(&self, gives: TensorSpec, out: Vec<f32>) -> Result<Activation, ModelError> {
+        let out = Tensor::from_vec(out, &gives.shape[..], &Device::Cpu).map_err(self.fixed.failed())?;
+        Ok(tensor::activation(gives, out))
     }
 }
 
@@ -97,9 +129,16 @@ impl ModelBlock for Block {
         let gives = self.output(&input.spec)?;
         let elements = gives.elements().unwrap_or(0);
         let out = tensor::with_floats(&input, |x| self.run(x, elements)).map_err(self.fixed.failed())?;
-        let out = out.map_err(self.fixed.failed())?;
-        let out = Tensor::from_vec(out, &gives.shape[..], &Device::Cpu).map_err(self.fixed.failed())?;
-        Ok(tensor::activation(gives, out))
+        self.activation(gives, out.map_err(self.fixed.failed())?)
+    }
+
+    fn step_batch(&self, inputs: Vec<Activation>) -> Vec<Result<Flow, ModelError>> {
+        match &self.body {
+            Body::Encoder(encoder) => {
+                self.encode(encoder, &inputs).into_iter().map(|output| output.map(Flow::Continue)).collect()
+            }
+            _ => inputs.into_iter().map(|input| self.step(input)).collect(),
+        }
     }
 }
 

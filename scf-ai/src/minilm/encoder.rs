@@ -1,6 +1,6 @@
 //! One encoder layer on the CPU, over the rows of real tokens.
 
-use std::{cell::RefCell, sync::Arc};
+use std::{cell::RefCell, ops::Range, sync::Arc};
 
 use rayon::ThreadPool;
 
@@ -42,9 +42,11 @@ impl Encoder {
         }
     }
 
-    /// Runs the layer on the rows of `x` into `out`, both `[tokens][HIDDEN]`. Threads meet once, between the keys and
-    /// the attention over them; everything else is of one row.
-    pub(super) fn run(&self, x: &[f32], out: &mut [f32]) {
+    /// Runs the layer on the rows of `x` into `out`, both `[tokens][HIDDEN]`, which are those of texts of so many
+    /// tokens, one after the other. Tokens see only those of their own text, so a text comes to the same alone; the
+    /// weights are read once for all. Threads meet once, between the keys and the attention over them; everything else
+    /// is of one row.
+    pub(super) fn run(&self, texts: &[usize], x: &[f32], out: &mut [f32]) {
         let tokens = x.len() / HIDDEN;
         let threads = self.pool.as_ref().map_or(1, |pool| pool.current_num_threads());
         let rows = tokens.div_ceil(threads).next_multiple_of(TILE).max(TILE);
@@ -52,11 +54,11 @@ impl Encoder {
         let shares = qkv.chunks_mut(rows * 3 * HIDDEN).zip(x.chunks(rows * HIDDEN));
         self.each(shares, |(qkv, x)| product(&self.qkv, x, Finish::Linear, qkv));
         let shares = out.chunks_mut(rows * HIDDEN).zip(x.chunks(rows * HIDDEN)).enumerate();
-        self.each(shares, |(i, (out, x))| self.rows(i * rows, x, &qkv, out));
+        self.each(shares, |(i, (out, x))| self.rows(texts, i * rows, x, &qkv, out));
     }
 
     /// What follows the keys, for the rows of `x` of which the first is `first`.
-    fn rows(&self, first: usize, x: &[f32], qkv: &[f32], out: &mut [f32]) {
+    fn rows(&self, texts: &[usize], first: usize, x: &[f32], qkv: &[f32], out: &mut [f32]) {
         let rows = x.len() / HIDDEN;
         SCRATCH.with_borrow_mut(|scratch| {
             let sizes = [rows * HIDDEN, rows * HIDDEN, rows * WIDE];
@@ -65,13 +67,28 @@ impl Encoder {
             }
             let [heads, sum, wide] = scratch;
             let (heads, sum, wide) = (&mut heads[..sizes[0]], &mut sum[..sizes[1]], &mut wide[..sizes[2]]);
-            self.attention.run(qkv, first..first + rows, heads);
+            self.attend(texts, first..first + rows, qkv, heads);
             product(&self.mix, heads, Finish::Add(x), sum);
             self.norms[0].run(sum);
             product(&self.up, sum, Finish::Gelu, wide);
             product(&self.down, wide, Finish::Add(sum), out);
             self.norms[1].run(out);
         });
+    }
+
+    /// What the queries of the tokens `rows` make of the tokens of their texts.
+    fn attend(&self, texts: &[usize], rows: Range<usize>, qkv: &[f32], heads: &mut [f32]) {
+        let mut start = 0;
+        for tokens in texts {
+            let end = start + tokens;
+            let own = rows.start.max(start)..rows.end.min(end);
+            if !own.is_empty() {
+                let heads = &mut heads[(own.start - rows.start) * HIDDEN..(own.end - rows.start) * HIDDEN];
+                let qkv = &qkv[start * 3 * HIDDEN..end * 3 * HIDDEN];
+                self.attention.run(qkv, own.start - start..own.end - start, heads);
+            }
+            start = end;
+        }
     }
 
     /// Calls `f` with each share, on the model's threads where it has some.

@@ -155,6 +155,24 @@ fn padding_and_threads_change_nothing() {
 }
 
 #[test]
+fn texts_of_a_batch_come_to_what_each_comes_to_alone_and_fail_alone() {
+    let threaded = MiniLm::new(TOKENS).threads(NonZeroUsize::new(3).unwrap()).load(file(), Device::Cpu).unwrap();
+    for graph in [network(), threaded] {
+        let mut texts: Vec<Activation> = [9, TOKENS, 0, 1, 17].into_iter().zip(20..).map(|(n, s)| ids(n, s)).collect();
+        let alone: Vec<Activation> = texts.iter().map(|x| graph.run(0..8, x.clone()).unwrap()).collect();
+        let wrong = vec![-1.0; TOKENS];
+        texts.insert(2, Activation::new(graph.input.clone(), crate::tensor::little_endian(&wrong)).unwrap());
+        let mut together = graph.step_batch(0..8, texts);
+        let error = together.remove(2).unwrap_err();
+        assert!(matches!(error, ModelError::Block { block, .. } if block == "embedding"));
+        for (alone, together) in alone.iter().zip(together) {
+            let off = largest_difference(alone, &together.unwrap().into_activation());
+            assert!(off < 1e-5, "off by {off}");
+        }
+    }
+}
+
+#[test]
 fn an_id_that_is_none_and_a_text_that_is_too_long_are_typed_errors() {
     let graph = network();
     for id in [0.5, -1.0, 30_522.0, f32::NAN, f32::INFINITY] {

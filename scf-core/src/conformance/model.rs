@@ -34,6 +34,7 @@ pub fn model_block(make: impl Fn() -> Arc<dyn ModelBlock>, input: impl Fn() -> A
     assert_eq!(bytes(name, &run(&*other, input())), expected, "another instance of block {name} gave another result");
 
     goes_on_with_its_output_or_exits(&*block, &input, &expected);
+    answers_each_input_of_a_batch(&*block, &input, &expected);
     begins_a_sequence_with_what_it_gives_without_one(&*block, &input);
     refuses_other_shapes(&*block, &input());
     offers_the_exact_form_first(&*block);
@@ -81,6 +82,34 @@ fn goes_on_with_its_output_or_exits(block: &dyn ModelBlock, input: &impl Fn() ->
         }
         _ => panic!("block {name} exits only sometimes for the same input"),
     }
+}
+
+/// An input that the block does not take stands in the middle.
+fn answers_each_input_of_a_batch(block: &dyn ModelBlock, input: &impl Fn() -> Activation, expected: &[u8]) {
+    let name = block.name();
+    let mut wider = input().spec;
+    if let Some(last) = wider.shape.last_mut() {
+        *last += 1;
+    }
+    let other = wider.size().filter(|_| block.output(&wider).is_err());
+    let other = other.and_then(|size| Activation::new(wider, vec![0u8; size.bytes() as usize].into()).ok());
+    let given: Vec<Activation> = [Some(input()), other, Some(input())].into_iter().flatten().collect();
+    let (count, last) = (given.len(), given.len() - 1);
+    let flows = block.step_batch(given);
+    assert_eq!(flows.len(), count, "block {name} gave another number of answers than its batch had inputs");
+    for (place, flow) in flows.into_iter().enumerate() {
+        match flow {
+            Ok(Flow::Continue(output)) if [0, last].contains(&place) => {
+                let (length, promised) = (bytes(name, &output).len(), expected.len());
+                assert_eq!(length, promised, "block {name} gave an answer of another size in a batch");
+            }
+            Ok(Flow::Exit { .. } | Flow::Stream(_)) if [0, last].contains(&place) => {}
+            Err(ModelError::Shape { .. }) if place == 1 && count == 3 => {}
+            Err(error) => panic!("block {name} failed in a batch on an input that it takes alone: {error}"),
+            Ok(_) => panic!("block {name} ran in a batch on a shape that output() refuses"),
+        }
+    }
+    assert!(block.step_batch(Vec::new()).is_empty(), "block {name} answers a batch of nothing");
 }
 
 /// What it keeps has to survive being stored, and nothing of one sequence may be seen in another.
