@@ -132,9 +132,13 @@ pub(super) async fn handle(store: &mut Store<Guest>, proxy: &Proxy, request: &At
     let (limit, progress) = (exchange.limit(), Arc::clone(exchange.progress()));
     // Inside of what has the instance, and so dropped before it where the call is given up.
     let mut unfinished = Unfinished(Some(Arc::clone(&progress)));
+    let unsent = store.data_mut().world().unsent();
     let mut http = store.data_mut().http();
     let request = http.new_incoming_request(scheme, request)?;
     let out = http.new_response_outparam_from_callback(move |response| {
+        if let Ok(response) = &response {
+            unsent.sent(response.body());
+        }
         progress.respond(match response {
             Ok(response) => Ok(response.map(|body| {
                 let body = body.map_err(BoxError::from).boxed_unsync();

@@ -247,9 +247,8 @@ impl Run {
         poll_fn(move |cx| {
             self.meter.count(|| {
                 let polled = ticker.during(part, || work.as_mut().poll(cx));
-                if polled.is_pending()
-                    && let Some(turn) = self.turn.get()
-                {
+                // Also when it is done: an isolate that is kept until its next call keeps this until then.
+                if let Some(turn) = self.turn.get() {
                     turn.pause();
                 }
                 polled

@@ -5,13 +5,19 @@ use std::time::Duration;
 use axum::body::{Body, Bytes};
 use futures::{SinkExt, channel::mpsc};
 use http_body_util::BodyExt;
+use scf_core::{Function, Reuse};
 use scf_runtime::http::AnswerBody;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
 };
 
-use crate::support::{begin, get, ingress, ingress_with, limits, probe, request};
+use crate::support::{begin, get, ingress, ingress_with, limits, probe, request, warm};
+
+/// The function with all the time that a busy machine takes.
+fn patient(function: Function) -> Function {
+    function.limits(limits(|limits| limits.wall = Duration::from_secs(600)))
+}
 
 async fn next(body: &mut AnswerBody) -> Option<Bytes> {
     body.frame().await.map(|frame| frame.unwrap().into_data().unwrap())
@@ -41,6 +47,28 @@ async fn a_large_response_comes_whole_however_slowly_it_is_read() {
         tokio::task::yield_now().await;
     }
     assert_eq!(length, 1_000_003);
+}
+
+#[tokio::test]
+async fn a_response_that_is_written_before_it_is_sent_comes_whole() {
+    for reuse in [Reuse::Fresh, warm(1, 100)] {
+        let ingress = ingress(patient(probe()).reuse(reuse)).await;
+        for bytes in [150_000, 2 << 20] {
+            let (status, body) = get(&ingress, &format!("/late?{bytes}")).await;
+            assert_eq!((status, body.len()), (200, bytes));
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_a_guest_writes_to_responses_that_it_never_sends_is_bounded() {
+    let ingress = ingress(patient(probe()).reuse(warm(1, 100))).await;
+    for responses in [1, 400, 400] {
+        let (status, hoarded) = get(&ingress, &format!("/hoard?{responses}")).await;
+        assert_eq!(status, 200);
+        let hoarded: u64 = hoarded.parse().unwrap();
+        assert!(((2 << 20)..=(24 << 20)).contains(&hoarded), "{hoarded} bytes of {responses}");
+    }
 }
 
 #[tokio::test]

@@ -11,7 +11,7 @@ use scf_runtime::WasmFactory;
 
 use crate::{
     support::{self, Alone},
-    wasm::{cpu, factory, fallible, over},
+    wasm::{cpu, factory, fallible, guest, over},
 };
 
 /// Counts its calls in its memory and does with the first byte of its input what that says: `t` traps, `s` never
@@ -95,6 +95,22 @@ async fn an_isolate_whose_call_was_given_up_is_not_used_again() {
     };
     drop(spins);
     assert_eq!(count(&*prepared, &kept).await, (1, false));
+}
+
+#[tokio::test]
+async fn a_kept_isolate_that_ran_long_leaves_its_core_to_others() {
+    let factory = factory();
+    // The executor has one thread, and so there is one core for guests that run long.
+    let (kept, fresh) = (guest("probe", "run").reuse(warm(1, 100, HOUR)), guest("probe", "run"));
+    let (prepared, others) = (factory.prepare(&kept).await.unwrap(), factory.prepare(&fresh).await.unwrap());
+    let long: &str = &"clock\n".repeat(50);
+    for (prepared, function) in [(&prepared, &kept), (&others, &fresh), (&prepared, &kept)] {
+        let mut isolate = prepared.instantiate().await.unwrap();
+        let host = support::call(function, Alone::new());
+        let reply = isolate.invoke(&host, long.to_owned().into());
+        // It never ends where the core is not given back.
+        tokio::time::timeout(Duration::from_secs(60), reply).await.expect("a core").unwrap();
+    }
 }
 
 #[tokio::test]

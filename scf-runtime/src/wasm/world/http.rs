@@ -1,10 +1,15 @@
 //! `wasi:http`: requests that a guest sends.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicU32, Ordering::Relaxed},
+};
 
 use http::{HeaderName, Request};
+use http_body::Body;
 use scf_core::{Call, Function, PrepareError};
 use tokio::sync::Semaphore;
+use wasmtime::component::ResourceTable;
 use wasmtime_wasi_http::{
     DEFAULT_FORBIDDEN_HEADERS, Error, RequestOptions, WasiBody, WasiHttpCtx, WasiHttpCtxView, WasiHttpHooks,
     WasiHttpView,
@@ -18,8 +23,16 @@ use crate::{
 
 /// Bytes that a guest's headers have at most, as the host keeps them.
 const FIELDS: usize = 64 << 10;
-/// Bytes that a guest can write to a body at once; twice as much waits to be sent.
+/// Bytes that a guest can write to a body at once, and how many writes wait to be sent: 2 MiB, what `wasmtime serve`
+/// takes. Engines of languages write a whole response before they say that there is one, and wait for ever where it
+/// is not taken.
 const WRITE: usize = 64 << 10;
+const WRITES: usize = 32;
+/// Bodies that take so much at the same time without having been sent.
+const LARGE: u32 = 8;
+/// The same of all further ones: together with those not more than 24 MiB for all that a guest has handles for.
+const SMALL_WRITE: usize = 4 << 10;
+const SMALL_WRITES: usize = 2;
 /// Connections that one call has open at the same time.
 const CONNECTIONS: usize = 16;
 
@@ -54,6 +67,31 @@ struct Hooks {
     /// None before the first call; nothing is sent until then.
     call: Option<Call>,
     connections: Arc<Semaphore>,
+    unsent: Unsent,
+}
+
+/// Counts the bodies that a guest has made and not sent: what it writes to them waits at the host.
+///
+/// One that is dropped unsent stays counted, which only makes those after it smaller.
+#[derive(Clone, Debug, Default)]
+pub(in crate::wasm) struct Unsent(Arc<AtomicU32>);
+
+impl Unsent {
+    fn has_room(&self) -> bool {
+        self.0.load(Relaxed) < LARGE
+    }
+
+    fn made(&self) {
+        self.0.fetch_add(1, Relaxed);
+    }
+
+    /// The host takes from `body` from now on.
+    pub(in crate::wasm) fn sent(&self, body: &impl Body) {
+        // A message whose body was not asked for has one that is empty, and was not counted.
+        if !body.is_end_stream() {
+            let _ = self.0.fetch_update(Relaxed, Relaxed, |unsent| unsent.checked_sub(1));
+        }
+    }
 }
 
 impl Http {
@@ -61,7 +99,17 @@ impl Http {
         let mut ctx = WasiHttpCtx::new();
         ctx.set_field_size_limit(FIELDS);
         let connections = Arc::new(Semaphore::new(CONNECTIONS));
-        Self { ctx, hooks: Hooks { terms: terms.clone(), call: call.map(super::copy), connections } }
+        let (terms, unsent) = (terms.clone(), Unsent::default());
+        Self { ctx, hooks: Hooks { terms, call: call.map(super::copy), connections, unsent } }
+    }
+
+    /// Serves another call of the same guest, which may have kept bodies of the one before, unless it `has_nothing`.
+    pub(super) fn renew(&mut self, call: &Call, has_nothing: bool) {
+        if has_nothing {
+            self.hooks.unsent.0.store(0, Relaxed);
+        }
+        self.hooks.call = Some(super::copy(call));
+        self.hooks.connections = Arc::new(Semaphore::new(CONNECTIONS));
     }
 }
 
@@ -75,8 +123,15 @@ impl WasiHttpHooks for Hooks {
         false
     }
 
+    /// Asked for each body that a guest makes, before its size; one more waits.
+    fn p2_outgoing_body_buffer_chunks(&mut self) -> usize {
+        if self.unsent.has_room() { WRITES - 1 } else { SMALL_WRITES - 1 }
+    }
+
     fn p2_outgoing_body_chunk_size(&mut self) -> usize {
-        WRITE
+        let is_large = self.unsent.has_room();
+        self.unsent.made();
+        if is_large { WRITE } else { SMALL_WRITE }
     }
 
     fn send_request(
@@ -85,6 +140,7 @@ impl WasiHttpHooks for Hooks {
         options: Option<RequestOptions>,
         _: Box<dyn Future<Output = Result<(), Error>> + Send>,
     ) -> Box<dyn Future<Output = Result<Sent, Error>> + Send> {
+        self.unsent.sent(request.body());
         let slot = Arc::clone(&self.connections).try_acquire_owned();
         let patience = self.call.as_ref().map(|call| call.deadline.since(call.host.now()));
         let output = self.call.as_ref().and_then(|call| call.output.clone());
@@ -102,18 +158,24 @@ impl WasiHttpHooks for Hooks {
 }
 
 impl World {
-    fn http(&mut self) -> WasiHttpCtxView<'_> {
+    fn http(&mut self) -> (&mut Http, &mut ResourceTable) {
         let Self { http, plan, call, table, .. } = self;
-        let Http { ctx, hooks } = &mut **http.get_or_insert_with(|| {
+        let http = http.get_or_insert_with(|| {
             let terms = plan.http.as_ref().expect("only components that import it are linked to it");
             Box::new(Http::new(terms, call.as_ref()))
         });
-        WasiHttpCtxView { hooks, table, ctx }
+        (http, table)
+    }
+
+    /// What counts the bodies of its guest.
+    pub(in crate::wasm) fn unsent(&mut self) -> Unsent {
+        self.http().0.hooks.unsent.clone()
     }
 }
 
 impl WasiHttpView for Guest {
     fn http(&mut self) -> WasiHttpCtxView<'_> {
-        self.world().http()
+        let (Http { ctx, hooks }, table) = self.world().http();
+        WasiHttpCtxView { hooks, table, ctx }
     }
 }

@@ -142,8 +142,8 @@ impl World {
         }
         self.receipts.clear();
         #[cfg(feature = "wasi-http")]
-        {
-            self.http = None;
+        if let Some(http) = &mut self.http {
+            http.renew(call, self.table.is_empty());
         }
     }
 

@@ -44,6 +44,11 @@ impl wasip2::exports::http::incoming_handler::Guest for Probe {
                         .all(|piece| write(out, &vec![b'x'; (bytes - piece * PIECE).min(PIECE) as usize]))
                 });
             }
+            "/late" => late(response, query.parse().unwrap_or(0)),
+            "/hoard" => {
+                let hoarded = hoard(query.parse().unwrap_or(0));
+                send(response, 200, |out| write(out, hoarded.to_string().as_bytes()));
+            }
             "/drip" => send(response, 200, |out| {
                 loop {
                     if !write(out, b"drip\n") {
@@ -84,6 +89,44 @@ fn echo(request: &IncomingRequest, response: ResponseOutparam) {
         read(request, |piece| write(out, piece));
         true
     });
+}
+
+/// Answers with `bytes` bytes that are all written before there is a response, as engines of languages do.
+fn late(response: ResponseOutparam, bytes: usize) {
+    let answer = OutgoingResponse::new(Fields::new());
+    let body = answer.body().expect("the body is taken once");
+    let stream = body.write().expect("the stream is taken once");
+    let mut left = bytes;
+    while left > 0 {
+        let room = stream.check_write().expect("nobody has closed it");
+        if room == 0 {
+            stream.subscribe().block();
+        }
+        let piece = left.min(room as usize);
+        stream.write(&vec![b'x'; piece]).expect("there is room");
+        left -= piece;
+    }
+    drop(stream);
+    OutgoingBody::finish(body, None).expect("no length was promised");
+    ResponseOutparam::set(response, Ok(answer));
+}
+
+/// Fills the bodies of so many responses that it never sends. Gives the bytes that the host has taken.
+fn hoard(responses: usize) -> u64 {
+    let mut hoarded = 0;
+    let fill = |_| {
+        let answer = OutgoingResponse::new(Fields::new());
+        let body = answer.body().expect("the body is taken once");
+        let stream = body.write().expect("the stream is taken once");
+        while let Ok(room @ 1..) = stream.check_write() {
+            stream.write(&vec![b'x'; room as usize]).expect("there is room");
+            hoarded += room;
+        }
+        answer
+    };
+    let kept: Vec<OutgoingResponse> = (0..responses).map(fill).collect();
+    drop(black_box(kept));
+    hoarded
 }
 
 /// Reads the request's body until it ends or `take` wants no more. Gives its length.
