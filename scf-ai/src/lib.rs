@@ -31,6 +31,7 @@ mod device;
 mod efficientnet;
 mod fixed;
 mod function;
+mod header;
 mod inference;
 mod kernel;
 mod minilm;
