@@ -34,6 +34,7 @@ mod efficientnet;
 mod fixed;
 mod function;
 mod gguf;
+mod header;
 mod inference;
 mod kernel;
 mod llama;

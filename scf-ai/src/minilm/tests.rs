@@ -83,7 +83,7 @@ fn largest_difference(a: &Activation, b: &Activation) -> f32 {
 
 /// A file that `examples/assets/fetch-models` keeps; says so where it is not there.
 fn fetched(name: &str) -> Option<Vec<u8>> {
-    let skipped = |error: &io::Error| writeln!(io::stderr(), "SKIPPED: {error}").unwrap();
+    let skipped = |error: &io::Error| writeln!(io::stderr().lock(), "SKIPPED: {error}").unwrap();
     // Past the capture of the test's output.
     fetched::read(name).inspect_err(skipped).ok()
 }

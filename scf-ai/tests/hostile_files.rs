@@ -1,0 +1,25 @@
+//! Model files that mean harm: each is refused with an error that names its field, or does none, and takes at most twice
+//! its size in memory. Prints what `benches/figures` collects.
+#![expect(unsafe_code, reason = "an allocator that counts is how memory is counted")]
+
+#[path = "hostile/allocator.rs"]
+mod allocator;
+#[path = "hostile/case.rs"]
+mod case;
+#[path = "hostile/safetensors.rs"]
+mod safetensors;
+
+/// The cases of every format that is loaded.
+fn table() -> Vec<case::Case> {
+    [safetensors::cases()].into_iter().flatten().collect()
+}
+
+#[test]
+fn no_model_file_does_harm() {
+    let cases = table();
+    let escaped: Vec<_> =
+        cases.iter().filter_map(|case| case.run().err().map(|harm| format!("{}: {harm}", case.name))).collect();
+    let contained = (cases.len() - escaped.len()) as f64 / cases.len() as f64;
+    println!(r#"{{"bar":"ai.hostile_files.contained","value":{contained},"unit":"share","n":{}}}"#, cases.len());
+    assert!(escaped.is_empty(), "not contained:\n{}", escaped.join("\n"));
+}
