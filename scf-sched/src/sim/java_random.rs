@@ -57,8 +57,9 @@ mod tests {
         let mut random = JavaRandom::new(0);
         assert_eq!(random.unit(), 0.730_967_787_376_657);
         assert_eq!(random.unit(), 0.240_536_415_671_485_87);
-        // new Random(42).nextInt(100), thrice.
+        // new Random(42).nextInt() and .nextInt(10).
+        assert_eq!(JavaRandom::new(42).bits(32).cast_signed(), -1_170_105_035);
         let mut random = JavaRandom::new(42);
-        assert_eq!([random.below(100), random.below(100), random.below(100)], [0, 63, 11]);
+        assert_eq!([0; 6].map(|_| random.below(10)), [0, 3, 8, 4, 0, 5]);
     }
 }
