@@ -107,7 +107,7 @@ impl GgufFile {
         }
         file.data = at.position().next_multiple_of(alignment as usize);
         for place in &file.tensors {
-            file.described(*place, alignment)?;
+            file.check(*place, alignment)?;
         }
         Ok(file)
     }
@@ -127,8 +127,8 @@ impl GgufFile {
                 "says {fields} fields and {tensors} tensors, over the limits of {MAX_FIELDS} and {MAX_TENSORS}"
             ));
         }
-        // Before room for them is made. The shortest field is an empty key, a type and a byte; the shortest tensor an empty name, no dimensions, a
-        // type and an offset.
+        // Before room for them is made. The shortest field is an empty key, a type and a byte; the shortest tensor an
+        // empty name, no dimensions, a type and an offset.
         if fields * 13 + tensors * 24 > at.left() as u64 {
             return Err(format!("says {fields} fields and {tensors} tensors, which do not fit into the file"));
         }
@@ -264,7 +264,7 @@ impl GgufFile {
     }
 
     /// Checks a description whether or not its type is one that is read.
-    fn described(&self, place: Place, alignment: u64) -> Result<(), ModelError> {
+    fn check(&self, place: Place, alignment: u64) -> Result<(), ModelError> {
         let name = || String::from_utf8_lossy(place.name(&self.bytes)).into_owned();
         let described = Described::read(&mut Cursor::new(&self.bytes, place.at as usize));
         let described = described.map_err(|problem| weight(&name(), problem))?;

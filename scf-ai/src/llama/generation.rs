@@ -7,8 +7,10 @@ use thiserror::Error;
 
 use crate::tensor::{little_endian, with_floats};
 
-/// Positions in a page of what is stored.
+/// Most positions in a page of what is stored.
 const PAGE: usize = 32;
+/// Largest page in bytes, where a position is not larger: half of what every backend takes as one value.
+const MAX_PAGE: usize = 1 << 19;
 const MAGIC: &[u8; 4] = b"SCFG";
 const VERSION: u8 = 1;
 
@@ -108,9 +110,9 @@ impl Generation {
         Ok((self.standing == Standing::Open).then_some(token))
     }
 
-    /// Writes the sequence under keys that begin with `key`, when the call commits: a head, and pages of 32 positions
-    /// of which only those are written that were not whole when the sequence was loaded or last
-    /// [`stored`](Generation::stored).
+    /// Writes the sequence under keys that begin with `key`, when the call commits: a head, and pages of up to 32
+    /// positions of which only those are written that were not whole when the sequence was loaded or last
+    /// [`committed`](Generation::committed).
     ///
     /// # Errors
     /// [`ModelError::Memory`] when the sequence is broken.
@@ -128,20 +130,21 @@ impl Generation {
         self.pending.iter().for_each(|token| put(*token as usize));
         head.extend(name);
         state.put(&format!("{key}/head"), head.into());
-        for first in (self.stored / PAGE * PAGE..seen).step_by(PAGE) {
-            let last = seen.min(first + PAGE);
+        let page_size = page_size(&rows);
+        for first in (self.stored / page_size * page_size..seen).step_by(page_size) {
+            let last = seen.min(first + page_size);
             let mut page = Vec::with_capacity((last - first) * rows.iter().sum::<usize>());
             for (memory, row) in self.memory.iter().zip(&rows) {
                 page.extend_from_slice(&memory.bytes[first * row..(last * row).min(memory.bytes.len())]);
             }
-            state.put(&page_key(key, first / PAGE), page.into());
+            state.put(&page_key(key, first / page_size), page.into());
         }
         Ok(())
     }
 
     /// Notes that what was saved is committed, so that the next [`save`](Generation::save) writes only what came
     /// since: for isolates that keep the sequence between calls.
-    pub fn stored(&mut self) {
+    pub fn committed(&mut self) {
         self.stored = self.seen();
     }
 
@@ -157,10 +160,11 @@ impl Generation {
         let Some(head) = state.get(&format!("{key}/head")).await? else { return Ok(None) };
         let mut generation = Self::new(graph);
         let (seen, rows) = generation.restore(&head)?;
-        for page in 0..seen.div_ceil(PAGE) {
+        let page_size = page_size(&rows);
+        for page in 0..seen.div_ceil(page_size) {
             let bytes = state.get(&page_key(key, page)).await?;
             let bytes = bytes.ok_or_else(|| refused(format!("page {page} is not there")))?;
-            let positions = PAGE.min(seen - page * PAGE);
+            let positions = page_size.min(seen - page * page_size);
             let mut left = &bytes[..];
             for (memory, row) in generation.memory.iter_mut().zip(&rows) {
                 let part = positions.checked_mul(*row).and_then(|length| left.split_at_checked(length));
@@ -223,6 +227,12 @@ impl Generation {
         }
         Ok((seen, rows))
     }
+}
+
+/// Positions in a page, of which each block keeps as many bytes as `rows` says.
+fn page_size(rows: &[usize]) -> usize {
+    let row = rows.iter().fold(1, |sum: usize, row| sum.saturating_add(*row));
+    (MAX_PAGE / row).clamp(1, PAGE)
 }
 
 fn page_key(key: &str, page: usize) -> String {

@@ -51,7 +51,7 @@ pub struct Llama {
 
 impl Llama {
     /// Opens the bytes of a GGUF file, which may be a mapped file ([`Bytes::from_owner`]), for sequences of up to
-    /// `context` positions, at most those that were trained. Copies no weights: the network reads them in `file`.
+    /// `context` positions: at least 1, at most those that were trained. Copies no weights: the network reads them in `file`.
     ///
     /// # Errors
     /// [`ModelError::Metadata`] naming the field and [`ModelError::Weight`] naming the tensor that is missing, damaged
@@ -60,7 +60,7 @@ impl Llama {
         let file = GgufFile::open(file)?;
         let isa = Isa::detect();
         let config = Config::read(&file)?;
-        let context = context.min(config.context);
+        let context = context.clamp(1, config.context);
         let block = |name: String, body| -> Arc<dyn ModelBlock> { Arc::new(Block::new(name, config, context, body)) };
         let width = (config.vocabulary, config.hidden);
         let words = Arc::new(matrix(&file, isa, "token_embd.weight", width)?);
