@@ -64,7 +64,7 @@ impl Options {
                 _ => return Err(format!("unknown option {word}; see the first lines of this bench").into()),
             }
         }
-        let (lossless, jpeg, failures) = if quick { (120, 20, 4) } else { (2000, 500, 20) };
+        let (lossless, jpeg, failures) = if quick { (100, 10, 4) } else { (2000, 500, 20) };
         Ok(Self { lossless, jpeg, failures, seed, out })
     }
 }
