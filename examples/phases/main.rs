@@ -5,6 +5,8 @@
 //! `--out FILE` (the page).
 
 mod arm;
+#[path = "../shared/chart.rs"]
+mod chart;
 mod page;
 mod provision;
 mod session;

@@ -16,14 +16,27 @@ const ENOUGH: usize = 3;
 const MAX_NODES: usize = 64;
 /// Floating-point operations per second that are assumed before anything was measured anywhere.
 const ASSUMED_RATE: f64 = 20e9;
-/// Weight of a new wait in the mean.
-const WAIT_WEIGHT: f64 = 0.3;
+/// Weight of the newest wait and of the newest load in their means.
+const WEIGHT: f64 = 0.3;
+/// A wait this many times over or under the mean, and by more than [`WAIT_NOISE`], replaces it: the queue is another.
+const WAIT_CHANGED: f64 = 2.0;
+/// Differences between waits below this are none, in seconds.
+const WAIT_NOISE: f64 = 2e-3;
 /// Time in which a wait that was seen loses half its weight: what nobody uses is not known to be busy.
 const WAIT_HALF_LIFE: Duration = Duration::from_secs(1);
+/// A load this many times over or under the mean replaces it.
+const LOAD_CHANGED: f64 = 1.4;
+/// Time in which a load that was seen loses half its weight. Longer than that of waits: to find out costs a call the
+/// time of its blocks there.
+const LOAD_HALF_LIFE: Duration = Duration::from_secs(5);
+/// Below this share of what it was, the time without load is taken for lower than was known.
+const LIGHTER: f64 = 0.95;
 
 /// Times of the blocks of one model on every node, shared by all functions over that model.
 ///
-/// A block's time on a node is the median of the last ten measured there. Until there are three, it is
+/// A block's time on a node is the median of the last ten measured there, times the node's load: how many times
+/// longer than without it the blocks of the last runs took, so that a run of some blocks tells of all (the load
+/// factor of Neurosurgeon, Kang et al., ASPLOS 2017, section 5.3, for every node). Until there are three, it is
 /// estimated: by its operations at the rate of the blocks that were measured on that node; where none was, by
 /// another node's times and the ratio of both nodes' [`Slowdown`]s; before anything was measured, at 20
 /// GFLOP/s. Keeps at most 64 nodes.
@@ -37,7 +50,10 @@ pub struct BlockProfiler {
 struct Profile {
     node: NodeId,
     slowdown: Slowdown,
+    /// Without load.
     blocks: Box<[Times]>,
+    load: f64,
+    loaded: Timestamp,
     /// Sums over the blocks that were measured often enough.
     measured: usize,
     nanos: f64,
@@ -59,6 +75,17 @@ impl Times {
         self.last[self.seen % WINDOW] = nanos;
         // Wraps from a full window to a full window.
         self.seen = if self.seen + 1 == 2 * WINDOW { WINDOW } else { self.seen + 1 };
+        self.update();
+    }
+
+    fn scale(&mut self, factor: f64) {
+        self.last.iter_mut().for_each(|nanos| *nanos = (*nanos as f64 * factor) as u64);
+        if self.seen > 0 {
+            self.update();
+        }
+    }
+
+    fn update(&mut self) {
         let mut sorted = self.last;
         let sorted = &mut sorted[..self.seen.min(WINDOW)];
         sorted.sort_unstable();
@@ -76,6 +103,8 @@ impl Profile {
             node: node.id.clone(),
             slowdown: node.slowdown,
             blocks: vec![Times::default(); blocks].into(),
+            load: 1.0,
+            loaded: Timestamp::default(),
             measured: 0,
             nanos: 0.0,
             flops: 0.0,
@@ -96,7 +125,26 @@ impl Profile {
         }
     }
 
-    /// Time of a block in nanoseconds, if anything was measured here.
+    /// Takes down that all of a run's blocks together took `ratio` times what they take without load.
+    fn add_load(&mut self, ratio: f64, now: Timestamp) {
+        let before = self.load(now);
+        let changed = ratio > before * LOAD_CHANGED || ratio < before / LOAD_CHANGED;
+        self.load = if changed { ratio } else { before + WEIGHT * (ratio - before) };
+        self.loaded = now;
+        if self.load < LIGHTER {
+            let factor = self.load;
+            self.blocks.iter_mut().for_each(|times| times.scale(factor));
+            self.nanos = self.blocks.iter().filter_map(Times::known).map(|nanos| nanos as f64).sum();
+            self.load = 1.0;
+        }
+    }
+
+    /// The load, nearer to none by half for each half-life since it was last seen.
+    fn load(&self, now: Timestamp) -> f64 {
+        1.0 + (self.load - 1.0) * faded(now.since(self.loaded), LOAD_HALF_LIFE)
+    }
+
+    /// Time of a block without load in nanoseconds, if anything was measured here.
     fn time(&self, block: usize, flops: u64) -> Option<f64> {
         if let Some(known) = self.blocks[block].known() {
             return Some(known as f64);
@@ -118,8 +166,33 @@ impl BlockProfiler {
         *self.flops == *Self::new(graph).flops
     }
 
-    /// Takes down that `block` took `took` on `node`, an emulated node's slowdown included. Called by the split
-    /// runtime for each block that ran here and for each that a receipt from elsewhere lists.
+    /// Takes down that consecutive blocks took so long on `node`, an emulated node's slowdown included. Called by the
+    /// split runtime for the blocks that ran here and for those that a receipt from elsewhere lists.
+    pub fn observe_run(&self, node: &Node, blocks: impl Iterator<Item = (usize, Duration)> + Clone, now: Timestamp) {
+        let mut nodes = self.lock();
+        let at = self.entry(&mut nodes, node);
+        let profile = &mut nodes[at];
+        profile.slowdown = node.slowdown;
+        let (mut took, mut usual) = (0.0, 0.0);
+        for (block, time) in blocks.clone() {
+            if let Some(known) = profile.blocks.get(block).and_then(Times::known) {
+                took += time.as_nanos() as f64;
+                usual += known as f64;
+            }
+        }
+        let ratio = if took > 0.0 && usual > 0.0 { took / usual } else { profile.load(now) };
+        for (block, time) in blocks {
+            if let Some(&flops) = self.flops.get(block) {
+                profile.add(block, (time.as_nanos() as f64 / ratio) as u64, flops);
+            }
+        }
+        if took > 0.0 && usual > 0.0 {
+            profile.add_load(ratio, now);
+        }
+    }
+
+    /// Takes down that `block` took `took` on `node` without load, an emulated node's slowdown included: for who
+    /// measures nodes before they are used.
     pub fn observe(&self, node: &Node, block: usize, took: Duration) {
         let Some(&flops) = self.flops.get(block) else { return };
         let nanos = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
@@ -129,30 +202,39 @@ impl BlockProfiler {
         nodes[at].add(block, nanos, flops);
     }
 
-    /// Takes down that a call waited `queued` on `node` before it started.
+    /// Takes down that a call waited `queued` on `node` before it started, or was given up after that.
     pub fn observe_wait(&self, node: &Node, queued: Duration, now: Timestamp) {
         let mut nodes = self.lock();
         let at = self.entry(&mut nodes, node);
-        let faded = nodes[at].faded(now);
-        nodes[at].wait = faded + WAIT_WEIGHT * (queued.as_secs_f64() - faded);
-        nodes[at].waited = now;
+        let (profile, seconds) = (&mut nodes[at], queued.as_secs_f64());
+        let before = profile.wait(now);
+        let changed = seconds > before * WAIT_CHANGED + WAIT_NOISE || seconds < before / WAIT_CHANGED - WAIT_NOISE;
+        profile.wait = if changed { seconds } else { before + WEIGHT * (seconds - before) };
+        profile.waited = now;
     }
 
-    /// The time that `block` will take on `node`; [`Duration::MAX`] for a block that the model does not have.
+    /// The time that `block` takes on `node` without load; [`Duration::MAX`] for a block that the model does not have.
     #[must_use]
     pub fn estimate(&self, node: &Node, block: usize) -> Duration {
         let mut times = Vec::with_capacity(1);
-        self.estimates(node, block..block + 1, &mut times);
+        self.estimates(node, block..block + 1, None, &mut times);
         times.first().copied().unwrap_or(Duration::MAX)
     }
 
-    /// Appends the times of the blocks of `range` on `node`; of each, [`BlockProfiler::estimate`].
-    pub(crate) fn estimates(&self, node: &Node, range: std::ops::Range<usize>, times: &mut impl Extend<Duration>) {
+    /// Appends the times of the blocks of `range` on `node`; of each, [`BlockProfiler::estimate`], times the load that is
+    /// expected there `now`.
+    pub(crate) fn estimates(
+        &self,
+        node: &Node,
+        range: std::ops::Range<usize>,
+        now: Option<Timestamp>,
+        times: &mut impl Extend<Duration>,
+    ) {
         let nodes = self.lock();
         let own = nodes.iter().find(|p| p.node == node.id).filter(|p| p.measured > 0);
         let other = || nodes.iter().max_by_key(|p| p.measured).filter(|p| p.measured > 0);
         let (profile, ratio) = match (own, other()) {
-            (Some(own), _) => (Some(own), 1.0),
+            (Some(own), _) => (Some(own), now.map_or(1.0, |now| own.load(now))),
             (None, Some(other)) => {
                 (Some(other), f64::from(node.slowdown.factor()) / f64::from(other.slowdown.factor()))
             }
@@ -170,7 +252,7 @@ impl BlockProfiler {
     #[must_use]
     pub fn wait(&self, node: &NodeId, now: Timestamp) -> Duration {
         let nodes = self.lock();
-        nodes.iter().find(|p| p.node == *node).map_or(Duration::ZERO, |p| Duration::from_secs_f64(p.faded(now)))
+        nodes.iter().find(|p| p.node == *node).map_or(Duration::ZERO, |p| Duration::from_secs_f64(p.wait(now)))
     }
 
     /// Where `node` is among `nodes`, put there if it was not.
@@ -193,10 +275,14 @@ impl BlockProfiler {
 
 impl Profile {
     /// The mean wait in seconds, halved for each half-life since it was last seen.
-    fn faded(&self, now: Timestamp) -> f64 {
-        let halvings = now.since(self.waited).as_secs_f64() / WAIT_HALF_LIFE.as_secs_f64();
-        self.wait * (-halvings).exp2()
+    fn wait(&self, now: Timestamp) -> f64 {
+        self.wait * faded(now.since(self.waited), WAIT_HALF_LIFE)
     }
+}
+
+/// What is left of 1 after `age`.
+fn faded(age: Duration, half_life: Duration) -> f64 {
+    (-age.as_secs_f64() / half_life.as_secs_f64()).exp2()
 }
 
 #[cfg(test)]
@@ -292,9 +378,62 @@ mod tests {
         let (profiler, cloud) = (profiler(&[1]), node("cloud", 1.0));
         let at = |s| Timestamp::default() + Duration::from_secs(s);
         profiler.observe_wait(&cloud, 100 * MS, at(5));
-        assert_eq!(profiler.wait(&cloud.id, at(5)).as_micros(), 30_000);
-        assert_eq!(profiler.wait(&cloud.id, at(7)).as_micros(), 7_500);
+        assert_eq!(profiler.wait(&cloud.id, at(5)).as_micros(), 100_000);
+        assert_eq!(profiler.wait(&cloud.id, at(7)).as_micros(), 25_000);
         assert_eq!(profiler.wait(&node("gw", 1.0).id, at(7)), Duration::ZERO);
+    }
+
+    #[test]
+    fn a_wait_like_the_others_is_averaged_and_one_unlike_them_replaces_them() {
+        let (profiler, cloud, now) = (profiler(&[1]), node("cloud", 1.0), Timestamp::default());
+        let waits = [(20, 20.0), (30, 23.0), (90, 90.0), (60, 81.0), (3, 3.0), (2, 2.7)];
+        for (waited, expected) in waits {
+            profiler.observe_wait(&cloud, MS * waited, now);
+            let wait = profiler.wait(&cloud.id, now).as_secs_f64() * 1e3;
+            assert!((wait - expected).abs() < 1e-3, "{wait} ms after {waited} ms, not {expected}");
+        }
+    }
+
+    /// What `node` is expected to take for each block at `now`.
+    fn expected(profiler: &BlockProfiler, node: &Node, now: Timestamp) -> Vec<Duration> {
+        let mut times = Vec::new();
+        profiler.estimates(node, 0..profiler.flops.len(), Some(now), &mut times);
+        times
+    }
+
+    fn near(times: &[Duration], ms: &[f64]) {
+        assert_eq!(times.len(), ms.len());
+        for (time, ms) in times.iter().zip(ms) {
+            assert!((time.as_secs_f64() * 1e3 - ms).abs() < 0.01 * ms, "{times:?} are not {ms:?} ms");
+        }
+    }
+
+    #[test]
+    fn a_run_of_some_blocks_under_load_tells_of_all_and_is_forgotten_by_half_in_five_seconds() {
+        let (profiler, cam) = (profiler(&[1000, 1000, 1000]), node("cam", 8.0));
+        let start = Timestamp::default();
+        for _ in 0..3 {
+            profiler.observe_run(&cam, [(0, 2 * MS), (1, 4 * MS), (2, 6 * MS)].into_iter(), start);
+        }
+        near(&expected(&profiler, &cam, start), &[2.0, 4.0, 6.0]);
+        for _ in 0..20 {
+            profiler.observe_run(&cam, [(0, 6 * MS)].into_iter(), start);
+            near(&expected(&profiler, &cam, start), &[6.0, 12.0, 18.0]);
+        }
+        near(&expected(&profiler, &cam, start + Duration::from_secs(5)), &[4.0, 8.0, 12.0]);
+        near(&[profiler.estimate(&cam, 2)], &[6.0]);
+        profiler.observe_run(&cam, [(0, 2 * MS)].into_iter(), start);
+        near(&expected(&profiler, &cam, start), &[2.0, 4.0, 6.0]);
+    }
+
+    #[test]
+    fn a_node_first_met_under_load_is_known_to_be_faster_once_the_load_is_gone() {
+        let (profiler, cam, now) = (profiler(&[1000, 1000]), node("cam", 8.0), Timestamp::default());
+        for ms in [6, 6, 6, 2] {
+            profiler.observe_run(&cam, [(0, ms * MS), (1, 2 * ms * MS)].into_iter(), now);
+        }
+        near(&expected(&profiler, &cam, now), &[2.0, 4.0]);
+        near(&expected(&profiler, &cam, now + Duration::from_secs(3600)), &[2.0, 4.0]);
     }
 
     #[test]

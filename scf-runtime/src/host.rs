@@ -2,7 +2,10 @@
 
 use std::{
     fmt,
-    sync::{Arc, Weak},
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicU32, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
@@ -19,8 +22,28 @@ use crate::{depth::within_stack, fabric::Inner};
 pub(crate) struct MemberHost {
     pub(crate) node: Arc<Node>,
     pub(crate) position: usize,
+    pub(crate) pace: Arc<Pace>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) fabric: Weak<Inner>,
+}
+
+/// How fast an emulated node computes now.
+#[derive(Debug)]
+pub(crate) struct Pace(AtomicU32);
+
+impl Pace {
+    /// As slow as its description says.
+    pub(crate) fn new(slowdown: Slowdown) -> Self {
+        Self(AtomicU32::new(slowdown.factor().to_bits()))
+    }
+
+    pub(crate) fn set(&self, slowdown: Slowdown) {
+        self.0.store(slowdown.factor().to_bits(), Relaxed);
+    }
+
+    fn slowdown(&self) -> Slowdown {
+        Slowdown::new(f32::from_bits(self.0.load(Relaxed)))
+    }
 }
 
 #[async_trait]
@@ -45,7 +68,7 @@ impl Host for MemberHost {
     }
 
     async fn pace(&self, cpu: Duration) -> Duration {
-        let stretched = self.node.slowdown.stretch(cpu);
+        let stretched = self.pace.slowdown().stretch(cpu);
         if stretched > cpu {
             self.clock.sleep(stretched - cpu).await;
         }
@@ -53,7 +76,7 @@ impl Host for MemberHost {
     }
 
     fn paces(&self) -> bool {
-        self.node.slowdown != Slowdown::NONE
+        self.pace.slowdown() != Slowdown::NONE
     }
 
     fn objects(&self) -> Option<Arc<dyn ObjectStore>> {
@@ -86,5 +109,42 @@ impl Host for MemberHost {
 impl fmt::Debug for MemberHost {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("MemberHost").field("node", &self.node.id).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt as _;
+    use scf_core::{ManualClock, Tier};
+
+    use super::*;
+
+    #[test]
+    fn an_emulated_node_that_is_made_slower_takes_that_much_longer_from_the_next_work_on() {
+        let clock = ManualClock::new();
+        let node = Node::new(NodeId::new("edge").unwrap(), Tier::Device).slowdown(Slowdown::new(2.0));
+        let pace = Arc::new(Pace::new(node.slowdown));
+        let host = MemberHost {
+            node: Arc::new(node),
+            position: 0,
+            pace: Arc::clone(&pace),
+            clock: Arc::new(clock.clone()),
+            fabric: Weak::new(),
+        };
+        let ms = Duration::from_millis;
+        for (slowdown, took) in [(2.0, 20), (6.0, 60), (1.0, 10)] {
+            pace.set(Slowdown::new(slowdown));
+            let mut work = host.pace(ms(10));
+            if took > 10 {
+                // The 10 ms that were computed have passed; what the slower node adds has not.
+                for step in [took - 11, 1] {
+                    assert!(work.as_mut().now_or_never().is_none());
+                    clock.advance(ms(step));
+                }
+            }
+            assert_eq!(work.now_or_never(), Some(ms(took)));
+            assert_eq!(host.paces(), slowdown > 1.0);
+        }
+        assert_eq!(host.node().slowdown, Slowdown::new(2.0));
     }
 }

@@ -8,13 +8,15 @@ use std::{
 
 use scf_core::{Function, FunctionName, Health, Host, Node, Resources, Revision};
 
-use crate::{controller::Controller, spread::PARTS};
+use crate::{controller::Controller, host::Pace, spread::PARTS};
 
 /// One node: its controller, what it offers to isolates, and what functions have claimed of it.
 #[derive(Debug)]
 pub(crate) struct Member {
     pub(crate) node: Arc<Node>,
     pub(crate) controller: Controller,
+    /// How fast its hosts say that it computes.
+    pub(crate) pace: Arc<Pace>,
     /// The same, counted apart for each core.
     hosts: [Arc<dyn Host>; PARTS],
     claims: Mutex<Claims>,
@@ -30,11 +32,12 @@ struct Claims {
 }
 
 impl Member {
-    pub(crate) fn new(node: Arc<Node>, controller: Controller, host: impl FnMut() -> Arc<dyn Host>) -> Self {
+    pub(crate) fn new(node: Arc<Node>, controller: Controller, host: impl FnMut(&Arc<Pace>) -> Arc<dyn Host>) -> Self {
         let claims = Claims { free: node.resources, health: Health::Ready, version: 0, holders: HashSet::new() };
         let mut host = host;
-        let hosts = array::from_fn(|_| host());
-        Self { node, controller, hosts, claims: Mutex::new(claims) }
+        let pace = Arc::new(Pace::new(node.slowdown));
+        let hosts = array::from_fn(|_| host(&pace));
+        Self { node, controller, pace, hosts, claims: Mutex::new(claims) }
     }
 
     /// What it offers to isolates that run on `part` of the cores.

@@ -1,6 +1,12 @@
 //! One call of a model.
 
-use std::{borrow::Cow, error::Error, pin::pin, sync::Arc, time::Duration};
+use std::{
+    borrow::Cow,
+    error::Error,
+    pin::pin,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use async_trait::async_trait;
 use scf_core::{
@@ -12,11 +18,11 @@ use super::{
     Model,
     situation::{Planned, Standing},
     stretch::{self, CancelOnDrop, Done, Stopped, Then, Work},
-    trace::{DECODE, ENCODE},
+    trace::{DECODE, ENCODE, PLAN},
 };
 
 /// The least that a hop is waited for.
-const LEAST_PATIENCE: Duration = Duration::from_secs(1);
+const LEAST_PATIENCE: Duration = Duration::from_millis(200);
 /// How many times longer than predicted a hop is waited for.
 const PATIENCE: u32 = 4;
 /// Longest message of an error in bytes.
@@ -46,7 +52,10 @@ impl Isolate for ModelIsolate {
         loop {
             let pinned = handed_over && at == begin;
             let standing = Standing { function: &call.function, at, pinned, excluded: &excluded };
-            let planned = match (model.plan(&*call.host, standing), failure) {
+            let asked = Instant::now();
+            let planned = model.plan(&*call.host, standing);
+            bill.spans.push(Span { name: PLAN.into(), took: asked.elapsed() });
+            let planned = match (planned, failure) {
                 (Ok(planned), _) => planned,
                 (Err(_), Some(failure)) => return Err(failure),
                 (Err(error), None) => return Err(no_plan(call, &error)),
@@ -116,6 +125,9 @@ impl ModelIsolate {
                     outcome = &mut asked => outcome?,
                     () = clock.sleep(patience) => {
                         if without() {
+                            if let Some(silent) = planned.nodes.iter().find(|known| known.id == node) {
+                                self.model.profiler.observe_wait(silent, patience, call.host.now());
+                            }
                             return Err(InvokeError::Unreachable { function, node });
                         }
                         asked.await?
@@ -130,11 +142,15 @@ impl ModelIsolate {
         Ok(outcome)
     }
 
-    /// How long to wait for a hop: some times the prediction, but not so long that the rest, done here, is late.
+    /// How long to wait for a hop: some times the prediction, and no shorter beyond it than the rest would take here,
+    /// so that giving up costs at most as much again as what it gives up (ski rental: Karlin et al., Algorithmica 11,
+    /// 1994). But not so long that the rest, done here, is late.
     fn patience(&self, call: &Call, planned: &Planned) -> Duration {
         let left = call.deadline.since(call.host.now());
         let rest = planned.here.mul_f64(1.5);
-        let patience = planned.plan.predicted.saturating_mul(PATIENCE).max(LEAST_PATIENCE);
+        let predicted = planned.plan.predicted;
+        let patience =
+            predicted.saturating_mul(PATIENCE).max(predicted.saturating_add(planned.here)).max(LEAST_PATIENCE);
         left.checked_sub(rest).map_or(left, |room| room.min(patience))
     }
 }
@@ -207,16 +223,15 @@ impl Bill {
         let mut span = |name: Cow<'static, str>, cpu: Duration| {
             let took = cpu.mul_f64(stretch);
             self.spans.push(Span { name, took });
-            took
         };
         if let Some(decode) = done.decode {
             span(DECODE.into(), decode);
         }
-        for (i, &cpu) in done.blocks.iter().enumerate() {
-            let block = first + i;
-            let took = span(model.graph.blocks()[block].name().to_owned().into(), cpu);
-            model.profiler.observe(call.host.node(), block, took);
+        for (block, &cpu) in model.graph.blocks()[first..].iter().zip(&done.blocks) {
+            span(block.name().to_owned().into(), cpu);
         }
+        let blocks = done.blocks.iter().enumerate().map(|(i, cpu)| (first + i, cpu.mul_f64(stretch)));
+        model.profiler.observe_run(call.host.node(), blocks, call.host.now());
         span(ENCODE.into(), done.encode);
     }
 
@@ -228,13 +243,13 @@ impl Bill {
 /// Takes down what the bills of other nodes say about their blocks and queues.
 fn learn(model: &Model, call: &Call, nodes: &[Arc<Node>], receipt: &Receipt) {
     if let Some(node) = nodes.iter().find(|node| node.id == receipt.node) {
-        model.profiler.observe_wait(node, receipt.queued, call.host.now());
-        for span in &receipt.spans {
+        let now = call.host.now();
+        model.profiler.observe_wait(node, receipt.queued, now);
+        let ran = receipt.spans.iter().filter_map(|span| {
             let named = |block: &Arc<dyn scf_core::ModelBlock>| block.name() == span.name;
-            if let Some(block) = model.graph.blocks().iter().position(named) {
-                model.profiler.observe(node, block, span.took);
-            }
-        }
+            model.graph.blocks().iter().position(named).map(|block| (block, span.took))
+        });
+        model.profiler.observe_run(node, ran, now);
     }
     for callee in &receipt.calls {
         learn(model, call, nodes, callee);

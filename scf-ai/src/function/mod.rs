@@ -101,9 +101,10 @@ impl ModelFactory {
         self
     }
 
-    /// Lets a call end its wait for another node by itself, once the answer is four times later than
-    /// predicted (but at least a second), or so late that finishing here just meets the deadline; not where the
-    /// planner has no plan without that node. Default none: then only the fabric's transport says that a node does
+    /// Lets a call end its wait for another node by itself, once the answer is four times later than predicted and
+    /// the rest could have been done here meanwhile (but at least 200 ms), or so late that finishing here just meets
+    /// the deadline; not where the planner has no plan without that node. The node counts as that busy then, and is
+    /// tried again as that fades. Default none: then only the fabric's transport says that a node does
     /// not answer.
     pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
         self.clock = Some(clock);

@@ -42,7 +42,7 @@ impl Model {
 
         let mut times: SmallVec<[Duration; 128]> = SmallVec::new();
         for node in &nodes {
-            self.profiler.estimates(node, blocks.clone(), &mut times);
+            self.profiler.estimates(node, blocks.clone(), Some(now), &mut times);
         }
         if standing.pinned {
             for node in 1..n {
@@ -112,7 +112,7 @@ impl Model {
     /// Time of everything that is left on `node` alone.
     fn alone(&self, host: &dyn Host, at: usize, node: &Node) -> Duration {
         let mut times: SmallVec<[Duration; 128]> = SmallVec::new();
-        self.profiler.estimates(node, at..self.graph.blocks().len(), &mut times);
+        self.profiler.estimates(node, at..self.graph.blocks().len(), Some(host.now()), &mut times);
         let there = host.path(&host.node().id, &node.id).map_or(Duration::MAX, |path| {
             let smallest = self.edges[at].iter().map(|form| form.size).min().unwrap_or_default();
             path.time_for(smallest).saturating_add(path.latency)

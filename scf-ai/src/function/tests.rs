@@ -326,6 +326,64 @@ async fn a_node_that_does_not_answer_is_waited_for_only_so_long() {
     assert_eq!(SplitTrace::of(&receipt).to_string(), "cam block0..block5");
 }
 
+/// A clock that notes how long it was waited on; each wait is over at once, or none ever is.
+#[derive(Debug, Default)]
+struct Noting {
+    waits: Mutex<Vec<Duration>>,
+    ends: bool,
+}
+
+#[async_trait]
+impl Clock for Noting {
+    fn now(&self) -> Timestamp {
+        Timestamp::default()
+    }
+
+    async fn sleep(&self, wait: Duration) {
+        self.waits.lock().unwrap().push(wait);
+        if !self.ends {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+/// A camera so much slower than the cloud, which knows the time by `clock`; and what it has measured.
+async fn camera(slowdown: f32, silent: bool, clock: &Arc<Noting>) -> (Arc<Net>, Arc<BlockProfiler>) {
+    let mut net = Net::new(&[("cam", slowdown), ("cloud", 1.0)], LatencyOptimal::new).await;
+    net.silent = [node("cloud")].into_iter().filter(|_| silent).collect();
+    let factory = ModelFactory::new().with(&graph(), LatencyOptimal::new()).clock(clock.clone());
+    let profiler = factory.profiler(&graph().model).unwrap().clone();
+    let function = Function::model(FunctionName::new("f").unwrap(), graph().model);
+    net.prepared.insert(node("cam"), factory.prepare(&function).await.unwrap());
+    (Arc::new(net), profiler)
+}
+
+#[tokio::test]
+async fn a_node_that_was_given_up_counts_as_busy_until_that_fades() {
+    let clock = Arc::new(Noting { ends: true, ..Noting::default() });
+    // Six blocks of 2 ms, fifty times slower: 0.6 s here.
+    let (net, profiler) = camera(50.0, true, &clock).await;
+    let (payload, receipt) = net.start(input()).await.unwrap();
+    assert_eq!(elements(&payload), expected());
+    assert_eq!(SplitTrace::of(&receipt).to_string(), "cam block0..block5");
+    let [waited] = clock.waits.lock().unwrap()[..] else { panic!("it waits once") };
+    assert!((600..650).contains(&waited.as_millis()), "{waited:?}, not as long as the rest takes here");
+    assert_eq!(profiler.wait(&node("cloud"), Timestamp::default()), waited);
+    net.start(input()).await.unwrap();
+    assert_eq!(net.calls.lock().unwrap().len(), 1, "the cloud is not tried again at once");
+}
+
+#[tokio::test]
+async fn a_hop_is_waited_for_while_the_rest_could_still_be_done_here_by_the_deadline() {
+    // 18 s here, and half as much again to be sure, of the 30 s; and 60 s, which nobody waits for.
+    for (slowdown, patience) in [(1500.0, 3), (5000.0, 30)] {
+        let clock = Arc::new(Noting::default());
+        let (net, _) = camera(slowdown, false, &clock).await;
+        net.start(input()).await.unwrap();
+        assert_eq!(*clock.waits.lock().unwrap(), [Duration::from_secs(patience)]);
+    }
+}
+
 #[tokio::test]
 async fn what_does_not_fit_the_block_is_refused() {
     let net = Arc::new(Net::new(&[("cam", 1.0)], FixedSplit::here).await);

@@ -8,6 +8,8 @@ use scf_core::{NodeId, Receipt};
 pub(super) const DECODE: &str = "codec.decode";
 /// Name of the span of bringing an activation into the form in which it travels.
 pub(super) const ENCODE: &str = "codec.encode";
+/// Name of the span of deciding where the blocks run.
+pub(super) const PLAN: &str = "split.plan";
 
 /// Where the blocks of a call of a model ran, in their order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -37,7 +39,7 @@ impl SplitTrace {
     }
 
     fn add(&mut self, receipt: &Receipt) {
-        let ran = receipt.spans.iter().map(|span| &*span.name).filter(|&name| name != DECODE && name != ENCODE);
+        let ran = receipt.spans.iter().map(|span| &*span.name).filter(|name| ![DECODE, ENCODE, PLAN].contains(name));
         let blocks: Vec<String> = ran.map(str::to_owned).collect();
         if !blocks.is_empty() {
             self.stretches.push(Stretch { node: receipt.node.clone(), blocks });

@@ -3,7 +3,7 @@
 use scf_core::{PlanError, Segment, SplitPlan, SplitPlanner, SplitProblem, WireForm};
 use smallvec::{SmallVec, smallvec};
 
-use super::{Hop, check, duration, nanos};
+use super::{Hop, Sending, check, duration, nanos};
 
 /// Finds the assignment of blocks to nodes with the least predicted time until the result is back.
 ///
@@ -52,11 +52,13 @@ impl SplitPlanner for LatencyOptimal {
         let mut rest: SmallVec<[f64; 8]> = smallvec![0.0; n];
         let mut stay: SmallVec<[f64; 8]> = smallvec![0.0; n];
         let mut moves: SmallVec<[Move; 512]> = smallvec![Move { to: 0, form: 0 }; n * blocks];
+        let mut forms: SmallVec<[Sending; 4]> = SmallVec::new();
         for block in (0..blocks).rev() {
             for node in 0..n {
                 stay[node] = nanos(problem.times[node * blocks + block]) + rest[node];
             }
-            let forms = problem.edges[block].forms;
+            forms.clear();
+            forms.extend(problem.edges[block].forms.iter().map(Sending::of));
             for node in 0..n {
                 // Only before the first block does work on this node wait; later it is already running.
                 let begin = if block == 0 && node == 0 { waits[0] } else { 0.0 };
@@ -64,7 +66,7 @@ impl SplitPlanner for LatencyOptimal {
                 for to in (0..n).filter(|&to| to != node) {
                     let hop = hops[node * n + to];
                     let there = waits[to] + stay[to];
-                    for (i, form) in forms.iter().enumerate() {
+                    for (i, &form) in forms.iter().enumerate() {
                         let time = hop.time(form) + there;
                         if time < best {
                             (best, step) = (time, Move { to: to as u16, form: i as u16 });
@@ -107,7 +109,11 @@ fn stuck(problem: &SplitProblem<'_>) -> usize {
     for block in 0..blocks {
         let runs = |node: usize| nanos(problem.times[node * blocks + block]).is_finite();
         let linked = |from: usize, to: usize| {
-            from == to || problem.edges[block].forms.iter().any(|f| Hop::between(problem, from, to).time(f).is_finite())
+            from == to
+                || problem.edges[block]
+                    .forms
+                    .iter()
+                    .any(|f| Hop::between(problem, from, to).time(Sending::of(f)).is_finite())
         };
         let next: SmallVec<[bool; 8]> =
             (0..n).map(|to| runs(to) && (0..n).any(|from| reached[from] && linked(from, to))).collect();

@@ -7,7 +7,7 @@ mod mincut;
 
 use std::time::Duration;
 
-use scf_core::{PlanError, Segment, SplitProblem};
+use scf_core::{FormCost, PlanError, Segment, SplitProblem};
 
 pub use fixed::FixedSplit;
 pub use latency::LatencyOptimal;
@@ -44,6 +44,20 @@ fn duration(nanos: f64) -> Duration {
     Duration::from_nanos(nanos as u64)
 }
 
+/// What one form of an activation costs, as numbers that hops multiply.
+#[derive(Clone, Copy, Debug)]
+struct Sending {
+    bytes: f64,
+    /// In nanoseconds, without slowdown.
+    codec: f64,
+}
+
+impl Sending {
+    fn of(form: &FormCost) -> Self {
+        Self { bytes: form.size.bytes() as f64, codec: nanos(form.codec) }
+    }
+}
+
 /// What sending from one node to another costs, in nanoseconds.
 #[derive(Clone, Copy, Debug)]
 struct Hop {
@@ -72,8 +86,8 @@ impl Hop {
     }
 
     /// Time of the activation before a block, in one of its forms.
-    fn time(&self, form: &scf_core::FormCost) -> f64 {
-        self.fixed + form.size.bytes() as f64 * self.per_byte + nanos(form.codec) * self.codec
+    fn time(&self, sending: Sending) -> f64 {
+        self.fixed + sending.bytes * self.per_byte + sending.codec * self.codec
     }
 }
 
@@ -89,7 +103,7 @@ fn price(problem: &SplitProblem<'_>, segments: &[Segment]) -> Result<f64, PlanEr
             let forms = problem.edges[blocks.start].forms;
             let form = forms.iter().find(|f| f.form == segment.form);
             let form = form.ok_or(PlanError::NoForm { block: segment.from, form: segment.form })?;
-            time += Hop::between(problem, at, segment.node).time(form);
+            time += Hop::between(problem, at, segment.node).time(Sending::of(form));
         }
         if time.is_nan() || time == f64::INFINITY {
             let (from, to) = (problem.names[at].clone(), problem.names[segment.node].clone());

@@ -21,7 +21,7 @@ use super::{Fabric, Inner, Member, tick::Tick};
 use crate::{
     controller::{Controller, ScalerFor, Terms},
     error::BuildError,
-    host::MemberHost,
+    host::{MemberHost, Pace},
     observe::Observer,
     queue::{DispatchConfig, Dispatcher},
     router::InvokeServer,
@@ -218,9 +218,9 @@ impl FabricBuilder {
             let member = |(position, (node, store)): (usize, (Node, Option<Arc<dyn StateStore>>))| {
                 let (node, clock, fabric) = (Arc::new(node), Arc::clone(clock.clock()), fabric.clone());
                 let controller = Controller::new(Arc::clone(&node), position, store, terms.clone());
-                let host = || -> Arc<dyn Host> {
+                let host = |pace: &Arc<Pace>| -> Arc<dyn Host> {
                     let (node, clock, fabric) = (Arc::clone(&node), Arc::clone(&clock), fabric.clone());
-                    Arc::new(MemberHost { node, position, clock, fabric })
+                    Arc::new(MemberHost { node, position, pace: Arc::clone(pace), clock, fabric })
                 };
                 Member::new(Arc::clone(&node), controller, host)
             };

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering::Release;
 
-use scf_core::{Health, NodeId};
+use scf_core::{Health, NodeId, Slowdown};
 
 use super::{Fabric, Inner, Member};
 use crate::error::OperateError;
@@ -65,6 +65,16 @@ impl Fabric {
             store.drain().await.map_err(|source| OperateError::State { node: node.clone(), source })?;
         }
         self.inner.intend(node, Health::Unreachable)?.controller.close().await;
+        Ok(())
+    }
+
+    /// Makes an emulated node compute more slowly or faster from now on, as when something else runs on it too. Its
+    /// description stays as it is: who plans with the node learns of it from what calls take there.
+    ///
+    /// # Errors
+    /// [`OperateError::NoSuchNode`].
+    pub fn set_slowdown(&self, node: &NodeId, slowdown: Slowdown) -> Result<(), OperateError> {
+        self.inner.member(node)?.pace.set(slowdown);
         Ok(())
     }
 }

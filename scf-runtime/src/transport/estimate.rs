@@ -112,6 +112,23 @@ impl PathEstimator {
         });
     }
 
+    /// A message of `size` has been on its way for `so_long` and had not arrived `now`, when it was given up: the way is
+    /// at least so slow. Who is never told of such messages would send the next ones as if the way were as before.
+    pub fn overdue(&self, from: &NodeId, to: &NodeId, size: ByteSize, so_long: Duration, now: Timestamp) {
+        self.update(from, to, |way| {
+            let (bytes, so_long) = (size.bytes() as f64, so_long.as_secs_f64());
+            let late = |known: &&mut Estimate| so_long > known.latency + bytes * known.seconds_per_byte + NOISE;
+            if let Some(known) = way.estimate.as_mut().filter(late) {
+                if bytes >= TELLING {
+                    known.seconds_per_byte = (so_long - known.latency) / bytes;
+                } else {
+                    known.latency = so_long - bytes * known.seconds_per_byte;
+                }
+                known.measured = now;
+            }
+        });
+    }
+
     /// A message did not arrive. There is no path until one does.
     pub fn failed(&self, from: &NodeId, to: &NodeId) {
         self.update(from, to, |way| way.cut = true);
@@ -271,6 +288,24 @@ mod tests {
         wire.transfer(10, 8, 100_000);
         let (latency, rate) = wire.path();
         assert!((9.9..10.1).contains(&latency) && (9.0..9.6).contains(&rate), "{latency} ms, {rate} Mbit/s");
+    }
+
+    #[test]
+    fn a_message_that_was_given_up_on_its_way_says_that_it_is_at_least_so_slow() {
+        let wire = Wire::new();
+        let [a, b] = &wire.ends;
+        wire.probe(10, 80);
+        let overdue = |bytes, ms| {
+            let (size, so_long) = (ByteSize::from_bytes(bytes), Duration::from_millis(ms));
+            wire.estimator.overdue(a, b, size, so_long, Timestamp::default());
+            wire.path()
+        };
+        assert_near(overdue(100_000, 15), 10.0, 80.0);
+        assert_near(overdue(100_000, 210), 10.0, 4.0);
+        assert_near(overdue(1000, 42), 40.0, 4.0);
+        // What then arrives says what it is really like.
+        wire.transfer(40, 1, 100_000);
+        assert_near(wire.path(), 40.0, 1.0);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use super::{
     desk::Desk,
     estimate::PathEstimator,
     network::{Hop, Route},
-    travel::{Lost, Roads},
+    travel::{Began, Lost, Roads},
 };
 
 /// Sizes of the probes on the wire in bytes. The second takes 16 ms at 1 Mbit/s; the third is sent only
@@ -118,15 +118,18 @@ impl Journey {
 
     /// Carries a message and learns from it about the way.
     async fn carry(&mut self, way: Way, message: &Envelope) -> Result<(), TransportError> {
-        let (size, took) = (message.size(), self.travel(way, message.size()).await);
-        let estimator = &self.fabric.estimator;
         let (from, to) = match way {
-            Way::There => (&self.fabric.desks[self.from].node, &self.fabric.desks[self.to].node),
-            Way::Back => (&self.fabric.desks[self.to].node, &self.fabric.desks[self.from].node),
+            Way::There => (self.from, self.to),
+            Way::Back => (self.to, self.from),
         };
+        let fabric = Arc::clone(&self.fabric);
+        let mut passage = UnderWay { fabric, from, to, size: message.size(), began: Began::new(), ended: false };
+        let took = self.travel(way, passage.size, &passage.began).await;
+        passage.ended = true;
         match took {
             Ok(took) => {
-                estimator.observe(from, to, size, took, self.fabric.clock.now());
+                let (from, to) = passage.ends();
+                self.fabric.estimator.observe(from, to, passage.size, took, self.fabric.clock.now());
                 Ok(())
             }
             Err(Lost) => Err(self.interrupted()),
@@ -137,7 +140,7 @@ impl Journey {
     async fn probe(&mut self) -> Option<((ByteSize, Duration), (ByteSize, Duration))> {
         let mut there = async |bytes| {
             let size = ByteSize::from_bytes(bytes);
-            self.travel(Way::There, size).await.ok().map(|took| (size, took))
+            self.travel(Way::There, size, &Began::new()).await.ok().map(|took| (size, took))
         };
         let small = there(PROBES[0]).await?;
         let mut large = there(PROBES[1]).await?;
@@ -147,12 +150,12 @@ impl Journey {
         Some((small, large))
     }
 
-    async fn travel(&mut self, way: Way, size: ByteSize) -> Result<Duration, Lost> {
+    async fn travel(&mut self, way: Way, size: ByteSize, began: &Began) -> Result<Duration, Lost> {
         let (roads, clock) = (&self.fabric.roads, &*self.fabric.clock);
         let hops = self.route.iter().copied();
         match way {
-            Way::There => roads.travel(hops, size, clock, &mut self.changes).await,
-            Way::Back => roads.travel(hops.rev().map(Hop::back), size, clock, &mut self.changes).await,
+            Way::There => roads.travel(hops, size, clock, &mut self.changes, began).await,
+            Way::Back => roads.travel(hops.rev().map(Hop::back), size, clock, &mut self.changes, began).await,
         }
     }
 
@@ -193,6 +196,32 @@ impl Drop for Journey {
     fn drop(&mut self) {
         if self.has_place {
             self.fabric.desks[self.to].leave_place();
+        }
+    }
+}
+
+/// A message that may be given up on its way, which tells something of the way as well.
+struct UnderWay {
+    fabric: Arc<Joined>,
+    from: usize,
+    to: usize,
+    size: ByteSize,
+    began: Began,
+    ended: bool,
+}
+
+impl UnderWay {
+    fn ends(&self) -> (&NodeId, &NodeId) {
+        (&self.fabric.desks[self.from].node, &self.fabric.desks[self.to].node)
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        if !self.ended {
+            let now = self.fabric.clock.now();
+            let (from, to) = self.ends();
+            self.fabric.estimator.overdue(from, to, self.size, self.began.elapsed(now), now);
         }
     }
 }

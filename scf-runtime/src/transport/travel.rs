@@ -1,6 +1,12 @@
 //! A message on its way over links.
 
-use std::{sync::Mutex, sync::MutexGuard, sync::PoisonError, time::Duration};
+use std::{
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
 use scf_core::{ByteSize, Clock, Timestamp};
 use tokio::sync::watch;
@@ -39,18 +45,21 @@ impl Roads {
 
     /// Carries a message of `size` over `hops`, each of which has it whole before the next one begins
     /// (store and forward). Returns how long that took from the moment the first link began to send it:
-    /// what it waited for there says nothing about the way.
+    /// what it waited for there says nothing about the way. Tells `began` of that moment, also while it lies ahead.
     pub(super) async fn travel(
         &self,
         hops: impl Iterator<Item = Hop>,
         size: ByteSize,
         clock: &dyn Clock,
         changes: &mut watch::Receiver<u64>,
+        began: &Began,
     ) -> Result<Duration, Lost> {
-        let mut began: Option<Timestamp> = None;
-        for hop in hops {
+        for (number, hop) in hops.enumerate() {
             let (place, mut passage) = self.network().put(hop, size, clock.now()).ok_or(Lost)?;
             loop {
+                if number == 0 {
+                    began.at(passage.starts);
+                }
                 let now = clock.now();
                 if now >= passage.arrives {
                     break;
@@ -71,8 +80,27 @@ impl Roads {
                     passage.arrives = changed.arrives;
                 }
             }
-            began.get_or_insert(passage.starts);
         }
-        Ok(began.map_or(Duration::ZERO, |began| clock.now().since(began)))
+        Ok(began.elapsed(clock.now()))
+    }
+}
+
+/// When the first link began, or begins, to send a message; shared with who is told if it is given up.
+#[derive(Debug)]
+pub(super) struct Began(AtomicU64);
+
+impl Began {
+    /// Not known yet.
+    pub(super) const fn new() -> Self {
+        Self(AtomicU64::new(u64::MAX))
+    }
+
+    fn at(&self, at: Timestamp) {
+        self.0.store(at.nanos(), Relaxed);
+    }
+
+    /// How long the links have been at it; nothing before they begin, and for a message within a node.
+    pub(super) fn elapsed(&self, now: Timestamp) -> Duration {
+        now.since(Timestamp::from_nanos(self.0.load(Relaxed)))
     }
 }

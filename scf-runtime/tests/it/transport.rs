@@ -275,6 +275,20 @@ async fn detaching_a_node_drops_what_it_handles() {
 }
 
 #[tokio::test]
+async fn a_message_that_is_given_up_on_a_slower_link_tells_of_the_link() {
+    let world = World::row();
+    let (camera, gateway) = (node("camera"), node("gateway"));
+    world.pass(world.transport.probe(&camera)).await;
+    world.assert_path("camera", "gateway", 10.0, 8.0);
+    world.set("camera", "gateway", LinkState::Shaped(link(10, 1)));
+    let request = world.transport.request(&camera, &gateway, Subject::Invoke, message(100_000), ms(210));
+    let (answer, _) = world.pass(request).await;
+    assert_eq!(answer, Err(TransportError::TimedOut { node: gateway, patience: ms(210) }));
+    // After 200 ms at 1 Mbit/s, of which the caller only knows that it was not 4.
+    world.assert_path("camera", "gateway", 10.0, 4.0);
+}
+
+#[tokio::test]
 async fn an_impatient_caller_drops_the_handler() {
     let world = World::row();
     let silent = Arc::new(Silent::default());
