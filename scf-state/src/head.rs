@@ -90,7 +90,7 @@ impl HeadRecord {
 
 /// 128 bits that no other acquisition has: two keyed hashes whose keys the standard library draws from the
 /// system's randomness. They tell owners apart; they are no secret.
-fn nonce() -> u128 {
+pub(crate) fn nonce() -> u128 {
     let half = || u128::from(RandomState::new().hash_one(0u8));
     (half() << 64) | half()
 }

@@ -9,6 +9,7 @@
 //! | [`CachedState`] | a backend whose reads are kept near |
 //! | [`FolderObjects`], [`MemoryObjects`] | object stores: content-addressed chunks on the disk, and in memory |
 //! | [`RemoteState`], [`StateServer`] | a backend of another node, and what serves it there |
+//! | `NatsState` (feature `nats`) | a backend in a fleet's broker, NATS JetStream; `NatsOptions` joins it, `Broker` is the connection |
 //! | [`PhasedState`] | the state service of a node: scopes alternate between a home and this node |
 //! | [`SkiRental`], [`AlwaysRemote`], [`AlwaysLocal`] | when they do |
 //! | [`BestShare`] | how many of them are local, so that calls take least over all |
@@ -20,7 +21,8 @@
 //! Modules: `disk`, `memory`, `redb` and `remote` hold the backends, `head` and `results` what backends share,
 //! `phase` the state service. This crate spawns no task; a [`RedbState`] runs one thread
 //! and a [`FolderObjects`] two, which their drops join.
-//! Of tokio it uses channels and locks alone, so any executor will do.
+//! Of tokio it uses channels and locks alone, so any executor will do. A `NatsState` is the exception to both: it is opened
+//! on a tokio runtime and runs a task per shard there, which its drop stops.
 #![forbid(unsafe_code)]
 #![warn(clippy::print_stdout, clippy::print_stderr, clippy::unwrap_used)]
 
@@ -33,6 +35,8 @@ mod limit;
 #[cfg(test)]
 mod loopback;
 mod memory;
+#[cfg(feature = "nats")]
+mod nats;
 mod object;
 mod phase;
 mod queue;
@@ -48,6 +52,8 @@ pub use disk::{CheckedDisk, FileDisk, MemoryDisk, SealError};
 #[cfg(feature = "encryption")]
 pub use disk::{DiskKey, EncryptedDisk};
 pub use memory::MemoryState;
+#[cfg(feature = "nats")]
+pub use nats::{Broker, NatsCredentials, NatsError, NatsOptions, NatsState, NatsStateBuilder, Syncing};
 pub use object::{FolderObjects, MemoryObjects, ObjectConfig};
 pub use phase::{
     AlwaysLocal, AlwaysRemote, BestShare, Migration, PhaseChange, PhaseConfig, PhasedState, SkiRental, best_share,
