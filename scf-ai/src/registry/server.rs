@@ -29,7 +29,7 @@ type Loader = Arc<dyn Fn() -> Result<BlockGraph, ModelError> + Send + Sync>;
 /// not resident, and its [`Batcher`] runs it; what they measure is what the next decision is made of.
 ///
 /// As [`Inference`] it answers for each variant by its name, within ten seconds where nothing else is set: give it to
-/// the builder of a fabric and guests reach it through `wasi:nn`. Clones are the same server.
+/// the factory of WebAssembly isolates and guests reach it through `wasi:nn`. Clones are the same server.
 #[derive(Clone, Debug)]
 pub struct ModelServer {
     registry: Arc<Mutex<ModelRegistry>>,
