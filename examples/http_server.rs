@@ -1,34 +1,42 @@
 //! Serves a component that handles HTTP requests, and drains when it is told to stop:
 //! `cargo run --release --example http_server -- 127.0.0.1:8080`
 //!
-//! Further arguments: a component, default one that greets; `warm`, to have an instance serve 128 requests.
+//! Further arguments: a component, default one that greets; `warm`, to have an instance serve 128 requests; `large`, for
+//! components with the engine of a language in them, as those of JavaScript and Python.
 
-use std::{env, error::Error, path::PathBuf, time::Duration};
+use std::{env, error::Error, path::PathBuf, sync::Arc, time::Duration};
 
 use axum::serve::ListenerExt;
 use scf::{
-    core::{Function, FunctionName, Limits, Reuse},
-    runtime::http::Ingress,
+    core::{ByteSize, Function, FunctionName, Limits, Reuse},
+    runtime::{Profile, WasmFactory, http::Ingress},
 };
 use tokio::{net::TcpListener, signal, time::timeout};
 
 const HELLO: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/guests/components/http-hello.wasm");
+/// Memory of an instance that has an engine in it.
+const LARGE: ByteSize = ByteSize::from_mib(128);
 /// How long requests may take after the server was told to stop.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
     let (mut address, mut component, mut reuse) = ("127.0.0.1:8080".to_owned(), PathBuf::from(HELLO), Reuse::Fresh);
+    let (mut fabric, mut limits) = (scf::fabric()?, Limits { concurrency: 64, ..Limits::default() });
     for argument in env::args().skip(1) {
         match argument.as_str() {
             "warm" => reuse = Reuse::Warm { max_idle: 64, max_calls: 128, max_age: Duration::from_secs(60) },
+            "large" => {
+                limits.memory = LARGE;
+                let wasm = WasmFactory::builder().profile(Profile::Server).instances(64).memory(LARGE);
+                fabric = fabric.isolates(Arc::new(wasm.code_size(ByteSize::from_mib(40)).build()?));
+            }
             file if file.ends_with(".wasm") => component = file.into(),
             _ => address = argument,
         }
     }
-    let fabric = scf::fabric()?.build()?;
+    let fabric = fabric.build()?;
     let site = FunctionName::new("site")?;
-    let limits = Limits { concurrency: 64, ..Limits::default() };
     let function = Function::component(site.clone(), std::fs::read(component)?, "wasi:http/incoming-handler");
     fabric.deploy(function.limits(limits).reuse(reuse)).await?;
 

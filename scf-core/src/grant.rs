@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{FunctionName, ModelName, Name};
+use crate::{ByteSize, FunctionName, ModelName, Name};
 
 /// What a function's manifest grants it. A function reaches nothing that is not listed here.
 ///
@@ -78,6 +78,29 @@ pub struct FileGrant {
     pub guest: String,
     /// Whether the function may also change what is in it.
     pub write: bool,
+    /// What may be in it where the function may write.
+    #[serde(default)]
+    pub quota: FolderQuota,
+}
+
+/// What may be in a folder, at all depths and whoever put it there, for a function to add to it.
+///
+/// Components are told that there is no space left where they would go over it; what is gone makes room again. Jailed
+/// processes are not held to it: give them folders on a file system of their own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(clippy::exhaustive_structs, reason = "written with struct update syntax from the default")]
+pub struct FolderQuota {
+    /// Length of all files together, holes included.
+    pub size: ByteSize,
+    /// Files, folders and links.
+    pub entries: u32,
+}
+
+impl Default for FolderQuota {
+    /// 64 MiB in 1000 entries.
+    fn default() -> Self {
+        Self { size: ByteSize::from_mib(64), entries: 1000 }
+    }
 }
 
 /// An origin that a function may send HTTP requests to.

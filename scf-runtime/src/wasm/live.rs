@@ -19,7 +19,7 @@ use super::{
     program::{Export, NearProgram, Output, Program},
     share::Turn,
     ticker::{TICK, Ticker},
-    world::World,
+    world::{Files, World},
 };
 use crate::{cpu::CpuMeter, spread::here};
 
@@ -362,6 +362,13 @@ impl Guest {
     /// What host functions work on.
     pub(super) fn world(&mut self) -> &mut World {
         self.world.as_mut().expect("only components that import something are linked to anything")
+    }
+
+    /// What host functions of `wasi:filesystem` work on.
+    pub(super) fn files(&mut self) -> Files<'_> {
+        let Self { world, run, .. } = self;
+        let world = world.as_mut().expect("only components that import something are linked to anything");
+        world.files(run.as_ref())
     }
 }
 

@@ -45,7 +45,7 @@ pub struct CodeLimits {
 
 impl CodeLimits {
     /// 8 MiB; 20,000 functions of at most 1 MiB and 10,000 local variables; 4,096 targets
-    /// of a `br_table`; 20,000 types, 20,000 imports and exports, 10,000 segments with 100,000 elements, 10,000
+    /// of a `br_table`; 20,000 types, 20,000 imports and exports, 20,000 segments with 100,000 elements, 10,000
     /// globals, 256 modules and components, nested 8 deep.
     pub const DEFAULT: Self = Self {
         size: ByteSize::from_mib(8),
@@ -55,7 +55,8 @@ impl CodeLimits {
         branches: 4096,
         types: 20_000,
         externs: 20_000,
-        segments: 10_000,
+        // Memory as an initialisation left it comes in up to 10,000 of them.
+        segments: 20_000,
         elements: 100_000,
         globals: 10_000,
         modules: 256,

@@ -16,6 +16,8 @@ mod outbound;
 #[cfg(all(feature = "process", target_os = "linux"))]
 mod process;
 mod queue;
+#[cfg(all(feature = "wasm", unix))]
+mod quota;
 #[cfg(all(feature = "wasm", feature = "services"))]
 mod services;
 #[cfg(feature = "snapshot")]

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use scf_core::{ByteSize, Function, InvokeError, IsolateFactory, Limits, MediaType, Payload, PrepareError, Value};
-use scf_runtime::WasmFactory;
+use scf_runtime::{Profile, WasmFactory};
 
 use crate::{
     support::{name, run},
@@ -213,6 +213,7 @@ async fn greets(file: &str) {
     let cache = tempfile::tempdir().unwrap();
     let factory = WasmFactory::builder()
         .cache(cache.path().join("components"))
+        .profile(Profile::Server)
         .instances(4)
         .memory(ByteSize::from_mib(128))
         .code_size(ByteSize::from_mib(40))

@@ -55,6 +55,15 @@ async fn every_feature_that_is_left_out_is_refused_by_its_name() {
     }
 }
 
+#[tokio::test]
+async fn memory_in_as_many_pieces_as_an_initialisation_leaves_is_taken() {
+    let data: String = (0..10_000).map(|at| format!("(data (i32.const {}) \"x\")", at * 2)).collect();
+    let text = module(&format!("(memory 1) (table 1 funcref) (elem (i32.const 0)) {data}"));
+    let factory = WasmFactory::builder().instances(1).build().unwrap();
+    let error = factory.prepare(&component("f", &text)).await.unwrap_err();
+    assert!(matches!(error, PrepareError::Export { .. }), "all that it lacks is an export: {error}");
+}
+
 #[cfg(not(feature = "wasi-http"))]
 #[tokio::test]
 async fn http_without_its_feature_is_refused_by_the_features_name() {

@@ -9,8 +9,8 @@ use std::{
 
 use async_trait::async_trait;
 use scf_core::{
-    Call, Callee, Clock, ClockGrant, FileGrant, Function, FunctionName, Grants, Host, InvocationId, InvokeError,
-    IsolateFactory, Node, NodeId, Outcome, Path, PrepareError, Tier, Timestamp,
+    Call, Callee, Clock, ClockGrant, FileGrant, FolderQuota, Function, FunctionName, Grants, Host, InvocationId,
+    InvokeError, IsolateFactory, Node, NodeId, Outcome, Path, PrepareError, Tier, Timestamp,
 };
 use scf_runtime::{SystemClock, WasmBuilder, WasmFactory};
 
@@ -192,7 +192,8 @@ impl Folders {
     }
 
     fn grant(&self, write: bool) -> Grants {
-        let files = vec![FileGrant { host: self.at("inside"), guest: "/data".into(), write }];
+        let files =
+            vec![FileGrant { host: self.at("inside"), guest: "/data".into(), write, quota: FolderQuota::default() }];
         Grants { files, ..Grants::default() }
     }
 
@@ -305,7 +306,12 @@ async fn a_folder_is_the_one_that_was_there_when_the_function_was_deployed() {
 async fn a_folder_that_cannot_be_had_is_refused_when_deployed() {
     let folders = Folders::new();
     for path in ["absent", "secret"] {
-        let files = vec![FileGrant { host: folders.at(path), guest: "/data".into(), write: false }];
+        let files = vec![FileGrant {
+            host: folders.at(path),
+            guest: "/data".into(),
+            write: false,
+            quota: FolderQuota::default(),
+        }];
         let (grant, problem) = refused(Grants { files, ..Grants::default() }).await;
         assert_eq!(grant, format!("files {:?}", folders.at(path)));
         assert!(problem.starts_with("cannot be opened as a folder: "), "{problem}");

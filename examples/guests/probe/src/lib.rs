@@ -10,13 +10,19 @@
 //! | `read P`, `list P`, `write P T`, `append P T` | the content, or what became of it |
 //! | `truncate P` | opens for reading and truncates |
 //! | `rename P Q`, `link P Q`, `symlink P Q`, `remove P`, `mkdir P` | what became of it |
+//! | `fill P N` | writes N bytes |
+//! | `hold P N` | the same, then removes the file and keeps it open for ever |
+//! | `size P N`, `at P N T` | makes it N bytes long, writes at byte N |
+//! | `files P N`, `folders P N` | how many could be made of N files, of N folders in each other, and why no more |
+//! | `open P N` | opens it N times at once |
 //! | `tcp`, `udp`, `resolve H` | whether there is a network |
 
 use std::{
     fmt::Write as _,
     fs::{self, OpenOptions},
     hint::black_box,
-    io::Write as _,
+    io::{self, Seek as _, SeekFrom, Write as _},
+    mem,
 };
 
 use wasip2::{
@@ -102,6 +108,33 @@ fn answer(line: &str) -> Result<String, String> {
         }
         ["remove", path] => io(fs::remove_file(path)),
         ["mkdir", path] => io(fs::create_dir(path)),
+        ["fill", path, size] => io(fill(path, number(size)?).map(drop)),
+        ["hold", path, size] => io(fill(path, number(size)?).and_then(|file| {
+            mem::forget(file);
+            fs::remove_file(path)
+        })),
+        ["size", path, size] => {
+            let size = number(size)?;
+            io(OpenOptions::new().write(true).open(path).and_then(|file| file.set_len(size)))
+        }
+        ["at", path, rest] => {
+            let (offset, text) = rest.split_once(' ').ok_or("text")?;
+            let offset = SeekFrom::Start(number(offset)?);
+            let opened = OpenOptions::new().write(true).open(path);
+            io(opened.and_then(|mut file| file.seek(offset).and_then(|_| file.write_all(text.as_bytes()))))
+        }
+        ["files", path, count] => Ok(as_many(number(count)?, |at| fs::write(format!("{path}{at}"), ""))),
+        ["folders", path, count] => {
+            let mut path = path.to_owned();
+            Ok(as_many(number(count)?, |_| {
+                path.push_str("/d");
+                fs::create_dir(&path)
+            }))
+        }
+        ["open", path, count] => {
+            let opened: io::Result<Vec<_>> = (0..number(count)?).map(|_| fs::File::open(path)).collect();
+            io(opened.map(drop))
+        }
         ["tcp"] => {
             let socket = tcp_create_socket::create_tcp_socket(IpAddressFamily::Ipv4);
             socket.map(|_| "done".into()).map_err(|error| error.name().into())
@@ -118,6 +151,33 @@ fn answer(line: &str) -> Result<String, String> {
         }
         _ => Err("unknown command".into()),
     }
+}
+
+fn number(text: &str) -> Result<u64, String> {
+    text.parse().map_err(|_| format!("{text} is no number"))
+}
+
+/// A new file of `size` bytes.
+fn fill(path: &str, size: u64) -> io::Result<fs::File> {
+    let mut file = fs::File::create(path)?;
+    let piece = [b'x'; 64 << 10];
+    let mut left = size;
+    while left > 0 {
+        let length = left.min(piece.len() as u64);
+        file.write_all(&piece[..length as usize])?;
+        left -= length;
+    }
+    Ok(file)
+}
+
+/// How often `make` could be done, at most `count` times, and why no more often.
+fn as_many(count: u64, mut make: impl FnMut(u64) -> io::Result<()>) -> String {
+    for at in 0..count {
+        if let Err(error) = make(at) {
+            return format!("{at} {:?}", error.kind());
+        }
+    }
+    count.to_string()
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -88,7 +88,7 @@ pub(super) fn views(program: &Program, path: &Path, grants: &[FileGrant]) -> Res
     views.extend(DEVICES.iter().map(Path::new).filter(|path| path.exists()).map(|path| same(path, Access::Device)));
     views.push(same(path, Access::Run));
     views.extend(program.reads.iter().map(|path| same(path, Access::Run)));
-    for FileGrant { host, guest, write } in grants {
+    for FileGrant { host, guest, write, .. } in grants {
         let access = if *write { Access::Write } else { Access::Read };
         views.push(View { host: host.clone(), guest: guest.into(), access });
     }

@@ -12,6 +12,7 @@ mod bindings;
 mod clock;
 #[cfg(feature = "services")]
 mod config;
+mod files;
 #[cfg(feature = "services")]
 mod function;
 #[cfg(feature = "wasi-http")]
@@ -39,10 +40,13 @@ use wasmtime::component::HasData;
 use wasmtime::component::ResourceTable;
 use wasmtime_wasi::{WasiCtx, WasiCtxView};
 
-pub(super) use self::plan::{Plan, Services};
 #[cfg(feature = "services")]
 pub(super) use self::state::Desk;
 use self::{clock::GrantedClock, output::Output, random::Sequence};
+pub(super) use self::{
+    files::Files,
+    plan::{Plan, Services},
+};
 use super::live::Run;
 
 /// Bytes that a guest may ask for of random numbers at once.
@@ -55,6 +59,7 @@ pub(super) struct World {
     plan: Arc<Plan>,
     wasi: WasiCtx,
     table: ResourceTable,
+    opened: files::Opened,
     /// The call that runs, without its state; none in an isolate that has started and served no call yet.
     call: Option<Call>,
     clock: GrantedClock,
@@ -102,6 +107,7 @@ impl World {
             plan: Arc::clone(plan),
             wasi,
             table,
+            opened: files::Opened::default(),
             call: call.map(copy),
             clock,
             output,

@@ -12,7 +12,7 @@ use wasmtime::{
 };
 use wasmtime_wasi::{FsPerms, WasiCtx, filesystem::WasiFilesystemCtx};
 
-use super::{GrantedClock, Output, RANDOM, Sequence, interface::Interface, sockets, wasi};
+use super::{GrantedClock, Output, RANDOM, Sequence, files::Folders, interface::Interface, sockets, wasi};
 use crate::{escape::escape, wasm::live::Guest};
 
 /// What the host offers to the guests of all functions.
@@ -58,6 +58,8 @@ pub(in crate::wasm) struct Plan {
     pub(super) http: Option<crate::outbound::Terms>,
     /// The folders, opened when the function was deployed.
     files: WasiFilesystemCtx,
+    /// What may be added to those that guests may write to.
+    pub(super) folders: Folders,
 }
 
 impl Plan {
@@ -151,6 +153,7 @@ impl Plan {
             http: super::http::terms(function, services, interfaces.contains(&Interface::Http))?,
             interfaces,
             files,
+            folders: Folders::of(grants),
         }))
     }
 

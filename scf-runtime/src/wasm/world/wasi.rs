@@ -5,12 +5,12 @@ use wasmtime_wasi::{
     WasiView,
     cli::{WasiCli, WasiCliView},
     clocks::{WasiClocks, WasiClocksView},
-    filesystem::{WasiFilesystem, WasiFilesystemView},
     p2::bindings::{cli, clocks, filesystem, random},
     random::{WasiRandom, WasiRandomCtx},
 };
 use wasmtime_wasi_io::bindings::wasi::io;
 
+use super::files::HasFiles;
 use crate::wasm::live::Guest;
 
 /// Links one interface.
@@ -30,8 +30,8 @@ const INTERFACES: [(&str, Link); 20] = [
     ("wasi:cli/terminal-stderr", |l| cli::terminal_stderr::add_to_linker::<_, WasiCli>(l, Guest::cli)),
     ("wasi:clocks/wall-clock", |l| clocks::wall_clock::add_to_linker::<_, WasiClocks>(l, Guest::clocks)),
     ("wasi:clocks/monotonic-clock", |l| clocks::monotonic_clock::add_to_linker::<_, WasiClocks>(l, Guest::clocks)),
-    ("wasi:filesystem/types", |l| filesystem::types::add_to_linker::<_, WasiFilesystem>(l, Guest::filesystem)),
-    ("wasi:filesystem/preopens", |l| filesystem::preopens::add_to_linker::<_, WasiFilesystem>(l, Guest::filesystem)),
+    ("wasi:filesystem/types", |l| filesystem::types::add_to_linker::<_, HasFiles>(l, Guest::files)),
+    ("wasi:filesystem/preopens", |l| filesystem::preopens::add_to_linker::<_, HasFiles>(l, Guest::files)),
     ("wasi:io/error", |l| io::error::add_to_linker::<_, HasTable>(l, table)),
     ("wasi:io/poll", |l| io::poll::add_to_linker::<_, HasTable>(l, table)),
     ("wasi:io/streams", |l| io::streams::add_to_linker::<_, HasTable>(l, table)),

@@ -12,6 +12,7 @@ mod cancelled;
 mod compile;
 mod endless;
 mod flood;
+mod folders;
 mod guest;
 mod host_memory;
 mod leftovers;
@@ -243,6 +244,7 @@ pub(crate) fn cases() -> Vec<Case> {
         flood::cases(),
         calls::cases(),
         typed::cases(),
+        folders::cases(),
     ]
     .into_iter()
     .flatten()

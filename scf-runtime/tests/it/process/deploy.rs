@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use scf_core::{
-    FileGrant, Function, Grants, IsolateFactory, Limits, MediaType, Name, PrepareError, Statefulness,
+    FileGrant, FolderQuota, Function, Grants, IsolateFactory, Limits, MediaType, Name, PrepareError, Statefulness,
     conformance::isolate::{Samples, isolate_factory},
 };
 use scf_runtime::process::{Jail, Layer, ProcessError, ProcessFactory};
@@ -42,7 +42,7 @@ async fn what_a_process_cannot_be_given_is_an_error_when_it_is_deployed() {
     let secrets = Grants { secrets: vec![Name::new("key").unwrap()], ..Grants::default() };
     assert!(refused(process("echo").grants(secrets)).await.contains("grant secrets"));
     let file = |host: &str, guest: &str| Grants {
-        files: vec![FileGrant { host: host.into(), guest: guest.into(), write: false }],
+        files: vec![FileGrant { host: host.into(), guest: guest.into(), write: false, quota: FolderQuota::default() }],
         ..Grants::default()
     };
     assert!(refused(process("echo").grants(file("/absent", "/data"))).await.contains("/absent"));

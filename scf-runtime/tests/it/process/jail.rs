@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, env, fs, path::Path};
 
-use scf_core::{FileGrant, Grants, InvokeError, IsolateFactory};
+use scf_core::{FileGrant, FolderQuota, Grants, InvokeError, IsolateFactory};
 use scf_runtime::process::{Jail, Layer};
 
 use super::{PYTHON, factory, factory_in, invoke, process, refused, trapped};
@@ -74,7 +74,12 @@ async fn granted_folders_are_seen_where_the_grant_says_and_written_only_where_it
     // The program is nobody where the tests run as root.
     open_to_all(folder.path());
     let grants = |write| Grants {
-        files: vec![FileGrant { host: folder.path().into(), guest: "/data/models".into(), write }],
+        files: vec![FileGrant {
+            host: folder.path().into(),
+            guest: "/data/models".into(),
+            write,
+            quota: FolderQuota::default(),
+        }],
         ..Grants::default()
     };
     let factory = factory();
