@@ -1,6 +1,6 @@
 //! What was measured beside the paper's curves, as one self-contained HTML page.
 
-use std::fmt::{Error, Write};
+use std::fmt::Error;
 
 use crate::chart::{Axes, COLOURS, STYLE};
 
