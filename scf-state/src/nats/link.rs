@@ -9,7 +9,6 @@ use async_nats::{
     jetstream::{
         self, ErrorCode,
         consumer::{AckPolicy, PullConsumer, pull},
-        context::Context,
         stream::{LastRawMessageErrorKind, Stream},
     },
 };
@@ -51,7 +50,6 @@ const FULL: [ErrorCode; 6] = [
 pub(super) struct Link {
     pub(super) broker: Broker,
     pub(super) layout: Layout,
-    pub(super) context: Context,
     /// By shard.
     pub(super) streams: Vec<Stream<()>>,
 }

@@ -126,7 +126,7 @@ impl NatsStateBuilder {
         }
         let kept = self.results_per_scope;
         let room = room(payload, kept);
-        let link = Link { broker: self.broker, layout, context, streams };
+        let link = Link { broker: self.broker, layout, streams };
         let leases = Leases::default();
         let shared = Arc::new(Shared { link, leases, wall: self.wall, durability, kept, room });
         let writers = (0..self.shards).map(|_| Writer::start(Arc::clone(&shared))).collect();
