@@ -3,7 +3,7 @@
 //! Prints how MiniLM-L6's similarities of the Lee corpus agree with people's and what an inference takes beside the
 //! same network out of one thread. With `--serve MODEL THREADS FILE` it writes its input to the file and says so with a
 //! line, then answers each line of the standard input with the nanoseconds that one inference took and the output's
-//! elements, for `benches/side-by-side/onnxruntime`.
+//! elements, for `benches/side-by-side/inference`.
 
 use std::{
     error::Error,

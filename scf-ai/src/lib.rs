@@ -9,6 +9,7 @@
 //! |---|---|
 //! | `efficientnet` | [`EfficientNetLite`]: image classification in three variants, from memory or out of an object store |
 //! | `minilm` | [`MiniLm`]: sentence embeddings in 8 blocks; [`SentenceTokenizer`]: texts as its input |
+//! | `llama` | [`Llama`]: language models out of GGUF files; [`Generation`]: tokens as they come, stored as session state |
 //! | `device` | [`Device`]: CPU, CUDA, Metal |
 //! | `codec` | [`to_wire`], [`from_wire`], [`codec_cost`]: activations on the wire, exact or in eight bits |
 //! | `split` | [`LatencyOptimal`], [`FixedSplit`]: planners of chains; [`MinCut`] of networks that are none |
@@ -31,9 +32,11 @@ mod device;
 mod efficientnet;
 mod fixed;
 mod function;
+mod gguf;
 mod header;
 mod inference;
 mod kernel;
+mod llama;
 mod minilm;
 mod profile;
 mod split;
@@ -46,6 +49,7 @@ pub use device::Device;
 pub use efficientnet::{EfficientNetLite, efficientnet_lite0, efficientnet_lite0_from};
 pub use function::{ModelFactory, SplitPreview, SplitTrace, Stretch};
 pub use inference::ModelHost;
+pub use llama::{Generation, GenerationError, Llama, Role, Sampling, TextDecoder, TextTokenizer};
 pub use minilm::{MiniLm, SentenceTokenizer, TokenizerError};
 pub use profile::BlockProfiler;
 pub use split::{DagBlock, DagCut, DagProblem, FixedSplit, LatencyOptimal, MinCut};

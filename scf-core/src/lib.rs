@@ -83,7 +83,9 @@ pub use invocation::{Invocation, Outcome, Receipt, Span, Usage};
 pub use isolate::{Call, Callee, Host, InvokeError, Isolate, IsolateFactory, LimitKind, PrepareError, Prepared, Reply};
 pub use keyvalue::{Bucket, KeyValue, KeyValueError, KeyValueLimits};
 pub use meter::Meter;
-pub use model::{BlockCost, BlockGraph, Flow, Inference, Inferred, ModelBlock, ModelError, ModelInfo, WireForm};
+pub use model::{
+    BlockCost, BlockGraph, BlockMemory, Flow, Inference, Inferred, ModelBlock, ModelError, ModelInfo, WireForm,
+};
 pub use node::{Accelerator, AcceleratorUnits, Device, Node, Rates, Resources, Tier};
 pub use object::{
     ChunkId, Collected, GrantedObjects, InvalidDigest, MAX_REFERENCE, ObjectChunk, ObjectError, ObjectId,

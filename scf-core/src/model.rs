@@ -42,9 +42,35 @@ pub trait ModelBlock: Debug + Send + Sync + 'static {
     fn step(&self, input: Activation) -> Result<Flow, ModelError> {
         self.forward(input).map(Flow::Continue)
     }
+
+    /// Runs it on what comes next in a sequence of which it has seen the parts before, and adds to `memory` what it
+    /// keeps of this one. Called by whoever generates, like [`ModelBlock::step`], once per part and in the
+    /// sequence's order. With an empty memory it gives what `step` gives, though a block that generates says with
+    /// [`Flow::Stream`] that it has not ended. By default a block keeps nothing.
+    ///
+    /// # Errors
+    /// [`ModelError`]; [`ModelError::Memory`] when `memory` is not what it keeps or has no room for more, and is then
+    /// as it was.
+    fn follow(&self, input: Activation, memory: &mut BlockMemory) -> Result<Flow, ModelError> {
+        let _ = memory;
+        self.step(input)
+    }
 }
 
 const _: fn(&dyn ModelBlock) = |_| {};
+
+/// What one block keeps of the sequence it has seen so far: the keys and values of an attention (Pope et al.,
+/// "Efficiently Scaling Transformer Inference", MLSys 2023, section 2), the state of a recurrent layer.
+///
+/// It belongs to the session, not to the block: whoever generates keeps it, and may store it and go on elsewhere.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[expect(clippy::exhaustive_structs, reason = "blocks of integrators read and write it")]
+pub struct BlockMemory {
+    /// Positions of the sequence that the block has seen.
+    pub seen: usize,
+    /// What it keeps of them, laid out as the block says; bounded by the block's longest sequence.
+    pub bytes: Vec<u8>,
+}
 
 /// How a run goes on behind a block.
 #[derive(Clone, Debug)]
@@ -60,14 +86,18 @@ pub enum Flow {
         /// How sure the exit is, 0 to 1.
         confidence: f32,
     },
+    /// In the first block again: the last block gives a part of an answer that has not ended, and this part is the
+    /// input from which the next one comes (autoregression: Graves, "Generating Sequences With Recurrent Neural
+    /// Networks", 2013, section 2). The last part comes as [`Flow::Continue`].
+    Stream(Activation),
 }
 
 impl Flow {
-    /// The activation that goes on, or the answer.
+    /// The activation that goes on, the answer, or the part of it.
     #[must_use]
     pub fn into_activation(self) -> Activation {
         match self {
-            Self::Continue(activation) => activation,
+            Self::Continue(activation) | Self::Stream(activation) => activation,
             Self::Exit { scores, .. } => scores,
         }
     }
@@ -169,23 +199,57 @@ impl BlockGraph {
     /// # Errors
     /// The first block's error; [`ModelError::Exit`] when a block answers with what cannot be the model's answer.
     pub fn step(&self, range: std::ops::Range<usize>, mut input: Activation) -> Result<Flow, ModelError> {
-        let answer = &self.edges[self.edges.len() - 1];
         for block in &self.blocks[range] {
-            input = match block.step(input)? {
+            input = match self.checked(&**block, block.step(input)?)? {
                 Flow::Continue(output) => output,
-                Flow::Exit { scores, confidence } => {
-                    let problem = if scores.spec != *answer || scores.quantisation.is_some() {
-                        "scores that are not of the specification of the model's output"
-                    } else if !(0.0..=1.0).contains(&confidence) {
-                        "a confidence that is not between 0 and 1"
-                    } else {
-                        return Ok(Flow::Exit { scores, confidence });
-                    };
-                    return Err(ModelError::Exit { block: block.name().to_owned(), problem });
-                }
+                answer => return Ok(answer),
             };
         }
         Ok(Flow::Continue(input))
+    }
+
+    /// Runs the blocks of `range` on what comes next in a sequence, each with its own of `memory`, up to the first
+    /// that answers early. After an error the memories are of different lengths, and the sequence cannot go on with
+    /// them.
+    ///
+    /// # Errors
+    /// As [`BlockGraph::step`]; [`ModelError::Memory`] when there are not as many memories as blocks.
+    pub fn follow(
+        &self,
+        range: std::ops::Range<usize>,
+        mut input: Activation,
+        memory: &mut [BlockMemory],
+    ) -> Result<Flow, ModelError> {
+        let blocks = &self.blocks[range];
+        if blocks.len() != memory.len() {
+            let block = blocks.first().map_or_else(String::new, |block| block.name().to_owned());
+            let problem = format!("there are {} memories for {} blocks", memory.len(), blocks.len());
+            return Err(ModelError::Memory { block, problem });
+        }
+        for (block, memory) in blocks.iter().zip(memory) {
+            input = match self.checked(&**block, block.follow(input, memory)?)? {
+                Flow::Continue(output) => output,
+                answer => return Ok(answer),
+            };
+        }
+        Ok(Flow::Continue(input))
+    }
+
+    /// What `block` gave, if it may be the model's answer where it is one.
+    fn checked(&self, block: &dyn ModelBlock, flow: Flow) -> Result<Flow, ModelError> {
+        let answer = &self.edges[self.edges.len() - 1];
+        let other = |given: &Activation| given.spec != *answer || given.quantisation.is_some();
+        let problem = match &flow {
+            Flow::Exit { scores, .. } if other(scores) => {
+                "scores that are not of the specification of the model's output"
+            }
+            Flow::Exit { confidence, .. } if !(0.0..=1.0).contains(confidence) => {
+                "a confidence that is not between 0 and 1"
+            }
+            Flow::Stream(part) if other(part) => "a part that is not of the specification of the model's output",
+            _ => return Ok(flow),
+        };
+        Err(ModelError::Exit { block: block.name().to_owned(), problem })
     }
 
     /// Runs the blocks of `range`, one after the other, past every early exit.
@@ -270,6 +334,22 @@ pub enum ModelError {
         block: String,
         /// What is wrong with it.
         problem: &'static str,
+    },
+    /// What a block kept of a sequence is not what it keeps, or it keeps as much as it can.
+    #[error("memory of block {block}: {problem}")]
+    Memory {
+        /// The block.
+        block: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// A field of a model file's description is missing, or says what cannot be.
+    #[error("model metadata {key}: {problem}")]
+    Metadata {
+        /// The field's name in the file.
+        key: String,
+        /// What is wrong with it.
+        problem: String,
     },
     /// The model file lacks a weight, or has it in another shape.
     #[error("weight {weight}: {problem}")]

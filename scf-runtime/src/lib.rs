@@ -71,6 +71,7 @@ mod service;
 mod spread;
 mod tenant;
 mod time;
+mod timer;
 pub mod transport;
 mod upgrade;
 mod values;

@@ -18,14 +18,15 @@ use async_trait::async_trait;
 use futures::future::BoxFuture;
 use scf_core::{
     Call, Callee, Code, Due, Function, FunctionName, GrantedObjects, InvalidName, InvocationId, InvokeError, Isolate,
-    IsolateFactory, LimitKind, Limits, MediaType, Name, ObjectError, ObjectGrant, Outcome, Payload, Phase,
-    PrepareError, Prepared, QueuedCall, Receipt, Reply, Scope, Span, StateError, StateSession, Usage,
+    IsolateFactory, LimitKind, Limits, MediaType, Name, ObjectError, ObjectGrant, Outcome, Payload, PrepareError,
+    Prepared, QueuedCall, Receipt, Reply, Span, StateError, StateSession, Usage,
 };
 use thiserror::Error;
 
 use crate::{
     cpu::CpuMeter,
     escape::escape,
+    timer::timer,
     upgrade::{Upgrade, UpgradeFuture},
 };
 
@@ -446,12 +447,7 @@ impl NativeCall<'_> {
     }
 
     fn timer(&self, name: &str, due: Due) -> Result<QueuedCall, NativeError> {
-        let epoch = match self.state()?.phase() {
-            Phase::Local(fence) | Phase::Draining(fence) => fence.epoch,
-            _ => 0,
-        };
-        let scope = Scope { function: self.call.function.clone(), key: self.call.key.clone().unwrap_or_default() };
-        Ok(QueuedCall::timer(self.call.id, scope, name, epoch, due))
+        Ok(timer(self.call, self.state()?, name, due))
     }
 
     /// Calls another function, or this one on another node. Its bill becomes part of this call's.

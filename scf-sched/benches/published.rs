@@ -1,14 +1,21 @@
 //! Published results and the default policies beside them, in the same runs: `cargo bench -p scf-sched --features sim --bench
 //! published`, with `-- --quick` for small clusters, `-- --full` for every load of Sparrow's table.
 
-use std::error::Error;
+#[path = "../tests/exact/mod.rs"]
+mod exact;
+
+use std::{error::Error, time::Duration};
 
 use scf_core::{ByteSize, Code, Function, FunctionName, MilliCpu, Name, Needs, Resources, Timestamp};
 use scf_sched::{
-    Binding, Decision, Demand, Fleet, Policy, Request, Scf,
-    fleet::SiteIx,
-    policy::TwoSmart,
-    sim::{SUPERCLUSTER_TASKS, SharedState, Technique, Workers, WorkersReport, supercluster},
+    Binding, Decision, Demand, Fleet, NodeIx, Placer, Policy, Request, Scf,
+    fleet::{Hold, SiteIx},
+    place::Unplaced,
+    policy::{Polaris, TwoSmart, UniformRandom},
+    sim::{
+        Auction, AuctionReport, Eviction, SUPERCLUSTER_TASKS, SharedState, Technique, TrafficMonitoring, Workers,
+        WorkersReport, supercluster,
+    },
 };
 
 /// Hundreds of nodes in each of Vela's ten clusters.
@@ -87,14 +94,136 @@ fn sparrow(extent: Extent) {
     }
 }
 
+/// Mean time in system of the supermarket model in services, for as many servers as you like: of `d` choices
+/// `sum load^((d^i - d) / (d - 1))` (Mitzenmacher 2001, theorem 3).
+fn time_in_system(d: u32, load: f64) -> f64 {
+    if d == 1 {
+        return 1.0 / (1.0 - load);
+    }
+    let term = |i: i32| load.powf((f64::from(d).powi(i) - f64::from(d)) / f64::from(d - 1));
+    (1..64).map(term).sum()
+}
+
 /// Mean time in system over that of the supermarket model, less 1.
 fn supermarket(extent: Extent) {
-    let jobs = if extent == Extent::Quick { 300_000 } else { 3_000_000 };
-    for (d, load, exact) in [(1, 0.5, 2.0), (2, 0.9, 2.614), (3, 0.9, 2.028), (2, 0.95, 3.383)] {
-        let run = Workers::supermarket(1000, load, jobs).run(Technique::PowerOf { d }, 1);
-        let error = (run.response.mean() / exact - 1.0).abs();
-        figure(&format!("sim.supermarket.d{d}_load{:02.0}_error", load * 100.0), error, "share", run.response.count());
+    let (jobs, seeds) = if extent == Extent::Quick { (500_000, 1) } else { (3_000_000, 4) };
+    let mut worst = 0.0_f64;
+    for (d, load) in [(1, 0.5), (2, 0.7), (2, 0.9), (3, 0.9), (2, 0.95)] {
+        let servers = Workers::supermarket(1000, load, jobs);
+        let runs = (1..=seeds).map(|seed| servers.run(Technique::PowerOf { d }, seed).response);
+        let (sum, n) = runs.fold((0.0, 0), |(sum, n), run| (sum + run.sum(), n + run.count()));
+        let error = (sum / n as f64 / time_in_system(d, load) - 1.0).abs();
+        worst = worst.max(error);
+        figure(&format!("sim.supermarket.d{d}_load{:02.0}_error", load * 100.0), error, "share", n);
     }
+    figure("sim.supermarket.worst_error", worst, "share", 5);
+}
+
+/// Mean milliseconds of AuctionWhisk's simulation (OpenFogStack/faas4fogsim, `simResults/`) by requests per second, and by
+/// executables.
+const BY_LOAD: [(u32, f64); 4] = [(1000, 61.946), (2000, 77.429), (5000, 85.442), (10_000, 87.806)];
+const BY_EXECUTABLES: [(u32, f64); 4] = [(10, 30.0), (20, 45.8), (50, 49.4), (100, 74.1)];
+
+/// AuctionWhisk's runs, with the published mean, which counts a request once for each node that it came to, and the mean
+/// over requests; and the same room let by bids per byte that are compared.
+fn auction() {
+    let mut worst = 0.0_f64;
+    let mut compare = |name: String, run: &AuctionReport, published: f64| {
+        figure(&format!("sim.auction.{name}_ms"), run.latency_by_visit, "ms", run.executed);
+        figure(&format!("sim.auction.{name}_per_request_ms"), run.latency, "ms", run.executed);
+        worst = worst.max((run.latency_by_visit / published - 1.0).abs());
+    };
+    for (load, published) in BY_LOAD {
+        compare(format!("load{load}"), &Auction::loaded(load).run(0), published);
+    }
+    let (mut earned, mut of_newest, mut outbid) = (0.0, 0.0, 0);
+    for (executables, published) in BY_EXECUTABLES {
+        let of = Auction::crowded(executables);
+        let newest = of.run(0);
+        compare(format!("executables{executables}"), &newest, published);
+        let highest = Auction { eviction: Eviction::Margin(0.0), ..of }.run(0);
+        earned += highest.edge_storage;
+        of_newest += newest.edge_storage;
+        outbid += highest.outbid;
+    }
+    figure("sim.auction.worst_error", worst, "share", (BY_LOAD.len() + BY_EXECUTABLES.len()) as u64);
+    figure("sim.auction.scf.earned_over_published", earned / of_newest, "ratio", BY_EXECUTABLES.len() as u64);
+    figure("sim.auction.scf.outbid", outbid as f64, "executables", BY_EXECUTABLES.len() as u64);
+}
+
+/// CPU time of this thread.
+fn cpu() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or_default())
+}
+
+/// Places all replicas together with the default policy, and gives them back.
+fn together(of: &TrafficMonitoring, seed: u64) -> Result<Vec<Option<NodeIx>>, (usize, Unplaced)> {
+    let (gang, links) = (of.requests(seed).collect::<Vec<_>>(), of.links());
+    let holds = Placer::new(Scf::default(), 0).place_all(of.fleet(), &gang, &links)?;
+    let nodes = holds.iter().map(Hold::node).map(Some).collect();
+    holds.into_iter().for_each(|hold| of.fleet().abort(hold));
+    Ok(nodes)
+}
+
+/// Polaris' second scenario on the empty cluster: links that are not as asked, of replicas that are placed at random, by
+/// Polaris one by one, and together by the default policy.
+fn polaris(extent: Extent) -> Result<(), Box<dyn Error>> {
+    let seeds = if extent == Extent::Quick { 20 } else { 200 };
+    for multiplier in [1, 10] {
+        let of = TrafficMonitoring::new(10, multiplier)?;
+        let links = of.links().iter().map(|links| links.len() as u64).sum::<u64>() * seeds;
+        let count = |arm: &str, runs: &[Vec<Option<NodeIx>>]| {
+            let violations: usize = runs.iter().map(|nodes| of.violations(nodes)).sum();
+            let unplaced = runs.iter().flatten().filter(|node| node.is_none()).count();
+            let per_run = |name: &str, sum: usize| {
+                let name = format!("sim.polaris.m{multiplier}.{arm}.{name}");
+                figure(&name, sum as f64 / seeds as f64, "1/run", links);
+            };
+            per_run("violations", violations);
+            per_run("unplaced", unplaced);
+        };
+        let random = |seed| of.in_turn(&mut UniformRandom::new(), false, seed);
+        count("random", &(0..seeds).map(random).collect::<Vec<_>>());
+        let strictest =
+            |policy: Polaris, (at, service): (usize, &Demand)| policy.strictest(service.function, of.strictest(at));
+        let told = || of.services().iter().enumerate().fold(Polaris::new(), strictest);
+        count("polaris", &(0..seeds).map(|seed| of.in_turn(&mut told(), true, seed)).collect::<Vec<_>>());
+        let begin = cpu();
+        let runs = (0..seeds).map(|seed| together(&of, seed)).collect::<Result<Vec<_>, _>>();
+        let runs = runs.map_err(|(_, unplaced)| unplaced)?;
+        let pods = runs.iter().map(Vec::len).sum::<usize>();
+        let micros = (cpu() - begin).as_secs_f64() * 1e6 / pods as f64;
+        count("scf", &runs);
+        figure(&format!("sim.polaris.m{multiplier}.scf.us_per_pod"), micros, "us", pods as u64);
+    }
+    occupied(seeds)
+}
+
+/// The same on clusters that others have taken parts of: placements where an exact solver finds one, and links that are
+/// not as asked on them.
+fn occupied(seeds: u64) -> Result<(), Box<dyn Error>> {
+    let (mut placeable, mut placed, mut violations, mut open) = (0, 0, 0, 0);
+    for seed in 0..seeds {
+        let of = TrafficMonitoring::new(3, 1 + seed as usize % 3)?;
+        exact::occupy(&of, 0.1 * (seed % 5) as f64, seed);
+        match exact::is_placeable(&of) {
+            None => open += 1,
+            Some(false) => {}
+            Some(true) => {
+                placeable += 1;
+                if let Ok(nodes) = together(&of, seed) {
+                    placed += 1;
+                    violations += of.violations(&nodes);
+                }
+            }
+        }
+    }
+    figure("sim.polaris.occupied.exact_found", f64::from(placeable), "runs", seeds);
+    figure("sim.polaris.occupied.exact_gave_up", f64::from(open), "runs", seeds);
+    figure("sim.polaris.occupied.scf_found", f64::from(placed), "runs", seeds);
+    figure("sim.polaris.violations", violations as f64 + f64::from(placeable - placed), "links", seeds);
+    Ok(())
 }
 
 /// Vela's task of 4 cores and 4 GiB.
@@ -164,6 +293,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     };
     sparrow(extent);
     supermarket(extent);
+    auction();
+    polaris(extent)?;
     vela(extent)?;
     conflicts(extent)
 }

@@ -46,7 +46,8 @@ pub(super) struct Done {
     /// CPU time of each block.
     pub(super) blocks: Vec<Duration>,
     pub(super) encode: Duration,
-    /// Whether a block answered early: the message is the result, wherever the run would have gone.
+    /// Whether a block answered early, or gave the first part of an answer: the message is the result, wherever the
+    /// run would have gone.
     pub(super) exited: bool,
 }
 
@@ -88,7 +89,7 @@ pub(super) fn run(work: Work, cancelled: &AtomicBool) -> Result<Done, Stopped> {
             return Err(Stopped::Cancelled);
         }
         let flow = work.graph.step(block..block + 1, activation).map_err(Stopped::Model)?;
-        exited = matches!(flow, Flow::Exit { .. });
+        exited = !matches!(flow, Flow::Continue(_));
         activation = flow.into_activation();
         let took = lap();
         left = left.checked_sub(took).ok_or(Stopped::OverCpu)?;

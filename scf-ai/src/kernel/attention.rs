@@ -196,7 +196,7 @@ unsafe fn product<V: Vector, const R: usize>(
 /// # Safety
 /// The scores are a multiple of the registers, which are there.
 #[inline(always)]
-unsafe fn exponentials<V: Vector>(scores: &mut [f32]) -> f32 {
+pub(super) unsafe fn exponentials<V: Vector>(scores: &mut [f32]) -> f32 {
     let steps = (0..scores.len()).step_by(V::LANES);
     // SAFETY: steps are whole registers within the scores.
     unsafe {

@@ -7,19 +7,25 @@
 
 mod attention;
 mod depthwise;
+mod grouped_attention;
 mod layer_norm;
 mod mbconv;
 mod pointwise;
+mod quantised;
 #[cfg(test)]
 pub(crate) mod reference;
 mod stem;
+mod swiglu;
 mod vector;
 
 pub(crate) use attention::Attention;
+pub(crate) use grouped_attention::GroupedAttention;
 pub(crate) use layer_norm::LayerNorm;
 pub(crate) use mbconv::{MbConv, MbConvShape};
 pub(crate) use pointwise::{Finish, Pointwise, Rows};
+pub(crate) use quantised::{Format, Quantised};
 pub(crate) use stem::Stem;
+pub(crate) use swiglu::swiglu;
 
 use depthwise::Depthwise;
 

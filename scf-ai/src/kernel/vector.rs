@@ -21,6 +21,12 @@ pub(super) trait Vector: Copy {
     /// Those floats must be writable, and the instruction set there.
     unsafe fn store(self, at: *mut f32);
 
+    /// Reads [`Vector::LANES`] signed bytes at `at` as floats.
+    ///
+    /// # Safety
+    /// Those bytes must be readable, and the instruction set there.
+    unsafe fn bytes(at: *const i8) -> Self;
+
     /// `value` in every lane.
     ///
     /// # Safety
@@ -172,6 +178,12 @@ impl Vector for Plain {
     }
 
     #[inline(always)]
+    unsafe fn bytes(at: *const i8) -> Self {
+        // SAFETY: the caller's promise; bytes have no alignment.
+        unsafe { at.cast::<[i8; 4]>().read() }.map(f32::from)
+    }
+
+    #[inline(always)]
     unsafe fn splat(value: f32) -> Self {
         [value; 4]
     }
@@ -227,7 +239,7 @@ mod x86 {
 
     macro_rules! vector {
         ($type:ty, $lanes:literal, $load:ident, $store:ident, $splat:ident, $fma:ident, $add:ident, $sub:ident,
-         $mul:ident, $div:ident, $max:ident, $min:ident, $n:ident => $two_to:expr) => {
+         $mul:ident, $div:ident, $max:ident, $min:ident, $bytes:ident => $from_bytes:expr, $n:ident => $two_to:expr) => {
             // SAFETY: the callers promise, for each call, that the instruction set is there and the memory theirs.
             impl Vector for $type {
                 const LANES: usize = $lanes;
@@ -240,6 +252,11 @@ mod x86 {
                 #[inline(always)]
                 unsafe fn store(self, at: *mut f32) {
                     unsafe { $store(at, self) }
+                }
+
+                #[inline(always)]
+                unsafe fn bytes($bytes: *const i8) -> Self {
+                    unsafe { $from_bytes }
                 }
 
                 #[inline(always)]
@@ -304,6 +321,7 @@ mod x86 {
         _mm512_div_ps,
         _mm512_max_ps,
         _mm512_min_ps,
+        at => _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(at.cast()))),
         n => _mm512_scalef_ps(_mm512_set1_ps(1.0), n)
     );
     vector!(
@@ -319,6 +337,7 @@ mod x86 {
         _mm256_div_ps,
         _mm256_max_ps,
         _mm256_min_ps,
+        at => _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(at.cast()))),
         n => _mm256_castsi256_ps(_mm256_slli_epi32::<23>(_mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127))))
     );
 }
@@ -341,6 +360,14 @@ mod neon {
         #[inline(always)]
         unsafe fn store(self, at: *mut f32) {
             unsafe { vst1q_f32(at, self) }
+        }
+
+        #[inline(always)]
+        unsafe fn bytes(at: *const i8) -> Self {
+            unsafe {
+                let four = vcreate_s8(u64::from(at.cast::<u32>().read_unaligned()));
+                vcvtq_f32_s32(vmovl_s16(vget_low_s16(vmovl_s8(four))))
+            }
         }
 
         #[inline(always)]

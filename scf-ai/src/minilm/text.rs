@@ -33,6 +33,12 @@ pub enum TokenizerError {
         #[source]
         source: BoxError,
     },
+    /// The vocabulary lacks a mark of what is asked for.
+    #[error("the vocabulary has no {mark}: the model was not trained for that")]
+    Marks {
+        /// The mark.
+        mark: &'static str,
+    },
 }
 
 impl SentenceTokenizer {

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, thread};
 
-use crate::{Activation, Elements, Flow, ModelBlock, ModelError, TensorSpec, WireForm};
+use crate::{Activation, BlockMemory, Elements, Flow, ModelBlock, ModelError, TensorSpec, WireForm};
 
 /// What every [`ModelBlock`] promises.
 ///
@@ -34,6 +34,7 @@ pub fn model_block(make: impl Fn() -> Arc<dyn ModelBlock>, input: impl Fn() -> A
     assert_eq!(bytes(name, &run(&*other, input())), expected, "another instance of block {name} gave another result");
 
     goes_on_with_its_output_or_exits(&*block, &input, &expected);
+    begins_a_sequence_with_what_it_gives_without_one(&*block, &input);
     refuses_other_shapes(&*block, &input());
     offers_the_exact_form_first(&*block);
     runs_on_several_threads(&block, &input, &expected);
@@ -75,8 +76,33 @@ fn goes_on_with_its_output_or_exits(block: &dyn ModelBlock, input: &impl Fn() ->
             );
             assert_eq!(bytes(name, &scores), bytes(name, &again), "block {name} exits with other scores each time");
         }
+        (Flow::Stream(part), Flow::Stream(_)) => {
+            assert_eq!(bytes(name, &part), expected, "step() of block {name} streams what forward() does not give");
+        }
         _ => panic!("block {name} exits only sometimes for the same input"),
     }
+}
+
+/// What it keeps has to survive being stored, and nothing of one sequence may be seen in another.
+fn begins_a_sequence_with_what_it_gives_without_one(block: &dyn ModelBlock, input: &impl Fn() -> Activation) {
+    let name = block.name();
+    let follow = |memory: &mut BlockMemory| match block.follow(input(), memory) {
+        Ok(flow) => Some(bytes(name, &flow.into_activation())),
+        // There need not be room for the same input once more.
+        Err(ModelError::Memory { .. }) if memory.seen > 0 => None,
+        Err(error) => panic!("follow() of block {name} failed on an input that forward() takes: {error}"),
+    };
+    let Ok(step) = block.step(input()) else { panic!("step() of block {name} failed the second time") };
+    let mut memory = BlockMemory::default();
+    let first = follow(&mut memory);
+    assert_eq!(first, Some(bytes(name, &step.into_activation())), "block {name} begins a sequence with another result");
+    let mut stored = BlockMemory { seen: memory.seen, bytes: memory.bytes.clone() };
+    assert_eq!(
+        follow(&mut memory),
+        follow(&mut stored),
+        "block {name} goes on otherwise with a memory that was stored"
+    );
+    assert_eq!(memory, stored, "block {name} keeps something else of the same sequence");
 }
 
 fn refuses_other_shapes(block: &dyn ModelBlock, input: &Activation) {

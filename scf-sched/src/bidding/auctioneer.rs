@@ -76,7 +76,9 @@ impl Auctioneer {
         None
     }
 
-    fn cost(&self, bid: &Bid) -> f32 {
+    /// What a bid comes to in seconds.
+    #[must_use]
+    pub fn cost(&self, bid: &Bid) -> f32 {
         bid.seconds + bid.price * self.worth
     }
 }

@@ -3,7 +3,7 @@
 use super::{Candidate, Scene};
 use crate::{
     Bound, LinkBound, Reason,
-    fleet::{Evenness, HotView, Spot, Way},
+    fleet::{Evenness, Fleet, HotView, Spot, Way},
 };
 
 /// Metres of a geo cell's edge, the distance that a node has to move before it counts as elsewhere.
@@ -105,10 +105,26 @@ fn carries(
         let network = scene.fleet.network();
         [network.evenness(other, &candidate.spot), network.evenness(&candidate.spot, other)]
     });
-    (there.rate.min(back.rate) >= asked.rate || each(BANDWIDTH, link.penalty))
-        && (there.delay.max(back.delay) <= asked.delay || each(LATENCY, link.penalty))
-        && (even.iter().all(|even| even.jitter <= asked.jitter) || each(JITTER, link.penalty))
-        && (even.iter().all(|even| even.loss <= asked.loss) || each(LOSS, link.penalty))
+    lacking(there, back, even, asked).all(|reason| each(reason, link.penalty))
+}
+
+/// Whether the ways between two nodes are as a hard link must be, in both directions; a soft one only asks for ways.
+pub(crate) fn is_carried(fleet: &Fleet, a: &Spot, b: &Spot, link: Option<Bound<LinkBound>>) -> bool {
+    let network = fleet.network();
+    let Some((there, back)) = network.ways(a, b) else { return false };
+    let even = || [network.evenness(a, b), network.evenness(b, a)];
+    link.is_none_or(|link| !link.is_hard() || lacking(there, back, even(), link.what).next().is_none())
+}
+
+/// What two ways, there and back, lack of what is asked.
+fn lacking(there: Way, back: Way, even: [Evenness; 2], asked: LinkBound) -> impl Iterator<Item = Reason> {
+    let met = [
+        (there.rate.min(back.rate) >= asked.rate, BANDWIDTH),
+        (there.delay.max(back.delay) <= asked.delay, LATENCY),
+        (even.iter().all(|even| even.jitter <= asked.jitter), JITTER),
+        (even.iter().all(|even| even.loss <= asked.loss), LOSS),
+    ];
+    met.into_iter().filter(|(is_met, _)| !is_met).map(|(_, reason)| reason)
 }
 
 /// Whether a node without mains has what is asked: a charge, and that one call draws no more than a share of what is

@@ -7,11 +7,13 @@ mod context;
 mod cost;
 mod explain;
 mod filter;
+mod gang;
 mod placer;
 mod sample;
 mod scf;
 mod score;
 
+pub(crate) use self::context::is_carried;
 pub use self::{
     bind::{Bind, BindError, multi_bind},
     candidate::{Candidate, Scene, Sources},

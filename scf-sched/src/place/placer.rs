@@ -6,8 +6,9 @@ use scf_core::{Refusal, ScheduleError};
 use smallvec::SmallVec;
 use thiserror::Error;
 
+use super::gang::{Found, Search};
 use crate::{
-    Decision, Policy, Reason, Request,
+    Decision, Neighbour, Policy, Reason, Request,
     fleet::{Conflict, Fleet, Hold, NodeIx},
     policy::Event,
 };
@@ -35,6 +36,12 @@ pub enum Unplaced {
         /// How often it was decided.
         attempts: u32,
     },
+    /// No nodes were found for a gang among those that were looked at; whether there are any is not known.
+    #[error("no nodes were found for all of it in {looks} looks")]
+    Undecided {
+        /// Nodes that were looked at, each as often as it was.
+        looks: u32,
+    },
 }
 
 impl From<Unplaced> for ScheduleError {
@@ -45,6 +52,7 @@ impl From<Unplaced> for ScheduleError {
                 Self::Unplaceable { considered, refused: refused.into_iter().map(refusal).collect() }
             }
             Unplaced::Contended { attempts } => Self::Contended { attempts },
+            Unplaced::Undecided { looks } => Self::Unplaceable { considered: looks, refused: Vec::new() },
         }
     }
 }
@@ -124,27 +132,60 @@ impl<P: Policy> Placer<P> {
         Ok(hold)
     }
 
-    /// Chooses nodes for the requests of a gang, one after the other and each knowing where those before it are, and
-    /// holds all of them or none.
+    /// Chooses nodes for the requests of a gang, each knowing where others are, and holds all of them or none.
     ///
     /// `link` gives for each request the steps of the gang that it is joined to, by position and before it, with the
-    /// [`Neighbour`](crate::Neighbour) that they are to it; its node is filled in. Place the step with the heaviest
-    /// edges first.
+    /// [`Neighbour`] that they are to it; its node is filled in. They are placed one after the other, those with the
+    /// heaviest edges best first. Where that leaves one without a node, nodes are searched for all of them together, among
+    /// those that the policy [ranks](Policy::rank): up to 1,024 per step, in a bounded number of looks.
+    /// [`Scf`](crate::Scf) ranks every node, so that a gang for which there are nodes within these bounds is placed.
     ///
     /// # Errors
-    /// The position of the request that was not placed, and why. Nothing is held then.
+    /// The position of the request that was not placed, and why: [`Unplaced::NoNode`] when there are no nodes for all of
+    /// them, [`Unplaced::Undecided`] when the bounds were reached. Nothing is held then.
     pub fn place_all(
         &mut self,
         fleet: &Fleet,
         gang: &[Request<'_>],
-        link: &[&[(usize, crate::Neighbour)]],
+        link: &[&[(usize, Neighbour)]],
+    ) -> Result<SmallVec<[Hold; 8]>, (usize, Unplaced)> {
+        let (position, unplaced) = match self.place_in_turn(fleet, gang, link) {
+            Err((position, unplaced @ Unplaced::NoNode { .. })) if gang.len() > 1 => (position, unplaced),
+            placed => return placed,
+        };
+        for _ in 0..self.attempts {
+            let search = Search::new(fleet, &mut self.policy, &mut self.decision, gang, link);
+            let nodes = match search.run(&mut self.policy, &mut self.decision) {
+                Found::Nodes(nodes) => nodes,
+                Found::Nothing => return Err((position, unplaced)),
+                Found::Unknown { looks } => return Err((position, Unplaced::Undecided { looks })),
+            };
+            let needs: Vec<_> = nodes.into_iter().zip(gang.iter().map(|step| step.demand.need)).collect();
+            let Some(now) = gang.first().map(|step| step.now) else { break };
+            match fleet.hold_all(&needs, now + self.hold, &mut self.cursor) {
+                Ok(holds) => {
+                    holds.iter().for_each(|hold| self.policy.note(fleet, &Event::Claimed { node: hold.node(), now }));
+                    return Ok(holds);
+                }
+                Err((taken, _)) => self.policy.note(fleet, &Event::Conflicted { node: needs[taken].0, now }),
+            }
+        }
+        Err((position, Unplaced::Contended { attempts: self.attempts }))
+    }
+
+    /// Places the requests of a gang one after the other, each where those before it let it.
+    fn place_in_turn(
+        &mut self,
+        fleet: &Fleet,
+        gang: &[Request<'_>],
+        link: &[&[(usize, Neighbour)]],
     ) -> Result<SmallVec<[Hold; 8]>, (usize, Unplaced)> {
         let mut holds: SmallVec<[Hold; 8]> = SmallVec::new();
         for (position, step) in gang.iter().enumerate() {
-            let mut neighbours: SmallVec<[crate::Neighbour; 8]> = SmallVec::from_slice(step.neighbours);
+            let mut neighbours: SmallVec<[Neighbour; 8]> = SmallVec::from_slice(step.neighbours);
             for (other, neighbour) in link.get(position).copied().unwrap_or_default() {
                 if let Some(hold) = holds.get(*other) {
-                    neighbours.push(crate::Neighbour { node: hold.node(), ..*neighbour });
+                    neighbours.push(Neighbour { node: hold.node(), ..*neighbour });
                 }
             }
             match self.place(fleet, &Request { neighbours: &neighbours, ..*step }) {

@@ -261,6 +261,13 @@ impl<C: Score, F: Filter, S: Sampler> Policy for Scf<C, F, S> {
             self.judge.others(&scene, random.next() as usize, most, decision);
         }
     }
+
+    fn rank(&mut self, fleet: &Fleet, request: &Request<'_>, most: usize, decision: &mut Decision) {
+        let scene = Scene::new(fleet, request);
+        for node in fleet.pool(request.demand).every(request.seed as usize) {
+            self.judge.look(&scene, node, most, decision);
+        }
+    }
 }
 
 /// Puts those of the choices that cost nearly as little as the first in random order, as far as they are used: nodes that

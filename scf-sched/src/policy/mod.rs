@@ -1,5 +1,6 @@
 //! Ways to choose nodes.
 
+mod auction;
 mod batch;
 mod ch_bl;
 mod ch_rlu;
@@ -8,6 +9,7 @@ mod idle_first;
 mod kube;
 mod pack_then_spread;
 mod points;
+mod polaris;
 mod power_of_d;
 mod ring;
 mod skippy;
@@ -16,12 +18,14 @@ mod uplink;
 mod vela;
 
 pub use self::{
+    auction::Auction,
     batch::BatchSampling,
     ch_bl::BoundedLoads,
     ch_rlu::RandomLoadUpdates,
     idle_first::IdleFirst,
     kube::Kube,
     pack_then_spread::PackThenSpread,
+    polaris::Polaris,
     power_of_d::PowerOfD,
     skippy::{Skippy, Weights},
     uniform::UniformRandom,
@@ -52,6 +56,14 @@ pub trait Policy: Debug + Send + 'static {
     ///
     /// Called once per decision; does not allocate once it has run for a while.
     fn decide(&mut self, fleet: &Fleet, request: &Request<'_>, decision: &mut Decision);
+
+    /// Leaves nodes that satisfy `request` in `decision`, which it is given empty: all of them, or the best `most` when
+    /// there are more, the best first. For who weighs several requests against each other, as
+    /// [`Placer::place_all`](crate::Placer::place_all) does where they cannot be decided one by one. Default: those that
+    /// [`decide`](Self::decide) names.
+    fn rank(&mut self, fleet: &Fleet, request: &Request<'_>, _most: usize, decision: &mut Decision) {
+        self.decide(fleet, request, decision);
+    }
 
     /// Takes note of what became of its decisions. Default: does not care.
     fn note(&mut self, _fleet: &Fleet, _event: &Event) {}

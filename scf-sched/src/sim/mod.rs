@@ -8,6 +8,8 @@
 //! | [`Station`] | a worker with slots and a queue, for queueing models |
 //! | [`Workers`], [`Technique`] | Sparrow's cluster: jobs of many short tasks, and ways to spread them |
 //! | [`SharedState`], [`supercluster`] | schedulers that claim what others may have taken meanwhile; Vela's clusters |
+//! | [`TrafficMonitoring`] | Polaris' cluster, and its service graph with quality of service on the links |
+//! | [`Auction`] | AuctionWhisk's nodes, which let their room and processors to those who bid most |
 //! | [`Summary`] | what was measured |
 //! | [`Platform`], [`Cluster`], [`Report`] | deployments, replicas, images, data and disturbances over a [`Fleet`](crate::Fleet) |
 //! | [`Calls`] | calls placed one by one, for a million nodes |
@@ -24,10 +26,12 @@
 //! assert_eq!(report.invocations(), 500);
 //! # Ok::<(), scf_sched::sim::ScenarioError>(())
 //! ```
+mod auction;
 mod calls;
 mod distribution;
 mod disturbance;
 mod engine;
+mod java_random;
 mod log;
 mod metric;
 mod network;
@@ -39,9 +43,11 @@ mod shared_state;
 mod station;
 mod supercluster;
 pub mod topology;
+mod traffic;
 mod workers;
 pub mod workload;
 
+pub use auction::{Auction, AuctionReport, Eviction};
 pub use calls::{CallKind, Calls, CallsReport, Origin};
 pub use distribution::Distribution;
 pub use disturbance::{Disturbance, churn, mobility};
@@ -58,4 +64,5 @@ pub use scenario::{Made, PolicyKind, Prepared, Scenario, ScenarioError, Times, T
 pub use shared_state::{Commit, ConflictTest, SharedState, SharedStateReport};
 pub use station::Station;
 pub use supercluster::{SUPERCLUSTER_TASKS, supercluster};
+pub use traffic::TrafficMonitoring;
 pub use workers::{Technique, Workers, WorkersReport};

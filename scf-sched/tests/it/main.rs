@@ -7,6 +7,7 @@ mod chunkfunc;
 mod coverage;
 mod erlang;
 mod fleet;
+mod gang;
 mod keep_alive;
 mod policies;
 mod random;

@@ -3,7 +3,7 @@
 use scf_core::{Health, Needs, Timestamp};
 use scf_sched::{
     Decision, Demand, Fleet, NodeIx, Policy, Request,
-    policy::{BoundedLoads, Event, IdleFirst, PackThenSpread, PowerOfD, RandomLoadUpdates, UniformRandom},
+    policy::{Auction, BoundedLoads, Event, IdleFirst, PackThenSpread, PowerOfD, RandomLoadUpdates, UniformRandom},
 };
 
 use crate::support::{function, join, node};
@@ -160,4 +160,31 @@ fn an_offer_is_used_once_and_not_at_all_when_its_node_is_gone() {
     assert_eq!(policy.offers(), 0);
     let mut asks = IdleFirst::or(UniformRandom::new());
     assert!(choose(&mut asks, &fleet, &demand, 3).is_some(), "without an offer the policy below decides");
+}
+
+#[test]
+fn in_an_auction_calls_go_where_they_run_soonest_and_cheapest_and_nowhere_above_what_they_bid() {
+    let (fleet, demand) = fleet();
+    let mut policy = Auction::new(1.0).asked(NODES);
+    let now = Timestamp::default();
+    let request = Request { work: 1.0, ..Request::new(&demand, 1, now) };
+    let decide = |policy: &mut Auction, bid: f32| {
+        let mut decision = Decision::new();
+        policy.decide(&fleet, &Request { bid, ..request }, &mut decision);
+        decision
+    };
+    // Every node wins a call, since one that has won one has a backlog.
+    let mut won = std::collections::HashSet::new();
+    for _ in 0..NODES {
+        let node = decide(&mut policy, 0.0).best().unwrap();
+        policy.note(&fleet, &Event::Claimed { node, now });
+        won.insert(node);
+    }
+    assert_eq!(won.len(), NODES);
+    // The one whose call ended first is free again.
+    let ended = NodeIx::new(7);
+    policy.note(&fleet, &Event::Finished { node: ended, now, took: 1.0, queued: 0 });
+    assert_eq!(decide(&mut policy, 0.0).best(), Some(ended));
+    let refused = decide(&mut policy, 0.5);
+    assert!(refused.choices.is_empty() && refused.refused[0].1 as usize == NODES, "nodes want 1 for it: {refused:?}");
 }

@@ -17,6 +17,8 @@
 //! | `current`, `where`, `leave Z`, `quality` | what the fabric says of the call |
 //! | `call F T`, `keyed F K T` | what another function gives |
 //! | `calls F N` | how many of N calls went well |
+//! | `timer NAME MS T`, `remind NAME MS T`, `cancel NAME` | sets or calls off a timer that gives T as commands |
+//! | `later F K T`, `until K MS T` | enqueues a call; an entry that expires |
 
 mod bindings {
     wit_bindgen::generate!({
@@ -37,6 +39,7 @@ mod bindings {
                 import wasi:logging/logging@0.1.0-draft;
                 import scf:function/context@0.1.0;
                 import scf:function/functions@0.1.0;
+                import scf:function/actor@0.1.0;
                 /// Takes commands, one a line, and returns a line for each: see the source.
                 export run: func(input: list<u8>) -> result<list<u8>, string>;
             }
@@ -47,7 +50,10 @@ mod bindings {
 }
 
 use bindings::{
-    scf::function::{context, functions},
+    scf::function::{
+        actor::{self, Due},
+        context, functions,
+    },
     wasi::{
         config0_2_0_draft_2024_09_27::store as config2, config0_2_0_rc_1::store as config1, keyvalue0_2_0_draft as kv1,
         keyvalue0_2_0_draft2 as kv2, logging::logging,
@@ -189,8 +195,26 @@ fn answer(line: &str) -> Result<String, String> {
             let count = count.parse().map_err(|_| "count")?;
             Ok((0..count).filter(|_| functions::invoke(function, None, b"x").is_ok()).count().to_string())
         }
+        ["timer", name, ms, ref commands @ ..] => {
+            said(actor::set_timer(name, Due::AfterMs(number(ms)?), commands.join(" ").as_bytes()).map(done))
+        }
+        ["remind", name, ms, ref commands @ ..] => {
+            let (first, period) = (Due::AfterMs(number(ms)?), number(ms)?);
+            said(actor::set_reminder(name, first, period, commands.join(" ").as_bytes()).map(done))
+        }
+        ["cancel", name] => said(actor::cancel_timer(name).map(done)),
+        ["later", function, key, ref commands @ ..] => {
+            said(actor::enqueue(function, Some(key), Due::Now, commands.join(" ").as_bytes()))
+        }
+        ["until", key, ms, ref value @ ..] => {
+            said(actor::put_until(key, value.join(" ").as_bytes(), number(ms)?).map(done))
+        }
         _ => Err("unknown command".into()),
     }
+}
+
+fn number(text: &str) -> Result<u64, String> {
+    text.parse().map_err(|_| format!("{text:?} is no number"))
 }
 
 fn said<E: std::fmt::Debug>(result: Result<String, E>) -> Result<String, String> {

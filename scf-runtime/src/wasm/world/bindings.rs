@@ -21,6 +21,7 @@ wasmtime::component::bindgen!({
             import wasi:logging/logging@0.1.0-draft;
             import scf:function/context@0.1.0;
             import scf:function/functions@0.1.0;
+            import scf:function/actor@0.1.0;
         }
     ",
     world: "scf:host/services",
@@ -37,7 +38,7 @@ wasmtime::component::bindgen!({
 });
 
 use self::{
-    scf::function::{context, functions},
+    scf::function::{actor, context, functions},
     wasi::{
         config0_2_0_draft_2024_09_27 as config_draft, config0_2_0_rc_1 as config_rc1, keyvalue0_2_0_draft as draft,
         keyvalue0_2_0_draft2 as draft2, logging::logging,
@@ -62,6 +63,7 @@ pub(super) fn link(service: Interface, linker: &mut Linker<Guest>) -> wasmtime::
         Interface::Logging => logging::add_to_linker::<_, HasWorld>(linker, Guest::world),
         Interface::Context => context::add_to_linker::<_, HasWorld>(linker, Guest::world),
         Interface::Functions => functions::add_to_linker::<_, HasWorld>(linker, Guest::world),
+        Interface::Actor => actor::add_to_linker::<_, HasWorld>(linker, Guest::world),
         Interface::Wasi(_) | Interface::Sockets(_) | Interface::Http | Interface::Nn => Ok(()),
     }
 }

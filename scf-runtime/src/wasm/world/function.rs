@@ -10,8 +10,8 @@ use super::{
     },
 };
 
-/// Calls of other functions that one invocation may make.
-const CALLS: u64 = 256;
+/// Calls of other functions that one invocation may make, those that it enqueues included.
+pub(super) const CALLS: u64 = 256;
 
 impl context::Host for World {
     fn current(&mut self) -> wasmtime::Result<Invocation> {

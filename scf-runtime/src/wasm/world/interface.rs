@@ -25,6 +25,8 @@ pub(super) enum Interface {
     Context,
     /// Calling other functions.
     Functions,
+    /// Timers and calls that come about with the state.
+    Actor,
     /// Models that are resident in the host.
     Nn,
 }
@@ -55,6 +57,7 @@ impl Interface {
             ("wasi:logging/logging", "0.1.0-draft") => Self::Logging,
             ("scf:function/context", "0.1.0") => Self::Context,
             ("scf:function/functions", "0.1.0") => Self::Functions,
+            ("scf:function/actor", "0.1.0") => Self::Actor,
             ("wasi:nn/tensor" | "wasi:nn/graph" | "wasi:nn/inference" | "wasi:nn/errors", "0.2.0-rc-2024-10-28") => {
                 Self::Nn
             }

@@ -6,6 +6,8 @@
 //! are: what is not granted is empty, stands still or answers with the interface's own error when it is used.
 
 #[cfg(feature = "services")]
+mod actor;
+#[cfg(feature = "services")]
 mod bindings;
 mod clock;
 #[cfg(feature = "services")]

@@ -28,7 +28,11 @@ enum Ask {
     Get(String, oneshot::Sender<Result<Option<Bytes>, StateError>>),
     /// Answered once it is noted, so that a later reading sees it.
     Change(Vec<Op>, oneshot::Sender<()>),
+    Do(Deed, oneshot::Sender<Result<(), StateError>>),
 }
+
+/// What is done to the session on behalf of the guest, which is told how it went.
+type Deed = Box<dyn FnOnce(&dyn StateSession) -> Result<(), StateError> + Send>;
 
 /// The state of one call, for its guest. Goes with the call as its attachment.
 #[derive(Clone, Debug)]
@@ -70,12 +74,28 @@ impl OwnState {
             Op::Delete { key } => key.len() as u64,
             _ => 0,
         });
-        let (size, limit) = (size.sum::<u64>(), self.limits().bucket);
-        let fits = |left: u64| left.checked_sub(size);
-        if let Err(left) = self.left.fetch_update(Relaxed, Relaxed, fits) {
-            return Err(KeyValueError::Full { size: limit - left + size, limit });
-        }
+        self.spend(size.sum())?;
         self.ask(|answer| Ask::Change(changes, answer)).await
+    }
+
+    /// Takes `size` bytes of what the call may write.
+    fn spend(&self, size: u64) -> Result<(), KeyValueError> {
+        let limit = self.limits().bucket;
+        let fits = |left: u64| left.checked_sub(size);
+        match self.left.fetch_update(Relaxed, Relaxed, fits) {
+            Ok(_) => Ok(()),
+            Err(left) => Err(KeyValueError::Full { size: limit - left + size, limit }),
+        }
+    }
+
+    /// Has `deed` done, for which `size` bytes are kept until the call commits.
+    pub(super) async fn act<F>(&self, size: u64, deed: F) -> Result<(), KeyValueError>
+    where
+        F: FnOnce(&dyn StateSession) -> Result<(), StateError> + Send + 'static,
+    {
+        self.spend(size)?;
+        let done = self.ask(|answer| Ask::Do(Box::new(deed), answer)).await?;
+        done.map_err(|error| KeyValueError::Store { source: error.into() })
     }
 }
 
@@ -181,6 +201,9 @@ impl Desk {
                         }
                     }
                     let _ = answer.send(());
+                }
+                Ask::Do(deed, answer) => {
+                    let _ = answer.send(deed(session));
                 }
             }
         }

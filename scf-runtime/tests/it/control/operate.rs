@@ -10,7 +10,7 @@ use crate::support::node;
 /// `nodes` of one core each, near to one another, over the scheduler that the router is given by default.
 pub(super) async fn several(stage: &Stage, nodes: &[&str]) -> Fabric {
     let ids: Vec<_> = nodes.iter().map(|text| node(text)).collect();
-    let link = Link { latency: Duration::from_micros(50), bandwidth: Bandwidth::from_mbit_per_s(1000) };
+    let link = Link { latency: Duration::from_micros(50), bandwidth: Bandwidth::from_mbit_per_s(20) };
     let pairs = ids.iter().enumerate().flat_map(|(at, a)| ids[..at].iter().map(move |b| (a.clone(), b.clone())));
     let network = pairs.fold(InProcess::builder(), |network, (a, b)| network.link(a, b, link));
     let mut builder = Fabric::builder()

@@ -6,7 +6,7 @@ use super::{
 };
 use crate::support::node;
 
-/// 84 ms at a gigabit per second.
+/// 4 s over the links between the nodes: far more than what a busy machine makes them look like.
 const RECORDING: ByteSize = ByteSize::from_mib(10);
 
 #[tokio::test]
@@ -53,7 +53,7 @@ async fn every_node_has_a_reason_why_it_was_or_was_not_chosen() {
     assert_eq!(said(camera), ("camera".into(), false, String::new()));
     assert_eq!(said(archive), ("archive".into(), true, String::new()));
     assert_eq!(said(spare), ("spare".into(), false, "reach".into()));
-    assert!(camera.seconds.unwrap() - archive.seconds.unwrap() > 0.08, "{camera}; {archive}");
+    assert!(camera.seconds.unwrap() - archive.seconds.unwrap() > 1.0, "{camera}; {archive}");
 
     let none = fabric.explain(&name("stranger"), &node("camera")).unwrap_err();
     assert!(matches!(none, InvokeError::NotFound { .. }), "{none:?}");

@@ -12,7 +12,7 @@ use thiserror::Error;
 use super::FunctionSpec;
 use crate::{
     Demand, Estimate, Estimator, ProfileKey,
-    fleet::{Caps, Claim, ClassIx, DataIx, Fleet, FleetError, FunctionIx, Need, NodeIx},
+    fleet::{Caps, Claim, ClassIx, DataIx, Fleet, FleetError, FunctionIx, Need, NodeIx, SiteIx},
     policy::{Skippy, Weights},
     sim::{Locality, Profiles, Rng, Topology},
 };
@@ -112,6 +112,15 @@ impl Cluster {
     #[must_use]
     pub fn host(&self, node: NodeIx) -> usize {
         self.hosts[node.index()]
+    }
+
+    /// Where nodes are in the network, each site once.
+    #[must_use]
+    pub fn sites(&self) -> Vec<SiteIx> {
+        let mut sites: Vec<_> = self.nodes.iter().filter_map(|node| Some(self.fleet.spot(node.ix)?.site)).collect();
+        sites.sort_unstable_by_key(|site| site.index());
+        sites.dedup();
+        sites
     }
 
     /// Where images come from.

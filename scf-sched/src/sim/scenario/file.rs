@@ -175,6 +175,12 @@ pub enum PolicyKind {
     RandomLoadUpdates,
     /// [`PackThenSpread`](crate::policy::PackThenSpread).
     PackThenSpread,
+    /// [`TwoSmart`](crate::policy::TwoSmart), with sites as clusters.
+    TwoSmart,
+    /// [`Polaris`](crate::policy::Polaris).
+    Polaris,
+    /// [`Auction`](crate::policy::Auction) as it comes.
+    Auction,
     /// [`Scf`](crate::Scf), which looks at up to 128 nodes for a replica.
     Scf {
         /// Where execution times come from.
@@ -235,6 +241,9 @@ impl fmt::Display for PolicyKind {
             Self::BoundedLoads => f.write_str("bounded loads"),
             Self::RandomLoadUpdates => f.write_str("random load updates"),
             Self::PackThenSpread => f.write_str("pack then spread"),
+            Self::TwoSmart => f.write_str("2-smart"),
+            Self::Polaris => f.write_str("polaris"),
+            Self::Auction => f.write_str("auction"),
             Self::Scf { times, uplink_mb } => {
                 let times = if *times == Times::Learned { "learned" } else { "known" };
                 match uplink_mb {

@@ -14,8 +14,8 @@ use crate::{
     Estimator, LearnedTimes, Policy,
     place::{CompletionTime, Scf, Uniform},
     policy::{
-        BoundedLoads, Kube, PackThenSpread, PowerOfD, RandomLoadUpdates, UniformRandom, UplinkBudget, UplinkPrice,
-        Weights,
+        Auction, BoundedLoads, Kube, PackThenSpread, Polaris, PowerOfD, RandomLoadUpdates, TwoSmart, UniformRandom,
+        UplinkBudget, UplinkPrice, Weights,
     },
 };
 
@@ -214,6 +214,9 @@ impl PolicyKind {
             Self::BoundedLoads => Box::new(BoundedLoads::default()),
             Self::RandomLoadUpdates => Box::new(RandomLoadUpdates::default()),
             Self::PackThenSpread => Box::new(PackThenSpread),
+            Self::TwoSmart => Box::new(TwoSmart::new(of.cluster.sites())),
+            Self::Polaris => Box::new(Polaris::new()),
+            Self::Auction => Box::new(Auction::default()),
             Self::Scf { times, uplink_mb } => {
                 of.config.tells_images = false;
                 let known: Arc<dyn Estimator> = match times {

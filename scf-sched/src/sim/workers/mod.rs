@@ -29,6 +29,9 @@ pub struct Workers {
     pub delay: f64,
     /// Jobs whose tasks have all started when the run ends; more come all the time.
     pub jobs: u64,
+    /// Whether these are the first that came, and the only ones that are counted. Otherwise they are whichever start first,
+    /// as in Sparrow's simulation, and those that wait long at the end are left out.
+    pub first: bool,
     /// Jobs that come within so many seconds from the start are not counted.
     pub warm_up: f64,
 }
@@ -37,7 +40,17 @@ impl Workers {
     /// The published parameters: 10,000 workers with 4 slots, 20,000 jobs of 100 tasks of 100 ms, 0.5 ms per message.
     #[must_use]
     pub const fn published(load: f64) -> Self {
-        Self { workers: 10_000, slots: 4, tasks: 100, mean: 0.1, load, delay: 0.5e-3, jobs: 20_000, warm_up: 0.5 }
+        Self {
+            workers: 10_000,
+            slots: 4,
+            tasks: 100,
+            mean: 0.1,
+            load,
+            delay: 0.5e-3,
+            jobs: 20_000,
+            first: false,
+            warm_up: 0.5,
+        }
     }
 
     /// The same with 1,000 workers and jobs of 10 tasks, which takes a tenth of the time.
@@ -50,7 +63,7 @@ impl Workers {
     /// system is known (Mitzenmacher 2001).
     #[must_use]
     pub const fn supermarket(servers: u32, load: f64, jobs: u64) -> Self {
-        Self { workers: servers, slots: 1, tasks: 1, mean: 1.0, load, delay: 0.0, jobs, warm_up: 40.0 }
+        Self { workers: servers, slots: 1, tasks: 1, mean: 1.0, load, delay: 0.0, jobs, first: true, warm_up: 200.0 }
     }
 
     /// Runs it once. Techniques that are compared under one seed see the same jobs.

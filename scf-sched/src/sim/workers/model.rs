@@ -159,7 +159,8 @@ impl Model {
         }
         self.report.hash = self.engine.log().hash();
         self.report.events = self.engine.log().events();
-        for job in &self.jobs {
+        let counted = if self.of.first { self.of.jobs as usize } else { usize::MAX };
+        for job in self.jobs.iter().take(counted) {
             if job.started == self.of.tasks && job.came > self.of.warm_up {
                 self.report.response.add(job.ends - job.came);
                 self.report.delay.add((job.ends - job.came - job.takes).max(0.0));
@@ -272,11 +273,12 @@ impl Model {
     }
 
     fn run_task(&mut self, job: u32, ends: f64) {
+        let is_counted = !self.of.first || u64::from(job) < self.of.jobs;
         let job = &mut self.jobs[job as usize];
         job.started += 1;
         job.ends = job.ends.max(ends);
         self.report.tasks += 1;
-        self.done += u64::from(job.started == self.of.tasks);
+        self.done += u64::from(is_counted && job.started == self.of.tasks);
     }
 
     fn leave(&mut self, worker: u32) {

@@ -1,4 +1,4 @@
-"""The arms of ./onnxruntime: builds the networks as ONNX out of our weight files and takes turns with our process."""
+"""The arms of ./inference: builds the networks as ONNX out of our weight files and has all answer in turn."""
 
 import os
 import statistics
@@ -117,50 +117,101 @@ def session(model, threads, spin):
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
-def compare(name, model, laid_out, threads, spin, rounds):
-    """Median milliseconds of ours over theirs, one after the other in each round, and how far the answers are apart."""
-    peer = session(model, threads, spin)
-    off, times = 0, ([], [])
-    with tempfile.NamedTemporaryFile() as file:
-        command = ["cargo", "bench", "--quiet", "-p", "scf-ai", "--bench", "cpu", "--", "--serve", name, str(threads), file.name]
-        ours = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        ours.stdout.readline()
-        x = laid_out(np.fromfile(file.name, "<f4"))
-    for round in range(rounds + 5):
+class Process:
+    """A peer that answers each line with the nanoseconds that an inference took and what it gave."""
+
+    def __init__(self, *command):
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def ask(self):
+        self.process.stdin.write("\n")
+        self.process.stdin.flush()
+        answer = self.process.stdout.readline().split()
+        return int(answer[0]) / 1e6, np.float32(answer[1:])
+
+    def end(self):
+        self.process.stdin.close()
+        self.process.wait()
+
+
+class Onnxruntime:
+    def __init__(self, model, x, threads, spin):
+        self.session, self.x = session(model, threads, spin), x
+        # The threads may spin for some milliseconds after an answer.
+        self.rest = 0.02 if spin else 0.002
+
+    def ask(self):
         start = time.perf_counter_ns()
-        [theirs] = peer.run(None, {"x": x})
+        [outputs] = self.session.run(None, {"x": self.x})
         took = time.perf_counter_ns() - start
-        # The peer's threads may spin for some milliseconds after an answer.
-        time.sleep(0.02 if spin else 0.002)
-        ours.stdin.write("\n")
-        ours.stdin.flush()
-        answer = ours.stdout.readline().split()
-        off = max(off, np.abs(np.float32(answer[1:]) - theirs.ravel()).max())
-        if off > 1e-3:
-            sys.exit(f"{name}: the answers differ by {off}")
-        if round >= 5:
-            times[0].append(took / 1e6)
-            times[1].append(int(answer[0]) / 1e6)
-    ours.stdin.close()
-    ours.wait()
-    theirs, ours = (statistics.median(arm) for arm in times)
-    print(f"{name}, {threads} threads, spinning {'on' if spin else 'off'}: onnxruntime {theirs:.2f} ms, scf {ours:.2f} ms, "
-          f"answers within {off:.1e}", file=sys.stderr)
-    return ours / theirs, off
+        time.sleep(self.rest)
+        return took / 1e6, outputs.ravel()
+
+    def end(self):
+        pass
+
+
+def scf(name, threads, folder):
+    """Our process, and the input that it is about to take."""
+    command = ["cargo", "bench", "--quiet", "-p", "scf-ai", "--bench", "cpu", "--", "--serve", name, str(threads)]
+    peer = Process(*command, folder / "ours")
+    peer.process.stdout.readline()
+    return peer, np.fromfile(folder / "ours", "<f4")
+
+
+def tract(model, x, folder):
+    (folder / "model.onnx").write_bytes(model)
+    (folder / "input").write_bytes(x.tobytes())
+    kind = {"int64": "i64", "float32": "f32"}[x.dtype.name]
+    return Process(os.environ["SCF_TRACT"], folder / "model.onnx", folder / "input", kind, ",".join(map(str, x.shape)))
+
+
+def compare(what, peers, rounds):
+    """How many times longer ours takes than each peer, which take turns, and how far their answers are from ours."""
+    times, off = {name: [] for name in peers}, 0
+    for round in range(rounds + 5):
+        answers = {name: peer.ask() for name, peer in peers.items()}
+        for name, (took, outputs) in answers.items():
+            off = max(off, np.abs(answers["scf"][1] - outputs).max())
+            if off > 1e-3:
+                sys.exit(f"{what}: the answers of scf and {name} differ by {off}")
+            if round >= 5:
+                times[name].append(took)
+    for peer in peers.values():
+        peer.end()
+    medians = {name: statistics.median(arm) for name, arm in times.items()}
+    said = ", ".join(f"{name} {median:.2f} ms" for name, median in medians.items())
+    print(f"{what}: {said}, answers within {off:.1e}", file=sys.stderr)
+    return {name: medians["scf"] / median for name, median in medians.items()}, off
+
+
+def figure(bar, value, unit, rounds):
+    print(f'{{"bar":"{bar}","value":{value},"unit":"{unit}","n":{rounds}}}', flush=True)
 
 
 def main():
     rounds = 15 if "--quick" in sys.argv else 101
     networks = {"minilm": minilm} | {variant: partial(efficientnet, variant) for variant in lite.VARIANTS}
-    for name, build in networks.items():
-        model, laid_out = build()
-        off = 0
-        for threads in (1, 2) if name == "minilm" else (1,):
-            # One thread has nobody to spin for. The figure is of the faster of both settings.
-            found = [compare(name, model, laid_out, threads, spin, rounds) for spin in ((False,) if threads == 1 else (False, True))]
-            off = max([off, *(off for _, off in found)])
-            print(f'{{"bar":"ai.{name}.vs_ort_{threads}t","value":{max(ratio for ratio, _ in found):.3f},"unit":"ratio","n":{rounds}}}', flush=True)
-        print(f'{{"bar":"ai.{name}.vs_ort_max_abs_diff","value":{off:.2e},"unit":"abs","n":{rounds}}}', flush=True)
+    with tempfile.TemporaryDirectory() as folder:
+        folder = Path(folder)
+        for name, build in networks.items():
+            model, laid_out = build()
+            ours, x = scf(name, 1, folder)
+            x = laid_out(x)
+            # tract has no threads: it is compared at one.
+            peers = {"scf": ours, "onnxruntime": Onnxruntime(model, x, 1, False), "tract": tract(model, x, folder)}
+            ratios, off = compare(f"{name}, 1 thread", peers, rounds)
+            figure(f"ai.{name}.vs_ort_1t", f"{ratios['onnxruntime']:.3f}", "ratio", rounds)
+            figure(f"ai.{name}.vs_tract_1t", f"{ratios['tract']:.3f}", "ratio", rounds)
+            if name == "minilm":
+                # The figure is of the faster of both settings.
+                found = []
+                for spin in (False, True):
+                    peers = {"scf": scf(name, 2, folder)[0], "onnxruntime": Onnxruntime(model, x, 2, spin)}
+                    found.append(compare(f"{name}, 2 threads, spinning {'on' if spin else 'off'}", peers, rounds))
+                figure(f"ai.{name}.vs_ort_2t", f"{max(ratios['onnxruntime'] for ratios, _ in found):.3f}", "ratio", rounds)
+                off = max(off, *(off for _, off in found))
+            figure(f"ai.{name}.vs_peers_max_abs_diff", f"{off:.2e}", "abs", rounds)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,9 @@
+//! Language models out of GGUF files: hostile files, sequences that are stored and go on, and the published model.
+
+mod allocated;
+mod composed;
+mod file;
+mod generation;
+mod hostile;
+mod published;
+mod store;
