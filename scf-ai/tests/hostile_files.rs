@@ -1,17 +1,27 @@
 //! Model files that mean harm: each is refused with an error that names its field, or does none, and takes at most twice
 //! its size in memory. Prints what `benches/figures` collects.
-#![expect(unsafe_code, reason = "an allocator that counts is how memory is counted")]
 
-#[path = "hostile/allocator.rs"]
-mod allocator;
+#[path = "llama/allocated.rs"]
+mod allocated;
 #[path = "hostile/case.rs"]
 mod case;
+#[path = "llama/file.rs"]
+mod file;
+#[path = "hostile/gguf.rs"]
+mod gguf;
 #[path = "hostile/safetensors.rs"]
 mod safetensors;
 
 /// The cases of every format that is loaded.
 fn table() -> Vec<case::Case> {
-    [safetensors::cases()].into_iter().flatten().collect()
+    [safetensors::cases(), gguf::cases()].into_iter().flatten().collect()
+}
+
+#[test]
+fn a_file_to_which_nothing_was_done_is_loaded() {
+    for loaded in [safetensors::unharmed(), gguf::unharmed()] {
+        loaded.unwrap();
+    }
 }
 
 #[test]

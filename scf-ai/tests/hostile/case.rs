@@ -2,21 +2,23 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use scf_core::{Activation, BlockGraph, ModelError};
+use scf_core::{Activation, BlockGraph, Bytes, ModelError};
 
-use crate::allocator;
+use crate::allocated;
 
 /// What loading may take whatever the file has: a header of up to 16 KiB is read also where it is most of the file.
 const ALWAYS: usize = 128 << 10;
 
-/// A network, or the field of the file that was refused and why.
+/// A network, or the field of the file that was refused and the whole error.
 pub(crate) type Loaded = Result<BlockGraph, (String, String)>;
 
 /// What has to come of a file.
 #[derive(Clone, Copy)]
 pub(crate) enum Outcome {
-    /// Refused, naming this field of the file with this problem.
+    /// Refused, naming this field of the file, with an error that has this text.
     Refused(&'static str, &'static str),
+    /// Refused with an error that has this text.
+    Named(&'static str),
     /// Refused, or loaded and run: where the harm is is left to chance.
     Either,
 }
@@ -25,14 +27,14 @@ pub(crate) enum Outcome {
 pub(crate) struct Case {
     pub(crate) name: String,
     pub(crate) file: Box<dyn Fn() -> Vec<u8>>,
-    pub(crate) load: fn(&[u8]) -> Loaded,
+    pub(crate) load: fn(&Bytes) -> Loaded,
     pub(crate) outcome: Outcome,
 }
 
 impl Case {
     pub(crate) fn new(
         name: impl Into<String>,
-        load: fn(&[u8]) -> Loaded,
+        load: fn(&Bytes) -> Loaded,
         outcome: Outcome,
         file: impl Fn() -> Vec<u8> + 'static,
     ) -> Self {
@@ -44,29 +46,33 @@ impl Case {
     /// # Errors
     /// Saying how it did harm: a panic, more memory than twice the file, an answer or an error other than it has to be.
     pub(crate) fn run(&self) -> Result<(), String> {
-        let file = (self.file)();
-        let (loaded, peak) = allocator::peak(|| catch_unwind(AssertUnwindSafe(|| (self.load)(&file))));
+        let file = Bytes::from((self.file)());
+        let size = file.len();
+        let (loaded, peak) = allocated::peak(|| catch_unwind(AssertUnwindSafe(|| (self.load)(&file))));
         let loaded = loaded.map_err(|_| "loading it panicked".to_owned())?;
-        if peak > 2 * file.len() + ALWAYS {
-            return Err(format!("a file of {} bytes took {peak}", file.len()));
+        if peak > 2 * size + ALWAYS {
+            return Err(format!("a file of {size} bytes took {peak}"));
         }
-        match (loaded, self.outcome) {
-            (Err((field, problem)), Outcome::Refused(at, why)) if field != at || !problem.contains(why) => {
-                Err(format!("refused as {field}: {problem}"))
-            }
-            (Err(_), _) => Ok(()),
-            (Ok(_), Outcome::Refused(..)) => Err("it was loaded".into()),
-            (Ok(graph), Outcome::Either) => {
-                catch_unwind(AssertUnwindSafe(|| run(&graph))).map_err(|_| "running it panicked".to_owned())
-            }
+        let as_it_should = match (&loaded, self.outcome) {
+            (Err((field, error)), Outcome::Refused(at, why)) => field == at && error.contains(why),
+            (Err((_, error)), Outcome::Named(why)) => error.contains(why),
+            (_, outcome) => matches!(outcome, Outcome::Either),
+        };
+        match loaded {
+            Err((field, error)) if !as_it_should => Err(format!("refused for {field}: {error}")),
+            Err(_) => Ok(()),
+            Ok(_) if !as_it_should => Err("it was loaded".into()),
+            Ok(graph) => catch_unwind(AssertUnwindSafe(|| run(&graph))).map_err(|_| "running it panicked".to_owned()),
         }
     }
 }
 
 /// What a loader gave, where its error is one that names a field of the file.
 pub(crate) fn named(loaded: Result<BlockGraph, ModelError>) -> Loaded {
-    loaded.map_err(|error| match error {
-        ModelError::Weight { weight, problem } => (weight, problem),
+    loaded.map_err(|error| match &error {
+        ModelError::Weight { weight: field, .. } | ModelError::Metadata { key: field, .. } => {
+            (field.clone(), error.to_string())
+        }
         other => panic!("{other:?} names no field"),
     })
 }

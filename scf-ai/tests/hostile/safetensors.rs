@@ -1,9 +1,10 @@
 //! Files in the safetensors format, as the networks of this crate take them.
 
-use std::{num::NonZeroUsize, sync::OnceLock};
+use std::sync::OnceLock;
 
 use ::safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use scf_ai::{Device, EfficientNetLite, MiniLm};
+use scf_core::Bytes;
 
 use crate::case::{
     Case, Loaded,
@@ -14,12 +15,12 @@ use crate::case::{
 /// Bytes beside a header that is large in itself.
 const LARGE: usize = 8 << 20;
 
-fn lite(file: &[u8]) -> Loaded {
+fn lite(file: &Bytes) -> Loaded {
     named(EfficientNetLite::Lite0.load(file, Device::Cpu))
 }
 
-fn minilm(file: &[u8]) -> Loaded {
-    named(MiniLm::new(16).threads(NonZeroUsize::MIN).load(file, Device::Cpu))
+fn minilm(file: &Bytes) -> Loaded {
+    named(MiniLm::new(16).load(file, Device::Cpu))
 }
 
 /// EfficientNet-Lite0 in 32-bit floats, which is what a network holds: a file of halves becomes twice as large.
@@ -257,6 +258,11 @@ fn noise() -> impl Iterator<Item = Case> {
         Case::new(name, lite, Either, move || flipped(seed, header, bits))
     };
     (0..16).map(move |seed| bits(true, seed)).chain((0..4).map(move |seed| bits(false, seed)))
+}
+
+/// The file that the cases begin with.
+pub(crate) fn unharmed() -> Loaded {
+    lite(&Bytes::from_static(lite0()))
 }
 
 pub(crate) fn cases() -> Vec<Case> {
