@@ -1,15 +1,20 @@
 //! One revision of a function, ready on its nodes.
 
-use std::sync::{
-    Arc,
-    atomic::{
-        AtomicBool, AtomicU64,
-        Ordering::{Relaxed, SeqCst},
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, OnceLock, PoisonError, RwLock,
+        atomic::{
+            AtomicBool, AtomicU64,
+            Ordering::{Relaxed, SeqCst},
+        },
     },
 };
 
+use bytes::Bytes;
 use scf_core::{Function, Revision};
 
+use crate::claim;
 use crate::{controller::Ready, deployment::Deployment, ledger::Ledger, spread::Shared, tenant::Account};
 
 /// Where a call goes and who pays for it: a picture of when it was made.
@@ -63,6 +68,10 @@ pub(crate) struct Route {
     sticky: Box<[AtomicU64]>,
     /// Whether any traffic or alias points to it.
     serves: AtomicBool,
+    /// What nodes of other processes call it on which it has claimed what it needs, by position.
+    abroad: RwLock<HashMap<usize, Revision>>,
+    /// What they know it by.
+    definition: OnceLock<([u8; 32], Bytes)>,
 }
 
 impl Route {
@@ -74,7 +83,33 @@ impl Route {
         ready: Box<[Option<Arc<Ready>>]>,
     ) -> Self {
         let sticky = ready.iter().map(|_| AtomicU64::new(0)).collect();
-        Self { function, revision, ledger, account, ready, sticky, serves: AtomicBool::new(false) }
+        let (abroad, definition) = (RwLock::default(), OnceLock::new());
+        Self { function, revision, ledger, account, ready, sticky, serves: AtomicBool::new(false), abroad, definition }
+    }
+
+    /// What a node of another process calls it, where it has claimed what it needs.
+    pub(crate) fn abroad(&self, to: usize) -> Option<Revision> {
+        self.abroad.read().unwrap_or_else(PoisonError::into_inner).get(&to).copied()
+    }
+
+    pub(crate) fn note_abroad(&self, to: usize, revision: Revision) {
+        self.abroad.write().unwrap_or_else(PoisonError::into_inner).insert(to, revision);
+    }
+
+    /// Forgets what it has claimed on one node, which does not know of it any more.
+    pub(crate) fn forget_at(&self, to: usize) {
+        self.abroad.write().unwrap_or_else(PoisonError::into_inner).remove(&to);
+    }
+
+    /// Forgets what it has claimed on nodes of other processes; gives on which.
+    pub(crate) fn forget_abroad(&self) -> Vec<usize> {
+        let mut abroad = self.abroad.write().unwrap_or_else(PoisonError::into_inner);
+        abroad.drain().map(|(to, _)| to).collect()
+    }
+
+    /// What nodes of other processes know it by.
+    pub(crate) fn definition(&self) -> &([u8; 32], Bytes) {
+        self.definition.get_or_init(|| claim::definition(&self.function))
     }
 
     pub(crate) fn placed(&self, from: usize, epoch: u32) -> Option<usize> {
