@@ -1,8 +1,9 @@
 //! Claims on nodes of other processes, which own their resources.
 //!
 //! Who places a function on a node of another process sends what it decided on: the function by the hash of its
-//! definition, and the version of the node's status. The node compares and sets as it does for its own router, and says
-//! what it calls the revision. A function that it does not know it asks for, once, and makes ready as one of its own.
+//! definition, and the version of the node's status. The node compares and sets as it does for its own router, and
+//! calls name the function by the same hash. A function that it does not know it asks for, once, and makes ready as one
+//! of its own.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -23,7 +24,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// Definitions of others that a node knows by their hash; of those it has forgotten it is told again.
 const KNOWN: usize = 4096;
 
-type Digest = [u8; 32];
+/// BLAKE3 of a function's definition.
+pub(crate) type Digest = [u8; 32];
 
 /// The head of a request; its body is the function's definition, or nothing where the node should know it.
 #[derive(Debug, Serialize, Deserialize)]
@@ -42,8 +44,8 @@ enum Order {
 
 #[derive(Debug, Serialize, Deserialize)]
 enum Answer {
-    /// It is claimed, and calls ask for this revision.
-    Claimed { revision: Revision },
+    /// It is claimed: calls may come.
+    Claimed,
     /// The status is another one.
     Conflict { free: Resources, health: Health, version: u64 },
     /// The node does not know the function.
@@ -104,6 +106,16 @@ impl Guests {
     }
 }
 
+/// What a claim came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Claimed {
+    Won,
+    /// The node is not as it was thought to be.
+    Lost,
+    /// The node can not run the function, or does not answer.
+    Refused,
+}
+
 /// Answers claims on a member.
 #[derive(Debug)]
 pub(crate) struct ClaimServer {
@@ -154,7 +166,7 @@ impl Inner {
             }
             Order::Claim { version } if owner.claim(function, route.revision, version) => {
                 self.guests.claimed(claim, from);
-                Answer::Claimed { revision: route.revision }
+                Answer::Claimed
             }
             Order::Claim { .. } => {
                 let (free, health, version) = owner.free_for(function, route.revision);
@@ -183,21 +195,23 @@ impl Inner {
     }
 
     /// Claims what a call needs on the node of another process that it names.
-    pub(crate) async fn claim_target(&self, route: &Route, from: usize, to: usize) -> bool {
+    pub(crate) async fn claim_target(&self, route: &Route, to: usize) -> bool {
         for _ in 0..CLAIM_ATTEMPTS {
-            let Some(peer) = self.peers.at(to) else { return false };
-            let status = peer.status();
-            if status.health == Health::Unreachable {
+            let Some(status) = self.peers.at(to).map(|peer| peer.status()) else { return false };
+            if status.health != Health::Ready {
                 return false;
             }
-            if self.claim_abroad(route, from, to, status.version).await {
-                return true;
+            match self.claim_abroad(route, to, status.version).await {
+                Claimed::Won => return true,
+                Claimed::Lost => {}
+                Claimed::Refused => return false,
             }
         }
         false
     }
 
-    fn guest(&self, digest: &Digest) -> Option<Arc<Route>> {
+    /// The function of another process that has this definition, as long as it is kept.
+    pub(crate) fn guest(&self, digest: &Digest) -> Option<Arc<Route>> {
         let (function, revision) = self.guests.get(digest)?;
         self.find_revision(&function, revision)
     }
@@ -214,26 +228,22 @@ impl Inner {
         self.find_revision(&name, revision).ok_or_else(|| format!("{name} was taken off at once"))
     }
 
-    /// Claims what the function of `route` needs on a node of another process; whether it is claimed. What the node
-    /// said of itself instead is noted.
-    pub(crate) async fn claim_abroad(&self, route: &Route, from: usize, to: usize, version: u64) -> bool {
-        let Some(peer) = self.peers.at(to) else { return false };
-        let definition = route.definition();
-        match self.ask_claim(from, &peer.id, definition, Order::Claim { version }).await {
-            Some(Answer::Claimed { revision }) => {
-                route.note_abroad(to, revision);
-                true
+    /// Claims what the function of `route` needs on a node of another process. What the node says of itself where the
+    /// claim is lost is noted.
+    pub(crate) async fn claim_abroad(&self, route: &Route, to: usize, version: u64) -> Claimed {
+        let Some(peer) = self.peers.at(to) else { return Claimed::Refused };
+        match self.ask_claim(&peer.id, route.definition(), Order::Claim { version }).await {
+            Some(Answer::Claimed) => {
+                route.note_abroad(to);
+                Claimed::Won
             }
             Some(Answer::Conflict { free, health, version }) => {
                 peer.correct(free, health, version);
-                false
+                Claimed::Lost
             }
             answer => {
                 tracing::warn!(node = %peer.id, faas.name = %route.function.name, ?answer, "a claim was refused");
-                let status = peer.status();
-                // Until the node says something of itself again.
-                peer.correct(status.free, Health::Unreachable, status.version);
-                false
+                Claimed::Refused
             }
         }
     }
@@ -255,12 +265,12 @@ impl Inner {
         }
     }
 
-    async fn ask_claim(&self, from: usize, to: &NodeId, definition: &(Digest, Bytes), order: Order) -> Option<Answer> {
+    async fn ask_claim(&self, to: &NodeId, definition: &(Digest, Bytes), order: Order) -> Option<Answer> {
         let transport = self.transport.as_ref()?;
         let (digest, definition) = definition;
         let head = request(digest, order).head;
-        // Claims are those of the process, which gives them back as one.
-        let from = &self.members[from].node.id;
+        // Claims are the process's, which gives them back as one.
+        let from = &self.members[0].node.id;
         for body in [Bytes::new(), definition.clone()] {
             let request = Envelope { head: head.clone(), body };
             let answer = transport.request(from, to, Subject::Claim, request, PATIENCE).await.ok()?;

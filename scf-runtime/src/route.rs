@@ -1,7 +1,7 @@
 //! One revision of a function, ready on its nodes.
 
 use std::{
-    collections::HashMap,
+    collections::HashSet,
     sync::{
         Arc, OnceLock, PoisonError, RwLock,
         atomic::{
@@ -14,8 +14,14 @@ use std::{
 use bytes::Bytes;
 use scf_core::{Function, Revision};
 
-use crate::claim;
-use crate::{controller::Ready, deployment::Deployment, ledger::Ledger, spread::Shared, tenant::Account};
+use crate::{
+    claim::{self, Digest},
+    controller::Ready,
+    deployment::Deployment,
+    ledger::Ledger,
+    spread::Shared,
+    tenant::Account,
+};
 
 /// Where a call goes and who pays for it: a picture of when it was made.
 #[derive(Debug)]
@@ -68,10 +74,10 @@ pub(crate) struct Route {
     sticky: Box<[AtomicU64]>,
     /// Whether any traffic or alias points to it.
     serves: AtomicBool,
-    /// What nodes of other processes call it on which it has claimed what it needs, by position.
-    abroad: RwLock<HashMap<usize, Revision>>,
+    /// The nodes of other processes, by position, on which it has claimed what it needs.
+    abroad: RwLock<HashSet<usize>>,
     /// What they know it by.
-    definition: OnceLock<([u8; 32], Bytes)>,
+    definition: OnceLock<(Digest, Bytes)>,
 }
 
 impl Route {
@@ -87,13 +93,13 @@ impl Route {
         Self { function, revision, ledger, account, ready, sticky, serves: AtomicBool::new(false), abroad, definition }
     }
 
-    /// What a node of another process calls it, where it has claimed what it needs.
-    pub(crate) fn abroad(&self, to: usize) -> Option<Revision> {
-        self.abroad.read().unwrap_or_else(PoisonError::into_inner).get(&to).copied()
+    /// Whether it has claimed what it needs on a node of another process.
+    pub(crate) fn is_abroad(&self, to: usize) -> bool {
+        self.abroad.read().unwrap_or_else(PoisonError::into_inner).contains(&to)
     }
 
-    pub(crate) fn note_abroad(&self, to: usize, revision: Revision) {
-        self.abroad.write().unwrap_or_else(PoisonError::into_inner).insert(to, revision);
+    pub(crate) fn note_abroad(&self, to: usize) {
+        self.abroad.write().unwrap_or_else(PoisonError::into_inner).insert(to);
     }
 
     /// Forgets what it has claimed on one node, which does not know of it any more.
@@ -104,11 +110,11 @@ impl Route {
     /// Forgets what it has claimed on nodes of other processes; gives on which.
     pub(crate) fn forget_abroad(&self) -> Vec<usize> {
         let mut abroad = self.abroad.write().unwrap_or_else(PoisonError::into_inner);
-        abroad.drain().map(|(to, _)| to).collect()
+        abroad.drain().collect()
     }
 
     /// What nodes of other processes know it by.
-    pub(crate) fn definition(&self) -> &([u8; 32], Bytes) {
+    pub(crate) fn definition(&self) -> &(Digest, Bytes) {
         self.definition.get_or_init(|| claim::definition(&self.function))
     }
 

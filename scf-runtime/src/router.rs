@@ -16,6 +16,7 @@ use scf_core::{
 };
 
 use crate::{
+    claim::Claimed,
     controller::{Applicant, Controller, Ready, within},
     deployment::nowhere,
     fabric::Inner,
@@ -24,7 +25,7 @@ use crate::{
     route::{Found, Route},
     spread::{Shared, here},
     tenant::Account,
-    wire,
+    wire::{self, Decided},
 };
 
 /// How often a proposal of the scheduler may lose its claim before the call fails.
@@ -146,8 +147,8 @@ impl Inner {
             let Some(to) = self.position(target) else {
                 return Err(InvokeError::Unreachable { function: invocation.function, node: target.clone() });
             };
-            let is_claimed = to < self.members.len() || route.abroad(to).is_some();
-            if !is_claimed && !self.claim_target(route, from, to).await {
+            let is_claimed = to < self.members.len() || route.is_abroad(to);
+            if !is_claimed && !self.claim_target(route, to).await {
                 return Err(InvokeError::Unreachable { function: invocation.function, node: target.clone() });
             }
             return self.carry(trip, to, invocation, now, patience).await;
@@ -209,20 +210,24 @@ impl Inner {
     /// Asks the scheduler and claims what it proposes.
     async fn decide(&self, trip: Trip<'_>, invocation: &Invocation, left_out: &[usize]) -> Result<usize, InvokeError> {
         let Trip { route, from, .. } = trip;
-        let function = &route.function;
+        let (function, mut left_out) = (&route.function, left_out.to_vec());
         // Read before the nodes are: what changes after that changes the epoch too, and this placement does not stick.
         let epoch = self.epoch.load(Acquire);
         let unplaceable = |source| InvokeError::Unplaceable { function: function.name.clone(), source };
         for _ in 0..CLAIM_ATTEMPTS {
             let avoided = self.avoided(route, from, invocation.payload.size());
             let request = self.request(route, from, invocation.payload.size());
-            let placement = self.propose(route, &request, left_out, &avoided).map_err(unplaceable)?;
+            let placement = self.propose(route, &request, &left_out, &avoided).map_err(unplaceable)?;
             let Some(to) = self.position(&placement.node) else { continue };
-            let is_claimed = match self.members.get(to) {
-                Some(member) => member.claim(function, route.revision, placement.version),
-                None => self.claim_abroad(route, from, to, placement.version).await,
+            let claimed = match self.members.get(to) {
+                Some(member) if member.claim(function, route.revision, placement.version) => Claimed::Won,
+                Some(_) => Claimed::Lost,
+                None => self.claim_abroad(route, to, placement.version).await,
             };
-            if is_claimed {
+            if claimed == Claimed::Refused {
+                left_out.push(to);
+            }
+            if claimed == Claimed::Won {
                 if !route.serves() {
                     // A call that was on its way when the revision lost its traffic holds nothing for it.
                     match self.members.get(to) {
@@ -327,8 +332,11 @@ impl Inner {
             let packed = within(&*self.clock, patience, attached.pack(route.function.limits.payload)).await;
             invocation.payload = packed.ok_or_else(late)??;
         }
-        let revision = route.abroad(to).unwrap_or(route.revision);
-        let request = wire::request(&invocation, revision, patience);
+        let decided = match to < self.members.len() {
+            true => Decided::Revision(route.revision),
+            false => Decided::Definition(route.definition().0),
+        };
+        let request = wire::request(&invocation, decided, patience);
         let sent = request.size();
         let answer = transport.request(origin, &node, Subject::Invoke, request, patience + TRAVEL).await;
         let answer = answer.map_err(|error| match error {
@@ -384,14 +392,14 @@ pub(crate) struct InvokeServer {
 impl Handler for InvokeServer {
     async fn handle(&self, from: &NodeId, request: Envelope) -> Envelope {
         let Some(inner) = self.inner.upgrade() else { return Envelope::default() };
-        let Some((invocation, revision, patience)) = wire::read_request(request) else {
+        let Some((invocation, decided, patience)) = wire::read_request(request) else {
             tracing::warn!(%from, "dropped a message that is no invocation");
             return Envelope::default();
         };
         let mut overhead = Overhead::default();
         let Overhead { meter, payer } = &mut overhead;
         let answered = async {
-            let mut result = inner.answer(self.member, invocation, revision, patience, payer).await;
+            let mut result = inner.answer(self.member, invocation, decided, patience, payer).await;
             if let Ok(outcome) = &mut result {
                 outcome.receipt.host += meter.running();
             }
@@ -402,15 +410,22 @@ impl Handler for InvokeServer {
 }
 
 impl Inner {
-    /// Runs a call that another node sent to `member` and decided to be one of `revision`.
+    /// Runs a call that another node sent to `member` and decided to be one of `decided`.
     async fn answer(
         &self,
         member: usize,
         invocation: Invocation,
-        revision: Revision,
+        decided: Decided,
         patience: Duration,
         payer: &mut Option<Found>,
     ) -> Result<Outcome, InvokeError> {
+        let revision = match decided {
+            Decided::Revision(revision) => revision,
+            Decided::Definition(digest) => match self.guest(&digest) {
+                Some(route) if route.function.name == invocation.function => route.revision,
+                _ => return Err(InvokeError::NotFound { function: invocation.function }),
+            },
+        };
         // Where the revision went while the call was on its way, the call goes where it would go now.
         let found = &*payer.insert(self.find(&invocation, Some(revision))?);
         let (route, account, part) = (found.route(), found.account(), found.part);

@@ -165,7 +165,7 @@ impl Inner {
         if allowed.is_empty() && !is_allowed_abroad() {
             return Err(DeployError::NoNode { function: function.name });
         }
-        if !function.grants.devices.is_empty() {
+        if !function.grants.devices.is_empty() && !allowed.is_empty() {
             let (mut nodes, mut lacking) = (Vec::new(), None);
             for member in allowed {
                 match member.controller.devices_of(&function) {

@@ -132,7 +132,7 @@ impl Inner {
         let peers = if self.policy_for(route).is_none() { self.peers.all() } else { Vec::new() };
         let (nodes, told) = match peers.is_empty() {
             true => (members, Vec::new()),
-            false => self.peers.join(members, &route.function, |to| route.abroad(to).is_some(), left_out),
+            false => self.peers.join(members, &route.function, |to| route.is_abroad(to), left_out),
         };
         let mut view = with_paths(ClusterView::new(self.clock.now(), nodes), told);
         let ids = || self.members.iter().map(|member| &member.node.id);

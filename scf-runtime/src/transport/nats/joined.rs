@@ -30,8 +30,8 @@ const PARTS_AT_ONCE: usize = 4;
 
 /// What a frame has beside the head and body of a message: at most a name, numbers and a hash.
 const OVERHEAD: usize = 512;
-/// How long a one-way message may be handled.
-const TOLD: Duration = Duration::from_secs(60);
+/// How long a one-way message may be on its way, and how long it may be handled.
+pub(super) const TOLD: Duration = Duration::from_secs(60);
 /// How long an answer is kept that its caller does not fetch.
 const FETCHED: Duration = Duration::from_secs(30);
 /// Sizes of the probes in bytes.

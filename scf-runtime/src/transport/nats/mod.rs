@@ -25,7 +25,14 @@ use thiserror::Error;
 use tokio::task::JoinHandle;
 
 pub use self::{direct::DataPlane, roster::Presence};
-use self::{direct::Direct, joined::Joined, local::Local, post::Post, shelf::Shelf, subject::Subjects};
+use self::{
+    direct::Direct,
+    joined::{Joined, TOLD},
+    local::Local,
+    post::Post,
+    shelf::Shelf,
+    subject::Subjects,
+};
 use super::PathEstimator;
 use crate::clock::SystemClock;
 
@@ -219,7 +226,7 @@ impl Nats {
     pub fn builder(client: Client) -> NatsBuilder {
         NatsBuilder {
             client,
-            prefix: Name::new("scf").expect("the literal is a name"),
+            prefix: prefix(),
             nodes: Vec::new(),
             peers: Vec::new(),
             in_flight: IN_FLIGHT,
@@ -262,7 +269,13 @@ impl Nats {
         self.joined.peers.write().unwrap_or_else(PoisonError::into_inner).remove(node);
         self.joined.locals.keys().for_each(|from| self.joined.estimator.failed(from, node));
         self.joined.post.lose(node);
+        self.joined.direct.iter().for_each(|direct| direct.lose(node));
     }
+}
+
+/// Of subjects, where none is given.
+fn prefix() -> Name {
+    Name::new("scf").expect("the literal is a name")
 }
 
 impl fmt::Debug for Nats {
@@ -320,7 +333,11 @@ impl Transport for Nats {
         message: Envelope,
     ) -> Result<(), TransportError> {
         self.joined.local(from)?;
-        self.joined.tell(from, to, subject, message).await
+        tokio::select! {
+            biased;
+            told = self.joined.tell(from, to, subject, message) => told,
+            () = self.joined.clock.sleep(TOLD) => Err(TransportError::TimedOut { node: to.clone(), patience: TOLD }),
+        }
     }
 
     async fn probe(&self, node: &NodeId) {

@@ -16,7 +16,7 @@ use scf_core::{NodeId, Timestamp, TransportError};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
-    sync::Semaphore,
+    sync::{Notify, Semaphore},
 };
 use tokio_rustls::{TlsConnector, rustls::pki_types::ServerName};
 
@@ -38,13 +38,23 @@ pub(super) struct Peer {
     /// One for every connection that may be in use.
     places: Semaphore,
     idle: Mutex<Vec<Box<dyn Stream>>>,
+    /// Told when the node is not there any more.
+    lost: Notify,
     /// Until when there is no route, in nanoseconds of the clock.
     closed_until: AtomicU64,
 }
 
 impl Peer {
     pub(super) fn new(links: usize) -> Self {
-        Self { places: Semaphore::new(links), idle: Mutex::default(), closed_until: AtomicU64::new(0) }
+        let closed_until = AtomicU64::new(0);
+        Self { places: Semaphore::new(links), idle: Mutex::default(), lost: Notify::new(), closed_until }
+    }
+
+    /// Interrupts what is under way, and keeps no connection.
+    pub(super) fn lose(&self) {
+        let idle = std::mem::take(&mut *self.idle());
+        drop(idle);
+        self.lost.notify_waiters();
     }
 
     /// A connection that is kept and still open.
@@ -108,7 +118,11 @@ impl Direct {
                         tracing::debug!(?error, %to, "a connection broke before the answer came");
                         TransportError::Interrupted { node: to.clone() }
                     };
-                    let answer = message::read(&mut *stream, joined.largest.bytes(), &self.receiving).await;
+                    let answer = tokio::select! {
+                        biased;
+                        answer = message::read(&mut *stream, joined.largest.bytes(), &self.receiving) => answer,
+                        () = peer.lost.notified() => Err(io::ErrorKind::ConnectionAborted.into()),
+                    };
                     let answer = answer.map_err(|error| broken(Some(error)))?;
                     let Message { head, body, hash } = answer.ok_or_else(|| broken(None))?;
                     let reply = read_head(&head).ok_or_else(|| broken(None))?;

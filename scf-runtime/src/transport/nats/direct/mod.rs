@@ -165,6 +165,12 @@ impl Direct {
         Some(Opened { address: self.address.clone(), ticket, is_encrypted: self.plane.tls.is_some() })
     }
 
+    /// A node is not there any more: what is under way to it is interrupted.
+    pub(super) fn lose(&self, node: &NodeId) {
+        let peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
+        peers.iter().filter(|((_, to), _)| to == node).for_each(|(_, peer)| peer.lose());
+    }
+
     fn redeem(&self, ticket: &Key, now: Timestamp) -> Option<Ticket> {
         let ticket = self.tickets.lock().unwrap_or_else(PoisonError::into_inner).remove(ticket)?;
         (ticket.until > now).then_some(ticket)
