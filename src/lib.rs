@@ -40,6 +40,7 @@
 //! | `check` | [`Fabric::check`](runtime::Fabric::check); workflows whose steps do not fit are refused |
 //! | `http` | `runtime::http::Ingress`: functions behind an axum router |
 //! | `metrics` | `runtime::Metrics`: counters and histograms of calls for Prometheus |
+//! | `nats` | `runtime::transport::Nats` and [`FabricBuilder`](runtime::FabricBuilder)`::join`: nodes of several processes |
 //! | `process` | `runtime::process`: programs as jailed processes, on Linux |
 //! | `wasi-http` | components that handle HTTP requests, and that send them to the origins that they are granted |
 //! | `wasi-nn` | components that ask models which are resident in the host: `wasi:nn` |

@@ -17,6 +17,8 @@ pub enum Subject {
     Invoke,
     /// The node's state server.
     State,
+    /// Who owns the node's resources.
+    Claim,
 }
 
 /// A message: a small encoded head, and a body that is passed on untouched and uncopied.

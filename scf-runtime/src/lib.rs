@@ -15,7 +15,8 @@
 //! | `service/` | what the host keeps for functions: [`StateKeyValue`], [`MemoryKeyValue`], [`MemorySecrets`] |
 //! | `wasm/`, `native` | isolates: [`WasmFactory`], [`NativeFactory`] |
 //! | `outbound/` | the HTTP requests of functions |
-//! | [`transport`] | nodes in one process over shaped links |
+//! | [`transport`] | nodes in one process over shaped links; behind `nats`, nodes of several processes |
+//! | `peer`, `claim` | nodes of other processes, and what is claimed of them |
 //! | `clock` | [`SystemClock`] |
 //! | `observe/` | spans of calls; behind `metrics` their counters: `Metrics` |
 //! | `process/` | programs as jailed processes |
@@ -33,12 +34,15 @@
 //! | `http` | no | `http::Ingress`: functions behind an axum router |
 //! | `check` | no | [`Fabric::check`]; workflows whose steps do not fit are refused, by wac-types |
 //! | `metrics` | no | `Metrics`: counters and histograms of calls for Prometheus |
+//! | `nats` | no | `transport::Nats` and `FabricBuilder::join`: nodes of several processes, over a NATS server |
 //! | `process` | no | `process`: programs as jailed processes, on Linux |
 //!
-//! `scf_core` types are part of this API; with `http`, so are those of axum 0.8 and http 1.
+//! `scf_core` types are part of this API; with `http`, so are those of axum 0.8 and http 1, with `nats` those of
+//! async-nats 0.51 and rustls 0.23.
 #![warn(clippy::print_stdout, clippy::print_stderr, clippy::unwrap_used)]
 
 mod check;
+mod claim;
 mod clock;
 mod controller;
 mod cpu;
@@ -60,6 +64,7 @@ mod observe;
 #[cfg(feature = "wasi-http")]
 mod outbound;
 mod overhead;
+mod peer;
 #[cfg(feature = "process")]
 pub mod process;
 mod promise;
@@ -84,6 +89,8 @@ pub use check::CheckError;
 pub use clock::SystemClock;
 pub use controller::Lifecycle;
 pub use error::{BuildError, DeployError, OperateError, TrafficError};
+#[cfg(feature = "nats")]
+pub use fabric::PeerStatus;
 pub use fabric::{Fabric, FabricBuilder, RevisionStatus};
 pub use ledger::{Bill, Failures};
 pub use native::{NativeCall, NativeError, NativeFactory, NativeFuture};

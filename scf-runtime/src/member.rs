@@ -58,6 +58,13 @@ impl Member {
         (free, claims.health, claims.version)
     }
 
+    /// What nobody has claimed, whether the node takes calls, and the version of both.
+    #[cfg(feature = "nats")]
+    pub(crate) fn status(&self) -> (Resources, Health, u64) {
+        let claims = self.claims.lock().unwrap_or_else(PoisonError::into_inner);
+        (claims.free, claims.health, claims.version)
+    }
+
     pub(crate) fn health(&self) -> Health {
         self.claims.lock().unwrap_or_else(PoisonError::into_inner).health
     }

@@ -1,16 +1,27 @@
 //! One revision of a function, ready on its nodes.
 
-use std::sync::{
-    Arc,
-    atomic::{
-        AtomicBool, AtomicU64,
-        Ordering::{Relaxed, SeqCst},
+use std::{
+    collections::HashSet,
+    sync::{
+        Arc, OnceLock, PoisonError, RwLock,
+        atomic::{
+            AtomicBool, AtomicU64,
+            Ordering::{Relaxed, SeqCst},
+        },
     },
 };
 
+use bytes::Bytes;
 use scf_core::{Function, Revision};
 
-use crate::{controller::Ready, deployment::Deployment, ledger::Ledger, spread::Shared, tenant::Account};
+use crate::{
+    claim::{self, Digest},
+    controller::Ready,
+    deployment::Deployment,
+    ledger::Ledger,
+    spread::Shared,
+    tenant::Account,
+};
 
 /// Where a call goes and who pays for it: a picture of when it was made.
 #[derive(Debug)]
@@ -63,6 +74,10 @@ pub(crate) struct Route {
     sticky: Box<[AtomicU64]>,
     /// Whether any traffic or alias points to it.
     serves: AtomicBool,
+    /// The nodes of other processes, by position, on which it has claimed what it needs.
+    abroad: RwLock<HashSet<usize>>,
+    /// What they know it by.
+    definition: OnceLock<(Digest, Bytes)>,
 }
 
 impl Route {
@@ -74,7 +89,33 @@ impl Route {
         ready: Box<[Option<Arc<Ready>>]>,
     ) -> Self {
         let sticky = ready.iter().map(|_| AtomicU64::new(0)).collect();
-        Self { function, revision, ledger, account, ready, sticky, serves: AtomicBool::new(false) }
+        let (abroad, definition) = (RwLock::default(), OnceLock::new());
+        Self { function, revision, ledger, account, ready, sticky, serves: AtomicBool::new(false), abroad, definition }
+    }
+
+    /// Whether it has claimed what it needs on a node of another process.
+    pub(crate) fn is_abroad(&self, to: usize) -> bool {
+        self.abroad.read().unwrap_or_else(PoisonError::into_inner).contains(&to)
+    }
+
+    pub(crate) fn note_abroad(&self, to: usize) {
+        self.abroad.write().unwrap_or_else(PoisonError::into_inner).insert(to);
+    }
+
+    /// Forgets what it has claimed on one node, which does not know of it any more.
+    pub(crate) fn forget_at(&self, to: usize) {
+        self.abroad.write().unwrap_or_else(PoisonError::into_inner).remove(&to);
+    }
+
+    /// Forgets what it has claimed on nodes of other processes; gives on which.
+    pub(crate) fn forget_abroad(&self) -> Vec<usize> {
+        let mut abroad = self.abroad.write().unwrap_or_else(PoisonError::into_inner);
+        abroad.drain().collect()
+    }
+
+    /// What nodes of other processes know it by.
+    pub(crate) fn definition(&self) -> &(Digest, Bytes) {
+        self.definition.get_or_init(|| claim::definition(&self.function))
     }
 
     pub(crate) fn placed(&self, from: usize, epoch: u32) -> Option<usize> {

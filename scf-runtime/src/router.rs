@@ -16,6 +16,7 @@ use scf_core::{
 };
 
 use crate::{
+    claim::Claimed,
     controller::{Applicant, Controller, Ready, within},
     deployment::nowhere,
     fabric::Inner,
@@ -24,11 +25,11 @@ use crate::{
     route::{Found, Route},
     spread::{Shared, here},
     tenant::Account,
-    wire,
+    wire::{self, Decided},
 };
 
 /// How often a proposal of the scheduler may lose its claim before the call fails.
-const CLAIM_ATTEMPTS: u32 = 4;
+pub(crate) const CLAIM_ATTEMPTS: u32 = 4;
 /// What a remote answer may take longer than the call itself: the way there and back.
 const TRAVEL: Duration = Duration::from_secs(5);
 
@@ -132,7 +133,7 @@ impl Inner {
     fn only_here<'a>(&self, trip: Trip<'a>, invocation: &Invocation) -> Option<(&'a Arc<Ready>, Duration)> {
         let Trip { route, from, .. } = trip;
         let is_watched = self.policy_for(route).is_some();
-        let is_only = self.members.len() == 1 && invocation.target.is_none() && !is_watched;
+        let is_only = self.members.len() == 1 && self.peers.is_empty() && invocation.target.is_none() && !is_watched;
         let is_placed = is_only && route.placed(from, self.epoch.load(Relaxed)) == Some(from);
         let ready = route.ready[from].as_ref().filter(|_| is_placed)?;
         Some((ready, patience(invocation, route)))
@@ -143,14 +144,18 @@ impl Inner {
         let now = self.clock.now();
         let patience = patience(&invocation, route);
         if let Some(target) = &invocation.target {
-            let Some(&to) = self.positions.get(target) else {
+            let Some(to) = self.position(target) else {
                 return Err(InvokeError::Unreachable { function: invocation.function, node: target.clone() });
             };
+            let is_claimed = to < self.members.len() || route.is_abroad(to);
+            if !is_claimed && !self.claim_target(route, to).await {
+                return Err(InvokeError::Unreachable { function: invocation.function, node: target.clone() });
+            }
             return self.carry(trip, to, invocation, now, patience).await;
         }
         let to = match route.placed(from, self.epoch.load(Relaxed)) {
             Some(to) => to,
-            None => self.decide(trip, &invocation, &[])?,
+            None => self.decide(trip, &invocation, &[]).await?,
         };
         match self.carry(trip, to, invocation.clone(), now, patience).await {
             Err(error) if error.is_retryable() => {
@@ -176,15 +181,15 @@ impl Inner {
             let to = match &error {
                 // Of a node that the call itself called, the call has said all there is to say.
                 InvokeError::Unreachable { node, .. } | InvokeError::Overloaded { node, .. }
-                    if *node == self.members[tried].node.id =>
+                    if self.id_at(tried).as_ref() == Some(node) =>
                 {
                     // An overloaded node is where the calls go again when it has room; where another is found
                     // instead, that takes its place.
                     if matches!(error, InvokeError::Unreachable { .. }) {
                         route.forget(from);
                     }
-                    let others = self.members.len() > left_out.len();
-                    others.then(|| self.decide(trip, &invocation, &left_out).ok()).flatten()
+                    let others = self.members.len() + self.peers.all().len() > left_out.len();
+                    if others { self.decide(trip, &invocation, &left_out).await.ok() } else { None }
                 }
                 InvokeError::State { source: StateError::Held { owner, .. }, .. } => {
                     let owner = self.positions.get(owner).copied();
@@ -203,21 +208,32 @@ impl Inner {
     }
 
     /// Asks the scheduler and claims what it proposes.
-    fn decide(&self, trip: Trip<'_>, invocation: &Invocation, left_out: &[usize]) -> Result<usize, InvokeError> {
+    async fn decide(&self, trip: Trip<'_>, invocation: &Invocation, left_out: &[usize]) -> Result<usize, InvokeError> {
         let Trip { route, from, .. } = trip;
-        let function = &route.function;
+        let (function, mut left_out) = (&route.function, left_out.to_vec());
         // Read before the nodes are: what changes after that changes the epoch too, and this placement does not stick.
         let epoch = self.epoch.load(Acquire);
         let unplaceable = |source| InvokeError::Unplaceable { function: function.name.clone(), source };
         for _ in 0..CLAIM_ATTEMPTS {
             let avoided = self.avoided(route, from, invocation.payload.size());
             let request = self.request(route, from, invocation.payload.size());
-            let placement = self.propose(route, &request, left_out, &avoided).map_err(unplaceable)?;
-            let Some(&to) = self.positions.get(&placement.node) else { continue };
-            if self.members[to].claim(function, route.revision, placement.version) {
+            let placement = self.propose(route, &request, &left_out, &avoided).map_err(unplaceable)?;
+            let Some(to) = self.position(&placement.node) else { continue };
+            let claimed = match self.members.get(to) {
+                Some(member) if member.claim(function, route.revision, placement.version) => Claimed::Won,
+                Some(_) => Claimed::Lost,
+                None => self.claim_abroad(route, to, placement.version).await,
+            };
+            if claimed == Claimed::Refused {
+                left_out.push(to);
+            }
+            if claimed == Claimed::Won {
                 if !route.serves() {
                     // A call that was on its way when the revision lost its traffic holds nothing for it.
-                    self.members[to].unclaim(function, route.revision);
+                    match self.members.get(to) {
+                        Some(member) => member.unclaim(function, route.revision),
+                        None => self.release_abroad(route),
+                    }
                 }
                 route.place(from, epoch, to);
                 tracing::debug!(
@@ -267,7 +283,7 @@ impl Inner {
         patience: Duration,
     ) -> Result<Outcome, InvokeError> {
         let Trip { route, from, .. } = trip;
-        let Some(policy) = self.policy_for(route) else {
+        let Some(policy) = self.policy_for(route).filter(|_| to < self.members.len()) else {
             return self.carry_to(trip, to, invocation, now, patience).await;
         };
         let input = invocation.payload.size();
@@ -285,8 +301,8 @@ impl Inner {
         patience: Duration,
     ) -> Result<Outcome, InvokeError> {
         let Trip { route, account, part, from, is_nested } = trip;
-        let member = &self.members[to];
         if from == to {
+            let member = &self.members[to];
             let Some(ready) = &route.ready[to] else {
                 return Err(InvokeError::NotFound { function: invocation.function });
             };
@@ -305,32 +321,43 @@ impl Inner {
         patience: Duration,
     ) -> Result<Outcome, InvokeError> {
         let Trip { route, account, from, .. } = trip;
-        let member = &self.members[to];
         let function = &route.function.name;
+        let Some(node) = self.id_at(to) else { return Err(InvokeError::NotFound { function: function.clone() }) };
         let origin = &self.members[from].node.id;
         let unreachable = |node: &NodeId| InvokeError::Unreachable { function: function.clone(), node: node.clone() };
-        let Some(transport) = &self.transport else { return Err(unreachable(&member.node.id)) };
+        let Some(transport) = &self.transport else { return Err(unreachable(&node)) };
         let mut invocation = invocation;
         if let Some(attached) = std::mem::take(&mut invocation.attachment).attached() {
             let late = || InvokeError::Limit { function: function.clone(), limit: LimitKind::Wall };
             let packed = within(&*self.clock, patience, attached.pack(route.function.limits.payload)).await;
             invocation.payload = packed.ok_or_else(late)??;
         }
-        let request = wire::request(&invocation, route.revision, patience);
+        let decided = match to < self.members.len() {
+            true => Decided::Revision(route.revision),
+            false => Decided::Definition(route.definition().0),
+        };
+        let request = wire::request(&invocation, decided, patience);
         let sent = request.size();
-        let answer = transport.request(origin, &member.node.id, Subject::Invoke, request, patience + TRAVEL).await;
+        let answer = transport.request(origin, &node, Subject::Invoke, request, patience + TRAVEL).await;
         let answer = answer.map_err(|error| match error {
             TransportError::Overloaded { node } => {
                 let retry_after = Duration::from_millis(100);
                 InvokeError::Overloaded { function: function.clone(), node, retry_after }
             }
-            _ => unreachable(&member.node.id),
+            _ => unreachable(&node),
         })?;
-        let links = transport.hops(origin, &member.node.id).unwrap_or(1) as u64;
+        let links = transport.hops(origin, &node).unwrap_or(1) as u64;
         let on_wire = ByteSize::from_bytes((sent + answer.size()).bytes() * links);
         route.ledger.book_wire(on_wire);
         account.ledger.book_wire(on_wire);
-        let mut outcome = wire::read_answer(answer, function)?;
+        let mut outcome = wire::read_answer(answer, function).map_err(|error| match error {
+            // A node that was started anew does not know what it was asked to keep: nothing ran there.
+            InvokeError::NotFound { function } if to >= self.members.len() && function == route.function.name => {
+                route.forget_at(to);
+                unreachable(&node)
+            }
+            error => error,
+        })?;
         outcome.receipt.on_wire += on_wire;
         Ok(outcome)
     }
@@ -365,14 +392,14 @@ pub(crate) struct InvokeServer {
 impl Handler for InvokeServer {
     async fn handle(&self, from: &NodeId, request: Envelope) -> Envelope {
         let Some(inner) = self.inner.upgrade() else { return Envelope::default() };
-        let Some((invocation, revision, patience)) = wire::read_request(request) else {
+        let Some((invocation, decided, patience)) = wire::read_request(request) else {
             tracing::warn!(%from, "dropped a message that is no invocation");
             return Envelope::default();
         };
         let mut overhead = Overhead::default();
         let Overhead { meter, payer } = &mut overhead;
         let answered = async {
-            let mut result = inner.answer(self.member, invocation, revision, patience, payer).await;
+            let mut result = inner.answer(self.member, invocation, decided, patience, payer).await;
             if let Ok(outcome) = &mut result {
                 outcome.receipt.host += meter.running();
             }
@@ -383,15 +410,22 @@ impl Handler for InvokeServer {
 }
 
 impl Inner {
-    /// Runs a call that another node sent to `member` and decided to be one of `revision`.
+    /// Runs a call that another node sent to `member` and decided to be one of `decided`.
     async fn answer(
         &self,
         member: usize,
         invocation: Invocation,
-        revision: Revision,
+        decided: Decided,
         patience: Duration,
         payer: &mut Option<Found>,
     ) -> Result<Outcome, InvokeError> {
+        let revision = match decided {
+            Decided::Revision(revision) => revision,
+            Decided::Definition(digest) => match self.guest(&digest) {
+                Some(route) if route.function.name == invocation.function => route.revision,
+                _ => return Err(InvokeError::NotFound { function: invocation.function }),
+            },
+        };
         // Where the revision went while the call was on its way, the call goes where it would go now.
         let found = &*payer.insert(self.find(&invocation, Some(revision))?);
         let (route, account, part) = (found.route(), found.account(), found.part);

@@ -9,6 +9,8 @@ use scf_core::{
 };
 use serde::{Deserialize, Serialize};
 
+use crate::claim::Digest;
+
 /// The head of a request; the payload's bytes are the message's body.
 #[derive(Debug, Serialize, Deserialize)]
 struct Request {
@@ -16,23 +18,32 @@ struct Request {
     function: FunctionName,
     qualifier: Qualifier,
     /// What the sender decided that to be.
-    revision: Revision,
+    decided: Decided,
     tenant: Option<TenantName>,
     key: Option<String>,
     media: MediaType,
     patience: Duration,
 }
 
+/// What is to run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Decided {
+    /// A revision, between nodes of one process.
+    Revision(Revision),
+    /// The function of this definition, whatever another process calls it.
+    Definition(Digest),
+}
+
 /// The head of an answer; the outcome's bytes are the message's body.
 #[derive(Debug, Serialize, Deserialize)]
 struct Answer(Result<(MediaType, Receipt), InvokeError>);
 
-pub(crate) fn request(invocation: &Invocation, revision: Revision, patience: Duration) -> Envelope {
+pub(crate) fn request(invocation: &Invocation, decided: Decided, patience: Duration) -> Envelope {
     let head = Request {
         id: invocation.id,
         function: invocation.function.clone(),
         qualifier: invocation.qualifier.clone(),
-        revision,
+        decided,
         tenant: invocation.tenant.clone(),
         key: invocation.key.clone(),
         media: invocation.payload.media.clone(),
@@ -41,15 +52,15 @@ pub(crate) fn request(invocation: &Invocation, revision: Revision, patience: Dur
     Envelope { head: encode(&head), body: invocation.payload.bytes.clone() }
 }
 
-/// The invocation, the revision that it is for and the caller's patience; `None` when the head is not one of ours.
-pub(crate) fn read_request(envelope: Envelope) -> Option<(Invocation, Revision, Duration)> {
+/// The invocation, what it is for and the caller's patience; `None` when the head is not one of ours.
+pub(crate) fn read_request(envelope: Envelope) -> Option<(Invocation, Decided, Duration)> {
     let head: Request = postcard::from_bytes(&envelope.head).ok()?;
     let payload = Payload { bytes: envelope.body, media: head.media };
     let mut invocation = Invocation::new(head.id, head.function, payload);
     invocation.qualifier = head.qualifier;
     invocation.tenant = head.tenant;
     invocation.key = head.key;
-    Some((invocation, head.revision, head.patience))
+    Some((invocation, head.decided, head.patience))
 }
 
 pub(crate) fn answer(result: Result<Outcome, InvokeError>) -> Envelope {
@@ -94,10 +105,10 @@ mod tests {
             .key("k")
             .tenant(TenantName::default())
             .qualifier(Qualifier::Alias(scf_core::Name::new("canary").unwrap()));
-        let (revision, patience) = (Revision::new(3), Duration::from_millis(5));
-        let read = read_request(request(&invocation, revision, patience)).unwrap();
+        let (decided, patience) = (Decided::Revision(Revision::new(3)), Duration::from_millis(5));
+        let read = read_request(request(&invocation, decided, patience)).unwrap();
         assert_eq!(read.0.payload.bytes.as_ptr(), invocation.payload.bytes.as_ptr());
-        assert_eq!(read, (invocation, revision, patience));
+        assert_eq!(read, (invocation, decided, patience));
     }
 
     #[test]

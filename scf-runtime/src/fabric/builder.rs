@@ -19,10 +19,12 @@ use tokio::sync::watch;
 
 use super::{Fabric, Inner, Member, tick::Tick};
 use crate::{
+    claim::{ClaimServer, Guests},
     controller::{Controller, ScalerFor, Terms},
     error::BuildError,
     host::{MemberHost, Pace},
     observe::Observer,
+    peer::Peers,
     queue::{DispatchConfig, Dispatcher},
     router::InvokeServer,
     spread::{Apart, Spread},
@@ -36,6 +38,8 @@ use crate::{
 pub struct FabricBuilder {
     nodes: Vec<Node>,
     transport: Option<Arc<dyn Transport>>,
+    #[cfg(feature = "nats")]
+    nats: Option<Arc<crate::transport::Nats>>,
     scheduler: Option<Arc<dyn Scheduler>>,
     isolates: Vec<Arc<dyn IsolateFactory>>,
     state: Vec<(NodeId, Arc<dyn StateStore>)>,
@@ -69,6 +73,18 @@ impl FabricBuilder {
     /// What carries messages between nodes; needed with more than one node.
     pub fn transport(mut self, transport: Arc<dyn Transport>) -> Self {
         self.transport = Some(transport);
+        self
+    }
+
+    /// Joins the nodes of other processes: `nats` carries the messages, and every node tells the others of itself. The
+    /// fabric's nodes are those that it was [built](crate::transport::NatsBuilder::node) with.
+    ///
+    /// Functions that are deployed here are placed on nodes of other processes too, whose own fabrics own their
+    /// resources; there they are made ready by the first claim. What objectives are promised of stays in this process.
+    #[cfg(feature = "nats")]
+    pub fn join(mut self, nats: Arc<crate::transport::Nats>) -> Self {
+        self.transport = Some(Arc::clone(&nats) as Arc<dyn Transport>);
+        self.nats = Some(nats);
         self
     }
 
@@ -213,7 +229,8 @@ impl FabricBuilder {
             idle: self.idle.unwrap_or(IDLE),
             observer: self.observer.clone(),
         };
-        let accounts = Accounts::new(self.tenants, self.nodes.len());
+        let nodes = self.nodes.len();
+        let accounts = Accounts::new(self.tenants, nodes);
         let inner = Arc::new_cyclic(|fabric| {
             let member = |(position, (node, store)): (usize, (Node, Option<Arc<dyn StateStore>>))| {
                 let (node, clock, fabric) = (Arc::new(node), Arc::clone(clock.clock()), fabric.clone());
@@ -232,6 +249,10 @@ impl FabricBuilder {
                 promised: Arc::default(),
                 members: self.nodes.into_iter().zip(stores).enumerate().map(member).collect(),
                 positions,
+                peers: Peers::after(nodes),
+                #[cfg(feature = "nats")]
+                roster: std::sync::Mutex::default(),
+                guests: Guests::default(),
                 epoch: AtomicU32::new(1),
                 probed: watch::Sender::new(0),
                 accounts,
@@ -251,12 +272,19 @@ impl FabricBuilder {
         if let Some(transport) = &inner.transport {
             for (member, Member { node, .. }) in inner.members.iter().enumerate() {
                 let server = InvokeServer { inner: Arc::downgrade(&inner), member };
+                let claims = ClaimServer { inner: Arc::downgrade(&inner), member };
                 transport
                     .attach(&node.id, Subject::Invoke, Arc::new(server))
+                    .and_then(|()| transport.attach(&node.id, Subject::Claim, Arc::new(claims)))
                     .map_err(|source| BuildError::Transport { node: node.id.clone(), source })?;
             }
         }
-        let tick = Tick::start(&runtime, &inner);
+        #[cfg_attr(not(feature = "nats"), expect(unused_mut, reason = "membership is added to it"))]
+        let mut tick = Tick::start(&runtime, &inner);
+        #[cfg(feature = "nats")]
+        if let Some(nats) = self.nats {
+            tick.add(runtime.spawn(super::join::Membership::new(&inner, nats).run()));
+        }
         Ok(Fabric { inner, _tick: Arc::new(tick) })
     }
 }

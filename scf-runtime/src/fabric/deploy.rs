@@ -78,6 +78,13 @@ impl Fabric {
 }
 
 impl Inner {
+    /// Makes a function of another process ready here. Calls that are made here go to it where nothing of its name was
+    /// deployed.
+    pub(crate) async fn add_guest(&self, function: Function) -> Result<Revision, DeployError> {
+        let is_new = self.deployed(&function.name, |deployment| deployment.revisions().is_empty()).unwrap_or(true);
+        self.add(function, if is_new { Traffic::All } else { Traffic::None }).await
+    }
+
     /// Makes the next revision of a function. Nothing is visible of it until all nodes are ready.
     async fn add(&self, function: Function, traffic: Traffic) -> Result<Revision, DeployError> {
         let function = Arc::new(self.with_code(self.narrowed(function)?).await?);
@@ -154,10 +161,11 @@ impl Inner {
     /// `function` with its needs narrowed to the nodes that have the devices that it is granted.
     fn narrowed(&self, mut function: Function) -> Result<Function, DeployError> {
         let allowed: Vec<_> = self.members.iter().filter(|member| function.needs.allow(&member.node)).collect();
-        if allowed.is_empty() {
+        let is_allowed_abroad = || self.peers.all().iter().any(|peer| function.needs.allow(&peer.status().node));
+        if allowed.is_empty() && !is_allowed_abroad() {
             return Err(DeployError::NoNode { function: function.name });
         }
-        if !function.grants.devices.is_empty() {
+        if !function.grants.devices.is_empty() && !allowed.is_empty() {
             let (mut nodes, mut lacking) = (Vec::new(), None);
             for member in allowed {
                 match member.controller.devices_of(&function) {
@@ -191,6 +199,7 @@ impl Inner {
         let (idle, gone) = now.settle(before);
         for route in idle.iter().chain(&gone) {
             self.members.iter().for_each(|member| member.unclaim(&route.function, route.revision));
+            self.release_abroad(route);
         }
         gone.iter().for_each(|route| self.drain(route));
     }

@@ -16,8 +16,10 @@ use scf_core::{
 use tokio::sync::{Notify, watch};
 
 use crate::{
+    claim::Guests,
     deployment::Deployment,
     member::Member,
+    peer::{Peers, with_paths},
     queue::Dispatcher,
     route::Route,
     spread::{Apart, Shared, Spread, here},
@@ -35,6 +37,13 @@ pub(crate) struct Inner {
     pub(super) promised: Arc<Notify>,
     pub(crate) members: Vec<Member>,
     pub(crate) positions: HashMap<NodeId, usize>,
+    /// Nodes of other processes.
+    pub(crate) peers: Peers,
+    /// Who was heard of.
+    #[cfg(feature = "nats")]
+    pub(super) roster: std::sync::Mutex<crate::transport::fleet::Roster>,
+    /// Functions of other processes.
+    pub(crate) guests: Guests,
     /// Counts the changes of the network that placements rest on.
     pub(crate) epoch: AtomicU32,
     /// Members that have probed the ways to the others at least once.
@@ -77,6 +86,17 @@ impl Inner {
         functions.iter().filter_map(|(name, deployment)| pick(name, deployment)).collect()
     }
 
+    /// Where a node stands, of this process or another.
+    pub(crate) fn position(&self, node: &NodeId) -> Option<usize> {
+        self.positions.get(node).copied().or_else(|| self.peers.position(node))
+    }
+
+    /// The node at a position.
+    pub(crate) fn id_at(&self, position: usize) -> Option<NodeId> {
+        let member = self.members.get(position).map(|member| member.node.id.clone());
+        member.or_else(|| self.peers.at(position).map(|peer| peer.id.clone()))
+    }
+
     pub(crate) fn next_seed(&self) -> u64 {
         self.seed.fetch_add(1, Relaxed)
     }
@@ -93,7 +113,10 @@ impl Inner {
         let others = self.members.iter().filter(|member| member.health() == Health::Ready).map(|member| &member.node);
         let others = others.filter(|node| node.id != here.id);
         let others = others.filter(|node| allowed(node) && reachable(node));
-        Some(here).filter(|here| allowed(here)).into_iter().chain(others).cloned().collect()
+        let peers = self.peers.all().into_iter().map(|peer| peer.status());
+        let peers = peers.filter(|status| status.health == Health::Ready).map(|status| status.node);
+        let peers = peers.filter(|node| allowed(node) && reachable(node));
+        Some(here).filter(|here| allowed(here)).into_iter().chain(others).cloned().chain(peers).collect()
     }
 
     /// The cluster now, as member by member, without those of `left_out`.
@@ -103,14 +126,26 @@ impl Inner {
             let health = if left_out.contains(&position) { Health::Unreachable } else { health };
             NodeStatus { node: Arc::clone(&member.node), free, load: member.controller.load(), health, version }
         };
-        let mut view = ClusterView::new(self.clock.now(), self.members.iter().enumerate().map(status).collect());
-        let Some(transport) = &self.transport else { return view };
+        let members: Vec<_> = self.members.iter().enumerate().map(status).collect();
+        let Some(transport) = &self.transport else { return ClusterView::new(self.clock.now(), members) };
+        // Promises are kept with what the nodes of this process are known to do.
+        let peers = if self.policy_for(route).is_none() { self.peers.all() } else { Vec::new() };
+        let (nodes, told) = match peers.is_empty() {
+            true => (members, Vec::new()),
+            false => self.peers.join(members, &route.function, |to| route.is_abroad(to), left_out),
+        };
+        let mut view = with_paths(ClusterView::new(self.clock.now(), nodes), told);
         let ids = || self.members.iter().map(|member| &member.node.id);
         for from in ids() {
             for to in ids().filter(|to| *to != from) {
                 if let Some(path) = transport.path(from, to) {
                     view = view.with_path(from, to, path);
                 }
+            }
+        }
+        for (from, peer) in self.members.iter().flat_map(|member| peers.iter().map(move |peer| (member, peer))) {
+            if let Some(path) = transport.path(&from.node.id, &peer.id) {
+                view = view.with_path(&from.node.id, &peer.id, path);
             }
         }
         view

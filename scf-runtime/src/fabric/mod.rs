@@ -5,6 +5,8 @@ mod code;
 mod deploy;
 mod explain;
 mod inner;
+#[cfg(feature = "nats")]
+mod join;
 mod migrate;
 mod operate;
 mod status;
@@ -20,6 +22,8 @@ use scf_core::{
 };
 
 pub(crate) use self::inner::Inner;
+#[cfg(feature = "nats")]
+pub use self::join::PeerStatus;
 use self::tick::Tick;
 pub use self::{builder::FabricBuilder, status::RevisionStatus};
 pub(crate) use crate::member::Member;

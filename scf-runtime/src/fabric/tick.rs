@@ -45,6 +45,12 @@ impl Tick {
         }
         Self(tasks)
     }
+
+    /// Ends `task` with the others.
+    #[cfg(feature = "nats")]
+    pub(super) fn add(&mut self, task: JoinHandle<()>) {
+        self.0.push(task);
+    }
 }
 
 impl Drop for Tick {
@@ -111,12 +117,14 @@ async fn probe(fabric: Weak<Inner>, position: usize) {
             inner.probed.send_modify(|probed| *probed += 1);
         }
         let mut changed = false;
-        for member in inner.members.iter().filter(|member| member.node.id != here) {
-            let now = transport.path(&here, &member.node.id);
-            let before = rested_on.get(&member.node.id).copied().flatten();
+        let peers = inner.peers.all();
+        let members = inner.members.iter().map(|member| &member.node.id).filter(|id| **id != here);
+        for id in members.chain(peers.iter().map(|peer| &peer.id)) {
+            let now = transport.path(&here, id);
+            let before = rested_on.get(id).copied().flatten();
             if differs(before, now) {
                 changed = true;
-                rested_on.insert(member.node.id.clone(), now);
+                rested_on.insert(id.clone(), now);
             }
         }
         if changed {
@@ -129,7 +137,7 @@ async fn probe(fabric: Weak<Inner>, position: usize) {
 }
 
 /// Whether placements that rest on `before` have to be decided anew.
-fn differs(before: Option<Path>, now: Option<Path>) -> bool {
+pub(super) fn differs(before: Option<Path>, now: Option<Path>) -> bool {
     let apart = |a: f64, b: f64| a.max(b) > CHANGED * a.min(b).max(f64::MIN_POSITIVE);
     match (before, now) {
         (None, None) => false,

@@ -1,0 +1,9 @@
+//! Nodes of different processes over a real NATS server. Skipped, visibly, where none can be had.
+
+#[path = "../../../tests/support/nats_server.rs"]
+mod nats_server;
+
+mod data_plane;
+mod fleet;
+mod support;
+mod transport;
