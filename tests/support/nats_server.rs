@@ -129,7 +129,7 @@ fn ready(lines: &mut Lines<BufReader<ChildStderr>>) -> (u16, u16) {
 fn binary() -> Option<PathBuf> {
     let crate_root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let script = crate_root.ancestors().map(|folder| folder.join("examples/assets/nats-server")).find(|it| it.exists());
-    let found = script.ok_or("examples/assets/nats-server is missing".to_owned()).and_then(|script| {
+    let found = script.ok_or_else(|| "examples/assets/nats-server is missing".to_owned()).and_then(|script| {
         let output = Command::new(script).output().map_err(|error| error.to_string())?;
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
         if output.status.success() { Ok(PathBuf::from(text(&output.stdout))) } else { Err(text(&output.stderr)) }

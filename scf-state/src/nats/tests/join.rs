@@ -24,7 +24,11 @@ async fn only_accepted_credentials_join() {
     let Some(server) = NatsServer::start(&format!("{}{users}", nats_server::DURABLE)) else { return };
     let join = |credentials: Option<NatsCredentials>| {
         let options = options(&server);
-        credentials.map_or(options.clone(), |credentials| options.credentials(credentials)).connect()
+        match credentials {
+            Some(credentials) => options.credentials(credentials),
+            None => options,
+        }
+        .connect()
     };
     let password = |password: &str| NatsCredentials::UserPassword { user: "edge".into(), password: password.into() };
     let nkey = |seed: &str| NatsCredentials::NKey { seed: seed.into() };
@@ -99,8 +103,10 @@ async fn only_mutual_trust_makes_a_tls_connection() {
     let (foreign, foreign_key) = theirs.sign("node");
     for stranger in [None, Some((foreign, foreign_key))] {
         let options = encrypted(server.port(), ours.root());
-        let options =
-            stranger.map_or(options.clone(), |(certificate, key)| options.client_certificate(certificate, key));
+        let options = match stranger {
+            Some((certificate, key)) => options.client_certificate(certificate, key),
+            None => options,
+        };
         let refused = options.connect().await;
         assert!(matches!(refused, Err(NatsError::Tls(_))), "{refused:?}");
     }
