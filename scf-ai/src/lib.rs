@@ -21,7 +21,7 @@
 //!
 //! | feature | what it adds |
 //! |---|---|
-//! | `cuda` | [`Device::Cuda`]; needs nvcc when built |
+//! | `cuda` | [`Device::Cuda`]; needs nvcc when built: `scf-ai/with-cuda` runs cargo with one |
 //! | `metal` | [`Device::Metal`]; macOS only |
 //!
 //! A device that is configured and not there is an error that says what is missing; nothing falls back to the CPU.

@@ -48,8 +48,8 @@ pub(super) fn cases() -> Vec<Case> {
             ),
             &["types"],
         ),
-        screened("12,000 globals", fields("(global i32 (i32.const 0))".repeat(12_000)), &["globals"]),
-        screened("12,000 pieces of data", fields("(data (i32.const 0) \"a\")".repeat(12_000)), &["segments"]),
+        screened("12,000 globals", fields("(global i32 (i32.const 0))".repeat(24_000)), &["globals"]),
+        screened("24,000 pieces of data", fields("(data (i32.const 0) \"a\")".repeat(24_000)), &["segments"]),
         either("a function that loads 3,000 values and keeps them all", {
             let sum = "i64.add ".repeat(3_000 - 1);
             let loads: String = (0..3_000).map(|i| format!("i32.const {} i64.load ", i % 60_000)).collect();
