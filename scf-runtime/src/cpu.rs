@@ -154,7 +154,7 @@ impl CpuMeter {
     }
 
     /// Adds CPU time that another thread used on the future's behalf.
-    #[cfg(feature = "wasi-nn")]
+    #[cfg(feature = "wasm-runtime-only")]
     pub(crate) fn charge(&self, cpu: Duration) {
         self.used.fetch_add(u64::try_from(cpu.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
         if let Some(told) = &self.told {

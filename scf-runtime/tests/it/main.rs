@@ -4,6 +4,8 @@ mod actor;
 mod cache;
 #[cfg(feature = "wasm")]
 mod check;
+#[cfg(all(feature = "wasm", feature = "services"))]
+mod component_actor;
 mod control;
 mod isolate;
 #[cfg(feature = "metrics")]
