@@ -7,6 +7,10 @@ use std::sync::{
 
 use scf_core::{ClusterView, Function, Health, MilliCpu, NodeId, NodeStatus, Path, Resources};
 
+/// Whether other processes can join in this build. Where they cannot, what is there for them is compiled and left out
+/// of the binary.
+pub(crate) const CAN_JOIN: bool = cfg!(feature = "nats");
+
 /// The nodes of other processes. One that is known keeps its position, which is behind those of the members.
 #[derive(Debug, Default)]
 pub(crate) struct Peers {
@@ -36,7 +40,7 @@ impl Peers {
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.count.load(Relaxed) == 0
+        !CAN_JOIN || self.count.load(Relaxed) == 0
     }
 
     pub(crate) fn all(&self) -> Vec<Arc<Peer>> {
@@ -47,6 +51,9 @@ impl Peers {
     }
 
     pub(crate) fn at(&self, position: usize) -> Option<Arc<Peer>> {
+        if self.is_empty() {
+            return None;
+        }
         let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
         known.get(position.checked_sub(self.first)?).cloned()
     }

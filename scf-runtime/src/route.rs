@@ -19,6 +19,7 @@ use crate::{
     controller::Ready,
     deployment::Deployment,
     ledger::Ledger,
+    peer,
     spread::Shared,
     tenant::Account,
 };
@@ -95,7 +96,7 @@ impl Route {
 
     /// Whether it has claimed what it needs on a node of another process.
     pub(crate) fn is_abroad(&self, to: usize) -> bool {
-        self.abroad.read().unwrap_or_else(PoisonError::into_inner).contains(&to)
+        peer::CAN_JOIN && self.abroad.read().unwrap_or_else(PoisonError::into_inner).contains(&to)
     }
 
     pub(crate) fn note_abroad(&self, to: usize) {

@@ -24,7 +24,7 @@ use crate::{
     error::BuildError,
     host::{MemberHost, Pace},
     observe::Observer,
-    peer::Peers,
+    peer::{self, Peers},
     queue::{DispatchConfig, Dispatcher},
     router::InvokeServer,
     spread::{Apart, Spread},
@@ -272,11 +272,12 @@ impl FabricBuilder {
         if let Some(transport) = &inner.transport {
             for (member, Member { node, .. }) in inner.members.iter().enumerate() {
                 let server = InvokeServer { inner: Arc::downgrade(&inner), member };
-                let claims = ClaimServer { inner: Arc::downgrade(&inner), member };
-                transport
-                    .attach(&node.id, Subject::Invoke, Arc::new(server))
-                    .and_then(|()| transport.attach(&node.id, Subject::Claim, Arc::new(claims)))
-                    .map_err(|source| BuildError::Transport { node: node.id.clone(), source })?;
+                let mut attached = transport.attach(&node.id, Subject::Invoke, Arc::new(server));
+                if peer::CAN_JOIN {
+                    let claims = ClaimServer { inner: Arc::downgrade(&inner), member };
+                    attached = attached.and_then(|()| transport.attach(&node.id, Subject::Claim, Arc::new(claims)));
+                }
+                attached.map_err(|source| BuildError::Transport { node: node.id.clone(), source })?;
             }
         }
         #[cfg_attr(not(feature = "nats"), expect(unused_mut, reason = "membership is added to it"))]
