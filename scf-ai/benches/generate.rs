@@ -8,7 +8,6 @@
 use std::{
     error::Error,
     io::{BufRead as _, Cursor, Write as _},
-    path::PathBuf,
     process::Command,
     time::Duration,
 };
@@ -23,6 +22,9 @@ use scf_ai::{
 };
 use scf_core::{BlockGraph, Bytes, ModelName};
 
+#[path = "../../examples/assets/fetched.rs"]
+mod fetched;
+
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
 const PROMPT: usize = 128;
@@ -30,14 +32,8 @@ const MORE: u32 = 32;
 /// Candle's own threads spin while they wait, which would be counted.
 const THREADS: &str = "CANDLE_NUM_THREADS";
 
-/// Where `examples/assets/fetch-models` puts what it fetches.
 fn model() -> Result<Bytes> {
-    let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
-    let cache = cache.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache")));
-    let folder = std::env::var_os("SCF_MODELS").map(PathBuf::from).or_else(|| Some(cache?.join("scf/models")));
-    let path = folder.ok_or("HOME is not set")?.join("smollm2-135m-instruct.q4_1.gguf");
-    let missing = |error| format!("{}: {error}; run examples/assets/fetch-models", path.display());
-    Ok(std::fs::read(&path).map_err(missing)?.into())
+    Ok(fetched::read("smollm2-135m-instruct.q4_1.gguf")?.into())
 }
 
 fn timed<T>(f: impl FnOnce() -> Result<T>) -> Result<(T, Duration)> {

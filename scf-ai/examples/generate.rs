@@ -9,7 +9,6 @@ use std::{
     env,
     error::Error,
     io::{self, Write as _},
-    path::PathBuf,
     sync::Mutex,
     time::Instant,
 };
@@ -17,6 +16,9 @@ use std::{
 use async_trait::async_trait;
 use scf_ai::{Generation, Llama, Role, Sampling};
 use scf_core::{Bytes, Commit, Durability, ModelName, Phase, Share, StateError, StateSession, Version};
+
+#[path = "../../examples/assets/fetched.rs"]
+mod fetched;
 
 /// Positions of the longest chat.
 const CONTEXT: usize = 2048;
@@ -49,14 +51,7 @@ impl StateSession for Chat {
 }
 
 fn model() -> Result<Bytes, Box<dyn Error>> {
-    let cache = env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
-    let cache = cache.or_else(|| Some(PathBuf::from(env::var_os("HOME")?).join(".cache")));
-    let folder = env::var_os("SCF_MODELS").map(PathBuf::from).or_else(|| Some(cache?.join("scf/models")));
-    let path = folder.ok_or("none of SCF_MODELS, XDG_CACHE_HOME and HOME is set")?;
-    let path = path.join("smollm2-135m-instruct.q4_1.gguf");
-    let missing =
-        |error| format!("{}: {error}; run examples/assets/fetch-models, which gets the model", path.display());
-    Ok(std::fs::read(&path).map_err(missing)?.into())
+    Ok(fetched::read("smollm2-135m-instruct.q4_1.gguf")?.into())
 }
 
 #[tokio::main(flavor = "current_thread")]

@@ -2,6 +2,8 @@
 
 mod allocated;
 mod composed;
+#[path = "../../../examples/assets/fetched.rs"]
+mod fetched;
 mod file;
 mod generation;
 mod hostile;

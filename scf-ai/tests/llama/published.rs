@@ -1,7 +1,7 @@
 //! SmolLM2-135M-Instruct as it was published, in Q4_1. What llama.cpp (build 11549, one thread) answers to the same
 //! file is written here.
 
-use std::{io::Write as _, path::PathBuf, sync::OnceLock};
+use std::{io::Write as _, sync::OnceLock};
 
 use scf_ai::{Generation, Llama, Role, Sampling, TextTokenizer};
 use scf_core::{Activation, BlockGraph, BlockMemory, Bytes, DType, ModelName, Share, StateSession as _, TensorSpec};
@@ -9,6 +9,7 @@ use scf_core::{Activation, BlockGraph, BlockMemory, Bytes, DType, ModelName, Sha
 use crate::{
     allocated::peak,
     composed::Composed,
+    fetched,
     file::{CONTEXT, network},
     store::{Committed, Session},
 };
@@ -23,22 +24,19 @@ const LIKELIEST: [(usize, f32); 4] = [(7042, -0.2589), (260, -2.7646), (4528, -4
 
 fn open() -> Option<&'static Llama> {
     static OPENED: OnceLock<Option<Llama>> = OnceLock::new();
-    let model = OPENED.get_or_init(|| Some(Llama::open(fetched(MODEL)?, 2048).unwrap()));
+    let model = OPENED.get_or_init(|| Some(Llama::open(kept(MODEL)?, 2048).unwrap()));
     model.as_ref()
 }
 
 /// A file that `examples/assets/fetch-models` keeps; says so where it is not there.
-fn fetched(name: &str) -> Option<Bytes> {
-    let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
-    let cache = cache.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache")));
-    let folder = std::env::var_os("SCF_MODELS").map(PathBuf::from).or_else(|| Some(cache?.join("scf/models")));
-    let found = folder.and_then(|folder| std::fs::read(folder.join(name)).ok());
-    if found.is_none() {
+fn kept(name: &str) -> Option<Bytes> {
+    let found = fetched::read(name).map(Bytes::from);
+    if let Err(error) = &found {
         // Past the capture of the test's output.
         let mut terminal = std::io::stderr();
-        writeln!(terminal, "SKIPPED: no {name}; run examples/assets/fetch-models").unwrap();
+        writeln!(terminal, "SKIPPED: {error}").unwrap();
     }
-    found.map(Bytes::from)
+    found.ok()
 }
 
 fn graph(model: &Llama, sampling: Sampling) -> BlockGraph {
@@ -80,7 +78,7 @@ fn logits_are_those_of_candles_operations_over_32_bit_weights() {
     let small = Llama::open(network().write().into(), CONTEXT as usize).unwrap();
     let tokens: Vec<u32> = (0..40).map(|i| i * 37 % 256).collect();
     let mut files = vec![(&small, Bytes::from(network().write()), tokens)];
-    if let (Some(model), Some(file)) = (open(), fetched(MODEL)) {
+    if let (Some(model), Some(file)) = (open(), kept(MODEL)) {
         let tokens = model.tokenizer().unwrap().encode("Edge computing moves work to where data is made.").unwrap();
         files.push((model, file, tokens));
     }
@@ -100,7 +98,7 @@ fn logits_are_those_of_candles_operations_over_32_bit_weights() {
 
 #[test]
 fn opening_a_file_copies_no_weights() {
-    let Some(file) = fetched(MODEL) else { return };
+    let Some(file) = kept(MODEL) else { return };
     let size = file.len();
     let (model, peak) = peak(|| Llama::open(file, 2048).unwrap());
     println!(r#"{{"bar":"ai.gguf.open_peak","value":{:.5},"unit":"ratio","n":1}}"#, peak as f64 / size as f64);
@@ -125,7 +123,7 @@ fn the_published_model_goes_on_as_llama_cpp_does() {
     generation.prompt(&prompt);
     let continued: Vec<u32> = (0..12).map_while(|_| generation.next_token().unwrap()).collect();
     assert_eq!(continued, CONTINUED);
-    let exact = Composed::open(fetched(MODEL).unwrap().to_vec()).unwrap();
+    let exact = Composed::open(kept(MODEL).unwrap().to_vec()).unwrap();
     let exact = exact.logits(&[&prompt[..], &CONTINUED].concat()).unwrap();
     let likeliest = |logits: &Vec<f32>| logits.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1)).unwrap().0 as u32;
     let exact: Vec<u32> = exact[prompt.len() - 1..].iter().map(likeliest).collect();
