@@ -115,6 +115,8 @@ impl Host for At {
     async fn invoke(&self, call: &Call, step: u64, callee: Callee) -> Result<Outcome, InvokeError> {
         let node = callee.node.unwrap();
         self.0.calls.lock().unwrap().push((self.1.id.clone(), node.clone(), step));
+        // No hop is over when it is first asked for, however the threads that compute are scheduled.
+        tokio::task::yield_now().await;
         if self.0.silent.contains(&node) {
             std::future::pending::<()>().await;
         }
