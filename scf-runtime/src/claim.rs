@@ -6,7 +6,7 @@
 //! of its own.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeSet, HashMap, HashSet},
     sync::{Arc, Mutex, PoisonError, Weak, atomic::Ordering::Acquire},
     time::Duration,
 };
@@ -96,6 +96,12 @@ impl Guests {
             claimants.remove(claim);
         }
         is_last
+    }
+
+    /// The revisions of functions of other processes.
+    #[cfg(feature = "nats")]
+    pub(crate) fn revisions(&self) -> HashSet<(FunctionName, Revision)> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
     }
 
     /// What `node` has claimed.

@@ -86,6 +86,12 @@ impl Peers {
         }
     }
 
+    /// Whether one of them that takes calls may run `function`.
+    pub(crate) fn can_run(&self, function: &Function) -> bool {
+        let is_fit = |status: &NodeStatus| status.health == Health::Ready && function.needs.allow(&status.node);
+        self.all().iter().any(|peer| is_fit(&peer.status()))
+    }
+
     /// Adds the peers to a view, and the ways that they told of. `claimed` says at which positions `function` has
     /// claimed what it needs.
     pub(crate) fn join(

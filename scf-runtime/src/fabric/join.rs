@@ -6,7 +6,7 @@ use std::{
 };
 
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
-use scf_core::{Health, NodeId, NodeStatus, Path, Timestamp};
+use scf_core::{Health, NodeId, NodeStatus, Path, QueuedCall, Timestamp};
 use tokio::net::TcpStream;
 
 use super::{Fabric, Inner, tick::differs};
@@ -230,6 +230,22 @@ impl Inner {
         self.roster.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The node of another process to whose queue `call` belongs: one that hosts the function, the same one for all
+    /// calls of a key as long as the same ones do (rendezvous hashing: Thaler and Ravishankar, 1998).
+    pub(crate) fn host_abroad(&self, call: &QueuedCall) -> Option<NodeId> {
+        let roster = self.roster();
+        let weight = |node: &NodeId| {
+            let mut hasher = blake3::Hasher::new();
+            hasher.update(node.as_str().as_bytes());
+            match &call.key {
+                Some(key) => hasher.update(key.as_bytes()),
+                None => hasher.update(&call.id.bits().to_le_bytes()),
+            };
+            *hasher.finalize().as_bytes()
+        };
+        roster.hosts(&call.function).into_iter().max_by_key(|node| weight(node)).cloned()
+    }
+
     /// Has the router know what is known of a node. Where `is_new`, placements are decided anew.
     fn note(&self, node: &NodeId, is_new: bool) {
         let (noted, is_there) = {
@@ -273,6 +289,13 @@ impl Inner {
         });
         warm.sort();
         warm.truncate(MOST_TOLD);
+        let guests = self.guests.revisions();
+        let mut hosted = self.functions(|name, deployment| {
+            let main = deployment.main().filter(|route| route.ready[position].is_some())?;
+            (!guests.contains(&(name.clone(), main.revision))).then(|| name.clone())
+        });
+        hosted.sort();
+        hosted.truncate(MOST_TOLD);
         let path = |to: &NodeId| {
             let now = self.transport.as_ref()?.path(&member.node.id, to)?;
             let mut told = before.iter().flat_map(|before| &before.paths);
@@ -282,6 +305,6 @@ impl Inner {
         let peers = self.peers.all();
         let others = self.members.iter().map(|member| &member.node.id).filter(|id| **id != member.node.id);
         let paths = others.chain(peers.iter().map(|peer| &peer.id)).filter_map(path).take(MOST_TOLD).collect();
-        Status { free, load: member.controller.load(), health, version, warm, paths }
+        Status { free, load: member.controller.load(), health, version, warm, hosted, paths }
     }
 }

@@ -14,7 +14,7 @@ use super::{
     forward::{Arrivals, Couriers},
     verdict::verdict,
 };
-use crate::fabric::Inner;
+use crate::{fabric::Inner, route::Route};
 
 /// How much longer a lease lasts than any attempt may take: an attempt ends by its own deadline, and its lease only
 /// when nobody ends it.
@@ -148,13 +148,15 @@ pub(crate) async fn drain(fabric: Weak<Inner>) {
     }
 }
 
-/// Ends when a function is deployed from now on, when the dispatcher is to stop, or when it is gone.
+/// Ends when a function is deployed or a node comes from now on, when the dispatcher is to stop, or when it is gone.
 fn wait_for_wake(dispatcher: &Dispatcher) -> impl Future<Output = ()> + Send + use<> {
     let (mut stopping, mut deployed) = (dispatcher.stopping.subscribe(), dispatcher.deployed.subscribe());
+    let mut arrivals = dispatcher.arrivals();
     async move {
         tokio::select! {
             _ = stopping.changed() => {}
             _ = deployed.changed() => {}
+            _ = arrivals.changed() => {}
         }
     }
 }
@@ -174,13 +176,17 @@ async fn attempt(fabric: Weak<Inner>, delivery: Delivery) {
 }
 
 impl Inner {
-    /// The functions that are deployed, and the longest that a call of one may take.
+    /// The functions that are deployed and can run somewhere now, and the longest that a call of one may take. Calls of
+    /// those that only nodes can run that are not there are let be until one comes.
     fn served(&self) -> (Vec<FunctionName>, Duration) {
         let mut longest = Duration::ZERO;
         let functions = self.functions(|name, deployment| {
-            let walls = deployment.revisions().iter().map(|route| route.function.limits.wall);
+            let revisions = deployment.revisions();
+            let walls = revisions.iter().map(|route| route.function.limits.wall);
             longest = walls.max()?.max(longest);
-            Some(name.clone())
+            let is_here = |route: &Arc<Route>| route.ready.iter().any(Option::is_some);
+            let can_run = revisions.iter().any(|route| is_here(route) || self.peers.can_run(&route.function));
+            can_run.then(|| name.clone())
         });
         (functions, longest)
     }

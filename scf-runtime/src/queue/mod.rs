@@ -54,7 +54,7 @@ pub enum EnqueueError {
         /// The call.
         id: InvocationId,
     },
-    /// The function is not deployed.
+    /// The function is not deployed, and no node of another process said that it is there.
     #[error("function {function} is not deployed")]
     NotFound {
         /// The function.
@@ -83,7 +83,8 @@ impl Fabric {
     /// was accepted before is answered with how that stands.
     ///
     /// A call with a [destination](QueuedCall::destination) is kept here in the same way, and its function need not be
-    /// deployed here. Once the destination's queue has it, it is gone from this one and runs there, also when it is only
+    /// deployed here. One without, of a function that is not, belongs to a node of another process that said that it has
+    /// the function: calls of a key to the same one, as long as the same ones have it. Once the destination's queue has it, it is gone from this one and runs there, also when it is only
     /// later that the function is deployed there. Calls of one destination arrive in the order in which they became due.
     /// As long as the destination cannot be reached or has no room they wait, bounded by what this queue holds and by
     /// their age; the destination counts its own from when it has them.
@@ -94,15 +95,28 @@ impl Fabric {
         let mut call = call.into();
         let id = call.id;
         let Some(dispatcher) = &self.inner().dispatcher else { return Err(EnqueueError::NoQueue { id }) };
-        call.destination = call.destination.filter(|node| !self.inner().positions.contains_key(node));
-        if let Some(node) = &call.destination {
-            if self.inner().transport.is_none() {
-                return Err(EnqueueError::Alone { id, node: node.clone() });
-            }
-        } else if self.inner().deployed(&call.function, |found| found.revisions().is_empty()) != Some(false) {
-            return Err(EnqueueError::NotFound { function: call.function });
-        }
+        call.destination = self.destination(&call)?;
         Ok(dispatcher.queue.accept(call).await?)
+    }
+
+    /// The node of another process to whose queue `call` belongs, if it does not belong here.
+    fn destination(&self, call: &QueuedCall) -> Result<Option<NodeId>, EnqueueError> {
+        let inner = self.inner();
+        if let Some(node) = &call.destination {
+            return match inner.transport {
+                _ if inner.positions.contains_key(node) => Ok(None),
+                Some(_) => Ok(Some(node.clone())),
+                None => Err(EnqueueError::Alone { id: call.id, node: node.clone() }),
+            };
+        }
+        if inner.deployed(&call.function, |found| found.revisions().is_empty()) == Some(false) {
+            return Ok(None);
+        }
+        #[cfg(feature = "nats")]
+        if let Some(host) = inner.host_abroad(call) {
+            return Ok(Some(host));
+        }
+        Err(EnqueueError::NotFound { function: call.function.clone() })
     }
 
     /// How an accepted call stands; `None` when it was never accepted or is forgotten. Of one that its destination has,

@@ -7,7 +7,7 @@ use scf_core::{
     QueuedCall, Scope, StateBackend, StateStore, Subject, Tier, Transport as _,
 };
 use scf_runtime::{
-    Fabric, NativeError, NativeFactory, SystemClock,
+    EnqueueError, Fabric, NativeError, NativeFactory, SystemClock,
     transport::{Nats, Presence},
 };
 use scf_sched::Pipeline;
@@ -169,6 +169,40 @@ async fn a_call_whose_destination_is_the_process_itself_stays_there() {
     edge.deploy("count").await;
     let id = edge.enqueue("count", "k", "edge").await;
     assert_eq!(edge.settled(id).await, completed("1"));
+}
+
+#[tokio::test]
+async fn a_call_of_a_function_that_another_process_has_goes_there_and_one_that_nobody_has_is_refused() {
+    let Some(server) = NatsServer::start("") else { return };
+    let (edge, hub) = (Site::start(&server, "edge").await, Site::start(&server, "hub").await);
+    hub.deploy("count").await;
+    let call = |entry: &str| QueuedCall::new(edge.fabric.new_id(), name(entry), "").key("k");
+    let counted = call("count");
+    while let Err(refused) = edge.fabric.enqueue(counted.clone()).await {
+        assert_eq!(refused, EnqueueError::NotFound { function: name("count") }, "until it is told");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(edge.settled(counted.id).await, completed("1"));
+    let nobodys = edge.fabric.enqueue(call("refuse")).await;
+    assert_eq!(nobodys, Err(EnqueueError::NotFound { function: name("refuse") }));
+}
+
+#[tokio::test]
+async fn a_call_of_a_function_that_only_an_absent_process_can_run_waits_and_runs_when_that_is_back() {
+    let Some(mut server) = NatsServer::start("") else { return };
+    let (edge, _hub) = (Site::start(&server, "edge").await, Site::start(&server, "hub").await);
+    edge.until_met("hub").await;
+    let mut function = Function::native(name("refuse"), Name::new("refuse").unwrap());
+    function.needs.nodes = vec![node("hub")];
+    edge.fabric.deploy(function).await.unwrap();
+    server.kill();
+    edge.until_cut_off_from("hub").await;
+    let id = edge.fabric.new_id();
+    edge.fabric.enqueue(QueuedCall::new(id, name("refuse"), "")).await.unwrap();
+    let (settled, ()) = tokio::join!(edge.fabric.settled(id), async { server.restart() });
+    let settled = settled.unwrap().unwrap();
+    assert!(matches!(settled.state, CallState::Dead(Cause::Refused { .. })), "{settled:?}");
+    assert_eq!(settled.attempts, 1, "it was not tried in vain");
 }
 
 #[tokio::test]

@@ -35,6 +35,8 @@ pub(crate) struct Status {
     pub(crate) version: u64,
     /// Functions that are ready there and have isolates.
     pub(crate) warm: Vec<FunctionName>,
+    /// Functions that the node's own process deployed on it.
+    pub(crate) hosted: Vec<FunctionName>,
     /// The ways from there as last measured.
     pub(crate) paths: Vec<(NodeId, Path)>,
 }
@@ -47,6 +49,7 @@ pub(crate) struct Change {
     health: Option<Health>,
     version: Option<u64>,
     warm: Option<Vec<FunctionName>>,
+    hosted: Option<Vec<FunctionName>>,
     paths: Option<Vec<(NodeId, Path)>>,
 }
 
@@ -62,6 +65,7 @@ impl Status {
             health: changed(&self.health, &before.health),
             version: changed(&self.version, &before.version),
             warm: changed(&self.warm, &before.warm),
+            hosted: changed(&self.hosted, &before.hosted),
             paths: changed(&self.paths, &before.paths),
         }
     }
@@ -77,6 +81,7 @@ impl Status {
         set(&mut self.health, change.health);
         set(&mut self.version, change.version);
         set(&mut self.warm, change.warm);
+        set(&mut self.hosted, change.hosted);
         set(&mut self.paths, change.paths);
     }
 }
@@ -93,6 +98,7 @@ mod tests {
             health: Health::Ready,
             version: 7,
             warm: Vec::new(),
+            hosted: Vec::new(),
             paths: Vec::new(),
         };
         let warm = vec![FunctionName::new("echo").unwrap()];

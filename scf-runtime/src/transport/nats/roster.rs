@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use scf_core::{Node, NodeId, Timestamp};
+use scf_core::{FunctionName, Node, NodeId, Timestamp};
 
 use super::beat::{Beat, Life, Status};
 
@@ -65,6 +65,18 @@ pub(crate) enum News {
 impl Roster {
     pub(crate) fn get(&self, node: &NodeId) -> Option<&Seen> {
         self.seen.get(node)
+    }
+
+    /// The nodes that said that their process deployed `function` on them and did not say that they left: those that
+    /// may be there, or else those that are gone.
+    pub(crate) fn hosts(&self, function: &FunctionName) -> Vec<&NodeId> {
+        let hosts = |is_there: bool| {
+            let seen = self.seen.iter().filter(move |(_, seen)| seen.is_there() == is_there);
+            let seen =
+                seen.filter(|(_, seen)| seen.presence != Presence::Left && seen.status.hosted.contains(function));
+            seen.map(|(id, _)| id).collect::<Vec<_>>()
+        };
+        Some(hosts(true)).filter(|hosts| !hosts.is_empty()).unwrap_or_else(|| hosts(false))
     }
 
     /// A node said something at `now`.
@@ -188,7 +200,7 @@ mod tests {
 
     fn status(load: u32) -> Status {
         let (free, health) = (Resources::default(), Health::Ready);
-        Status { free, load, health, version: 0, warm: Vec::new(), paths: Vec::new() }
+        Status { free, load, health, version: 0, warm: Vec::new(), hosted: Vec::new(), paths: Vec::new() }
     }
 
     fn whole(began: u64, beat: u64, load: u32) -> Beat {
@@ -259,6 +271,26 @@ mod tests {
         roster.back(at(60_000));
         assert_eq!(roster.heard(change(1, 1, Change::default()), at(60_100)), News::Changed(b()));
         assert_eq!(presence(&roster), Presence::Alive);
+    }
+
+    #[test]
+    fn who_hosts_a_function_is_known_of_nodes_that_are_there_and_else_of_those_that_are_gone() {
+        let mut roster = Roster::default();
+        let function = FunctionName::new("f").unwrap();
+        let hosting = |id: &str| {
+            let status = Status { hosted: vec![FunctionName::new("f").unwrap()], ..status(0) };
+            let node = Box::new(Node::new(NodeId::new(id).unwrap(), Tier::Edge));
+            Beat::Whole { life: Life { began: 1, beat: 0 }, node, plane: None, status }
+        };
+        roster.heard(whole(1, 0, 0), at(0));
+        roster.heard(hosting("c"), at(0));
+        roster.heard(hosting("d"), at(4000));
+        assert_eq!(roster.hosts(&function), [&NodeId::new("c").unwrap(), &NodeId::new("d").unwrap()]);
+        roster.overdue(at(5000));
+        assert_eq!(roster.hosts(&function), [&NodeId::new("d").unwrap()]);
+        let left = Beat::Left { node: NodeId::new("d").unwrap(), life: Life { began: 1, beat: 1 } };
+        roster.heard(left, at(5000));
+        assert_eq!(roster.hosts(&function), [&NodeId::new("c").unwrap()]);
     }
 
     #[test]
