@@ -3,8 +3,8 @@
 //!
 //! Two processes and a broker, all of them killed with SIGKILL. First 10 000 calls are accepted while hub and broker are
 //! down, and both are killed twice more while the calls are brought over; what is drained is counted when a call has run
-//! and its effect is on the hub's disk. Then, not in the quick variant, one of the three is killed 66 times under load, 55 times a node.
-//! Skipped, visibly, where no server can be had.
+//! and its effect is on the hub's disk. Then, not in the quick variant, one of the three is killed 66 times under load, 55
+//! times a node. Skipped, visibly, where no server can be had.
 
 #[path = "../tests/support/nats_server.rs"]
 mod nats_server;

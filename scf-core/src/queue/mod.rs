@@ -126,8 +126,8 @@ pub trait InvocationQueue: Debug + Send + Sync + 'static {
     async fn offer(&self, ask: OfferAsk) -> Result<Vec<QueuedCall>, QueueError>;
 
     /// Takes calls that the queue of node `from` offers, in one commit. Answers what came of the first ones, in their
-    /// order: fewer than are offered when there is no room for the next. Calls that `from` offers again are known, however long ago they
-    /// were done.
+    /// order: fewer than are offered when there is no room for the next. Calls that `from` offers again are known,
+    /// however long ago they were done.
     ///
     /// # Errors
     /// As [`InvocationQueue::accept`]; with [`QueueError::Full`] none was taken.

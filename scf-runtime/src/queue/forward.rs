@@ -10,7 +10,10 @@ use scf_core::{
     ByteSize, Handover, InvocationId, InvocationQueue, NodeId, OfferAsk, QueueError, QueuedCall, RetryPolicy, Subject,
     Transport, TransportError,
 };
-use tokio::{sync::watch, task::JoinSet};
+use tokio::{
+    sync::watch,
+    task::{self, JoinError, JoinSet},
+};
 
 use super::inbox::{Answer, MOST_CALLS, Request};
 use crate::{fabric::Inner, time::Time};
@@ -22,8 +25,9 @@ const PATIENCE: Duration = Duration::from_secs(2);
 const PATIENCE_DOUBLES: u32 = 5;
 /// Bytes that a way is taken to carry in a second at least.
 const SLOWEST: u64 = 32 << 10;
-/// Destinations that calls are brought to at the same time; others wait for one of them to be done or to fail.
-const COURIERS: usize = 256;
+/// Destinations that calls are brought to at the same time, as many as there are nodes that are remembered; others wait
+/// until one of them has its calls.
+const COURIERS: usize = 4096;
 /// How long a destination is let be that could not be reached, unless it is heard before.
 const BACKOFF: RetryPolicy = RetryPolicy {
     attempts: u32::MAX,
@@ -39,8 +43,8 @@ pub(super) type Arrivals = HashMap<NodeId, u64>;
 /// Who brings calls to other nodes: one for every destination, so that its calls arrive in their order.
 #[derive(Debug, Default)]
 pub(super) struct Couriers {
-    tasks: JoinSet<NodeId>,
-    to: HashSet<NodeId>,
+    tasks: JoinSet<()>,
+    to: HashMap<task::Id, NodeId>,
 }
 
 impl Couriers {
@@ -49,21 +53,31 @@ impl Couriers {
         if inner.transport.is_none() {
             return;
         }
-        while let Some(Ok(to)) = self.tasks.try_join_next() {
-            self.to.remove(&to);
+        while let Some(ended) = self.tasks.try_join_next_with_id() {
+            self.ended(ended);
         }
-        for (to, _) in queue.load().outbox {
-            if self.to.len() < COURIERS && self.to.insert(to.clone()) {
-                self.tasks.spawn(bring(Weak::clone(fabric), to));
-            }
+        let outbox = queue.load().outbox;
+        if outbox.is_empty() {
+            return;
+        }
+        let served: HashSet<NodeId> = self.to.values().cloned().collect();
+        let unserved = outbox.into_iter().map(|(to, _)| to).filter(|to| !served.contains(to));
+        for to in unserved.take(COURIERS.saturating_sub(served.len())) {
+            let task = self.tasks.spawn(bring(Weak::clone(fabric), to.clone()));
+            self.to.insert(task.id(), to);
         }
     }
 
     /// Returns when one of them is done.
     pub(super) async fn done(&mut self) -> Option<()> {
-        let to = self.tasks.join_next().await?.ok()?;
-        self.to.remove(&to);
+        let ended = self.tasks.join_next_with_id().await?;
+        self.ended(ended);
         Some(())
+    }
+
+    fn ended(&mut self, ended: Result<(task::Id, ()), JoinError>) {
+        let id = ended.map_or_else(|error| error.id(), |(id, ())| id);
+        self.to.remove(&id);
     }
 }
 
@@ -105,10 +119,10 @@ enum Brought {
 }
 
 /// Brings the calls of a destination there until none is left.
-async fn bring(fabric: Weak<Inner>, to: NodeId) -> NodeId {
+async fn bring(fabric: Weak<Inner>, to: NodeId) {
     let (mut settled, mut failures) = (None, 0);
     loop {
-        let Some(way) = Way::of(&fabric) else { return to };
+        let Some(way) = Way::of(&fabric) else { return };
         let mut arrivals = way.arrivals.clone();
         let seen = arrivals.borrow_and_update().get(&to).copied();
         let is_settled = settled.is_some();
@@ -119,7 +133,7 @@ async fn bring(fabric: Weak<Inner>, to: NodeId) -> NodeId {
                     way.settled.send_modify(|settled| *settled += 1);
                 }
                 if calls.is_empty() {
-                    return to;
+                    return;
                 }
                 tokio::select! {
                     biased;

@@ -84,10 +84,11 @@ impl Fabric {
     ///
     /// A call with a [destination](QueuedCall::destination) is kept here in the same way, and its function need not be
     /// deployed here. One without, of a function that is not, belongs to a node of another process that said that it has
-    /// the function: calls of a key to the same one, as long as the same ones have it. Once the destination's queue has it, it is gone from this one and runs there, also when it is only
-    /// later that the function is deployed there. Calls of one destination arrive in the order in which they became due.
-    /// As long as the destination cannot be reached or has no room they wait, bounded by what this queue holds and by
-    /// their age; the destination counts its own from when it has them.
+    /// the function: calls of a key to the same one, as long as the same ones have it. Once the destination's queue has
+    /// it, it is gone from this one and runs there, also when it is only later that the function is deployed there.
+    /// Calls of one destination arrive in the order in which they became due. As long as the destination cannot be
+    /// reached or has no room they wait, bounded by what this queue holds and by their age; the destination counts its
+    /// own from when it has them.
     ///
     /// # Errors
     /// [`EnqueueError`]; with [`QueueError::Unknown`] ask again with the same id.

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use scf_core::{ByteSize, FunctionName, InvocationId, Lease, LeaseAsk, NodeId, Scope, WallTime};
+use scf_core::{FunctionName, InvocationId, Lease, LeaseAsk, NodeId, Scope, WallTime};
 
 use super::{
     lane::{Lane, Ticket},
@@ -36,12 +36,12 @@ pub(super) struct Pending {
     pub(super) attempts: u32,
     pub(super) crashes: u32,
     pub(super) bytes: u64,
-    place: Place,
+    pub(super) place: Place,
     is_in_line: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Place {
+pub(super) enum Place {
     /// Nowhere yet.
     New,
     Passed(Duration),
@@ -102,13 +102,13 @@ impl Pending {
 
 #[derive(Debug, Default)]
 pub(super) struct Board {
-    calls: HashMap<InvocationId, Pending>,
+    pub(super) calls: HashMap<InvocationId, Pending>,
     /// The calls of one scope that are due; the first may run, or waits for its next attempt.
     lines: HashMap<Arc<Scope>, VecDeque<InvocationId>>,
-    held: HashSet<Scope>,
+    pub(super) held: HashSet<Scope>,
     lanes: HashMap<FunctionName, Lane>,
     turns: VecDeque<FunctionName>,
-    outboxes: HashMap<NodeId, Outbox>,
+    pub(super) outboxes: HashMap<NodeId, Outbox>,
     suspects: VecDeque<(Ticket, InvocationId)>,
     /// A suspect that runs; nothing else does.
     alone: Option<InvocationId>,
@@ -200,7 +200,7 @@ impl Board {
     }
 
     /// A call is due.
-    fn arrive(&mut self, id: InvocationId, now: Duration) {
+    pub(super) fn arrive(&mut self, id: InvocationId, now: Duration) {
         let Some(pending) = self.calls.get_mut(&id) else { return };
         let since = *pending.due_since.get_or_insert(now);
         self.expiries.insert((since.saturating_add(pending.max_age), id));
@@ -244,7 +244,7 @@ impl Board {
     }
 
     /// Takes a call out of its place, but not out of its line.
-    fn leave(&mut self, id: InvocationId) {
+    pub(super) fn leave(&mut self, id: InvocationId) {
         let Some(pending) = self.calls.get_mut(&id) else { return };
         let place = std::mem::replace(&mut pending.place, Place::New);
         let (function, is_suspect) = (pending.function.clone(), pending.is_suspect());
@@ -450,86 +450,6 @@ impl Board {
         self.leases.insert((run.until, id));
         self.running += 1;
         self.lane(&function).running += 1;
-    }
-
-    /// The destinations with calls that are offered or may be, and how many.
-    pub(super) fn outbox(&self) -> Vec<(NodeId, u64)> {
-        let goes = |id: InvocationId| self.calls.get(&id).is_some_and(|pending| !self.is_held(pending));
-        let due = |outbox: &Outbox| {
-            let waiting = outbox.waiting();
-            // Nothing is looked at one by one unless something is held back.
-            let waiting =
-                if self.held.is_empty() { waiting.len() } else { waiting.filter(|(_, id)| goes(*id)).count() };
-            (waiting + outbox.offered().len()) as u64
-        };
-        let outboxes = self.outboxes.iter().map(|(to, outbox)| (to.clone(), due(outbox)));
-        outboxes.filter(|(_, calls)| *calls > 0).collect()
-    }
-
-    fn is_held(&self, pending: &Pending) -> bool {
-        pending.line.as_ref().is_some_and(|line| self.held.contains(&**line))
-    }
-
-    /// What a node was offered and may have.
-    pub(super) fn offered(&self, to: &NodeId) -> Vec<InvocationId> {
-        self.outboxes.get(to).map_or_else(Vec::new, |outbox| outbox.offered().collect())
-    }
-
-    /// Offers a node the first of its calls: at most so many, of at most so many bytes beyond the first.
-    pub(super) fn offer(&mut self, to: &NodeId, calls: usize, bytes: ByteSize) -> Vec<InvocationId> {
-        let Some(outbox) = self.outboxes.get(to) else { return Vec::new() };
-        let (mut picked, mut room) = (Vec::new(), bytes.bytes());
-        for (number, id) in outbox.waiting() {
-            let Some(pending) = self.calls.get(&id).filter(|pending| !self.is_held(pending)) else { continue };
-            if picked.len() >= calls || (!picked.is_empty() && pending.bytes > room) {
-                break;
-            }
-            room = room.saturating_sub(pending.bytes);
-            picked.push((number, id));
-        }
-        self.note_offered(to, &picked);
-        picked.into_iter().map(|(_, id)| id).collect()
-    }
-
-    fn note_offered(&mut self, to: &NodeId, calls: &[(u64, InvocationId)]) {
-        if let Some(outbox) = self.outboxes.get_mut(to) {
-            outbox.offer(calls);
-        }
-        for (number, id) in calls {
-            if let Some(pending) = self.calls.get_mut(id) {
-                pending.place = Place::Offered(*number);
-            }
-        }
-    }
-
-    /// Goes on with what a node was offered before a restart, in the order in which it was.
-    pub(super) fn offer_again(&mut self, to: &NodeId, ids: &[InvocationId], now: Duration) {
-        let is_for = |pending: &Pending| pending.destination.as_ref() == Some(to);
-        let ids: Vec<_> = ids.iter().copied().filter(|id| self.calls.get(id).is_some_and(is_for)).collect();
-        let mut numbers = Vec::with_capacity(ids.len());
-        for &id in &ids {
-            if !matches!(self.calls.get(&id).map(|pending| pending.place), Some(Place::Outbox(_))) {
-                // It was due; that the clock was set back since does not make it another's to decide about.
-                self.leave(id);
-                self.arrive(id, now);
-            }
-            if let Some(Place::Outbox(number)) = self.calls.get(&id).map(|pending| pending.place) {
-                numbers.push(number);
-            }
-        }
-        numbers.sort_unstable();
-        let calls: Vec<_> = numbers.into_iter().zip(ids).collect();
-        self.note_offered(to, &calls);
-    }
-
-    /// A node has none of what it was offered.
-    pub(super) fn take_back(&mut self, to: &NodeId) {
-        let Some(outbox) = self.outboxes.get_mut(to) else { return };
-        for (number, id) in outbox.take_back() {
-            if let Some(pending) = self.calls.get_mut(&id) {
-                pending.place = Place::Outbox(number);
-            }
-        }
     }
 
     /// When something may be different without anybody doing anything: in so much time, and when civil time is so

@@ -222,7 +222,8 @@ impl NatsBuilder {
 
 impl Nats {
     /// Over the connection of `client`. Its timeouts do not matter here, its limits do: the broker's `max_payload`
-    /// decides what is one message.
+    /// decides what is one message. How soon the node is there again when the broker is back is its
+    /// `reconnect_delay_callback`'s, which by default lets it try every four seconds in the end.
     pub fn builder(client: Client) -> NatsBuilder {
         NatsBuilder {
             client,
