@@ -109,3 +109,43 @@ impl QueueServer {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use scf_core::{FunctionName, InvocationQueue as _};
+    use scf_sched::Pipeline;
+    use scf_state::{MemoryQueue, QueueConfig};
+
+    use super::*;
+    use crate::{Fabric, NativeFactory, SystemClock};
+
+    async fn answer(fabric: &Fabric, request: Envelope) -> Answer {
+        let server = QueueServer { inner: Arc::downgrade(fabric.inner()) };
+        Answer::read(&server.handle(&NodeId::new("edge").unwrap(), request).await).unwrap()
+    }
+
+    #[tokio::test]
+    async fn calls_are_taken_where_they_are_kept_as_safely_as_they_were_and_nowhere_else() {
+        let queue = Arc::new(MemoryQueue::new(Arc::new(SystemClock::new()), QueueConfig::default()));
+        let native = NativeFactory::new().with_sync("echo", Ok).unwrap();
+        let fabric = Fabric::builder().scheduler(Arc::new(Pipeline::default())).isolates(Arc::new(native));
+        let fabric = fabric.queue(Arc::clone(&queue) as _).build().unwrap();
+        let call = |bits| {
+            let call = QueuedCall::new(InvocationId::new(bits), FunctionName::new("f").unwrap(), "");
+            call.destination(NodeId::new("elsewhere").unwrap())
+        };
+        let weaker = answer(&fabric, Request::take(&[call(1)], Durability::Durable)).await;
+        assert!(matches!(weaker, Answer::Weaker(Durability::Memory)), "{weaker:?}");
+        let too_many: Vec<_> = (0..=MOST_CALLS as u128).map(call).collect();
+        let unread = answer(&fabric, Request::take(&too_many, Durability::Memory)).await;
+        assert!(matches!(unread, Answer::Unreadable), "{unread:?}");
+        let noise = Envelope { head: Bytes::from_static(&[0xff; 9]), body: Bytes::new() };
+        assert!(matches!(answer(&fabric, noise).await, Answer::Unreadable));
+        assert_eq!(queue.load().pending, 0);
+        let taken = answer(&fabric, Request::take(&[call(1)], Durability::Memory)).await;
+        assert!(matches!(&taken, Answer::Taken(outcomes) if outcomes[..] == [Handover::Taken]), "{taken:?}");
+        assert_eq!((queue.load().pending, queue.load().outbox.len()), (1, 0), "it goes no further");
+    }
+}

@@ -143,6 +143,9 @@ async fn a_call_of_nothing_or_into_nothing_is_not_accepted() {
     let without = without.isolates(Arc::new(Stage::new().natives())).build().unwrap();
     let id = without.new_id();
     assert_eq!(without.enqueue(QueuedCall::new(id, name("echo"), "")).await, Err(EnqueueError::NoQueue { id }));
+    let (id, node) = (fabric.new_id(), node("hub"));
+    let refused = fabric.enqueue(QueuedCall::new(id, name("echo"), "").destination(node.clone())).await;
+    assert_eq!(refused, Err(EnqueueError::Alone { id, node }));
 }
 
 #[tokio::test]

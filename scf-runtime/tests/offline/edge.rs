@@ -1,12 +1,14 @@
 //! The process that accepts calls of the hub, whether that is there or not.
 //!
-//! Lines: `up`; `a N`, call N is accepted; `accepted`, all of them are; `drained`, none is left here; `end …`, how calls
-//! stand that were asked for from here. Told `go` it accepts, told `ask` it asks.
+//! Lines: `up`; `a N`, call N is accepted; `accepted`, all of them are; `h N`, calls were handed over and N are left;
+//! `drained`, none is; `end …`, how calls stand that were asked for from here. Told `go` it accepts, told `ask` it asks.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use scf_core::{CallState, InvocationQueue as _};
 use scf_runtime::{EnqueueError, Fabric, NativeFactory};
+use scf_state::RedbQueue;
+use tokio::sync::oneshot;
 
 use crate::life::{CLIENTS, Life, Result, call, id, told};
 
@@ -20,15 +22,12 @@ pub(crate) async fn live(life: Life) -> Result<()> {
     while let Some(line) = told.recv().await {
         match line.as_str() {
             "go" => {
+                let (queue, (accepted, all)) = (Arc::clone(&joined.queue), oneshot::channel());
+                tokio::spawn(watch(queue, all));
                 accept_all(&joined.fabric, &life).await?;
                 println!("accepted");
-                let queue = std::sync::Arc::clone(&joined.queue);
-                tokio::spawn(async move {
-                    while queue.load().pending > 0 {
-                        tokio::time::sleep(Duration::from_millis(2)).await;
-                    }
-                    println!("drained");
-                });
+                // It is listened to until all are handed over.
+                let _ = accepted.send(());
             }
             "ask" => {
                 let (mut completed, mut dead) = (0, 0);
@@ -47,6 +46,23 @@ pub(crate) async fn live(life: Life) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Says how calls are handed over, until all are accepted and none is left.
+async fn watch(queue: Arc<RedbQueue>, mut accepted: oneshot::Receiver<()>) {
+    let (mut before, mut is_accepted) = (0, false);
+    loop {
+        is_accepted |= accepted.try_recv().is_ok();
+        let pending = queue.load().pending;
+        if pending < before {
+            println!("h {pending}");
+        }
+        if is_accepted && pending == 0 {
+            return println!("drained");
+        }
+        before = pending;
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
 }
 
 async fn accept_all(fabric: &Fabric, life: &Life) -> Result<()> {

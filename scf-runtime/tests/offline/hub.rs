@@ -1,23 +1,15 @@
 //! The process that the calls belong to.
 //!
-//! Lines: `up`; `t`, the first call came; `c N`, so many calls ran; `end …`, everything is settled and counted, which it
-//! does when it is told `count`.
+//! Lines: `up`; `c N`, call N ran; `done`, everything is settled; `end …`, and counted, which it does when it is told
+//! `count`.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering::SeqCst},
-    },
-    time::Duration,
-};
+use std::time::Duration;
 
 use scf_core::{CallState, Function, InvocationQueue as _, Name, Payload, Scope, StateBackend as _};
 use scf_runtime::{NativeError, NativeFactory};
 
 use crate::life::{Joined, KEYS, Life, Result, function, id, key, told};
 
-/// A line for every so many calls.
-const TOLD_EVERY: u64 = 10;
 /// What a key's state says of the order of its calls.
 const LAST: &str = "last";
 const DISORDERED: &str = "disordered";
@@ -31,6 +23,9 @@ pub(crate) async fn live(life: Life) -> Result<()> {
     while !told.is_closed() && joined.queue.load().pending > 0 {
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
+    // What was settled last is on the disk once nothing runs.
+    joined.fabric.shutdown().await?;
+    println!("done");
     count(&joined, life.calls).await?;
     // Whoever accepted may still ask.
     while told.recv().await.is_some() {}
@@ -39,14 +34,8 @@ pub(crate) async fn live(life: Life) -> Result<()> {
 
 /// A function that counts itself in the state of its key, and whether it comes in the order of the key's calls.
 fn natives() -> Result<NativeFactory> {
-    let ran = Arc::new(AtomicU64::new(0));
     let natives = NativeFactory::new().with("effect", move |call, input| {
-        let ran = Arc::clone(&ran);
         Box::pin(async move {
-            let ran = ran.fetch_add(1, SeqCst) + 1;
-            if ran == 1 {
-                println!("t");
-            }
             let text = String::from_utf8_lossy(&input.bytes).into_owned();
             let number: u64 = text.parse().map_err(|_| NativeError::refused("not a number"))?;
             let state = call.state()?;
@@ -58,9 +47,7 @@ fn natives() -> Result<NativeFactory> {
             }
             state.put(LAST, number.to_le_bytes().to_vec().into());
             state.put(&text, (before + 1).to_le_bytes().to_vec().into());
-            if ran.is_multiple_of(TOLD_EVERY) {
-                println!("c {ran}");
-            }
+            println!("c {number}");
             Ok(Payload::new(text))
         })
     })?;

@@ -17,7 +17,7 @@ use crate::{
 /// Nothing takes as long as this.
 const PATIENCE: Duration = Duration::from_secs(300);
 
-/// What is killed when so many calls ran; it is started again at once.
+/// What is killed; it is started again at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kill {
     Edge,
@@ -33,7 +33,8 @@ pub(crate) struct Plan {
     pub(crate) calls: u64,
     /// Whether hub and broker are down while the calls are accepted.
     pub(crate) is_offline: bool,
-    /// What is killed while the calls run, one after the other.
+    /// What is killed, one after the other: while calls are handed over if that begins when all are accepted, while they
+    /// run otherwise.
     pub(crate) kills: Vec<Kill>,
 }
 
@@ -49,10 +50,13 @@ pub(crate) struct Report {
     pub(crate) disordered: u64,
     /// Of the calls that were asked for where they were accepted, how many are completed.
     pub(crate) heard_of: u64,
-    /// From when hub and broker were there until the first call was; once per time that they came.
+    /// From when hub and broker were there until the first calls were on the hub's disk, and known to be; once per time
+    /// that they came.
     pub(crate) resync: Vec<Duration>,
-    /// How long calls were being drained, downtimes left out.
+    /// How long hub and broker were there until all calls had run.
     pub(crate) draining: Duration,
+    /// And until all were on the hub's disk.
+    pub(crate) handing: Duration,
 }
 
 /// A line of a process, when it came, and of which start of it.
@@ -80,9 +84,11 @@ struct Run<'a> {
     said: Sender<Line>,
     accepted: BTreeSet<u64>,
     report: Report,
-    /// Since when the hub is there, and since when calls are drained.
+    /// Calls that ran, those that are run again after a crash each time.
+    ran: u64,
+    /// Since when the hub is there, and since when so that nothing was handed over.
     up: Option<Instant>,
-    draining: Option<Instant>,
+    silent: Option<Instant>,
 }
 
 impl Plan {
@@ -99,8 +105,9 @@ impl Plan {
             said,
             accepted: BTreeSet::new(),
             report: Report::default(),
+            ran: 0,
             up: None,
-            draining: None,
+            silent: None,
         };
         let result = run.go(&lines);
         for process in [&mut run.edge, &mut run.hub] {
@@ -126,37 +133,34 @@ impl Run<'_> {
             self.until(lines, Role::Hub, "up")?;
             tell(&mut self.edge, "go")?;
         }
-        let (mut ran, mut ran_before, mut kills) = (0, 0, self.plan.kills.iter());
-        let step = self.plan.calls / (self.plan.kills.len() as u64 + 1);
-        let mut next = step;
-        let (mut is_accepted, mut is_drained) = (self.plan.is_offline, false);
-        loop {
+        let (step, mut kills) = (self.plan.calls / (self.plan.kills.len() as u64 + 1), self.plan.kills.iter());
+        let (mut next, mut handed, mut is_drained) = (step, 0, false);
+        while !is_drained || kills.len() > 0 {
             let line = self.hear(lines)?;
-            if let (Role::Hub, Some(count)) = (line.role, line.text.strip_prefix("c ")) {
-                let count: u64 = count.parse()?;
-                ran_before += if count < ran { ran } else { 0 };
-                ran = count;
-            }
-            match (line.role, line.text.as_str()) {
-                (Role::Edge, "up") => tell(&mut self.edge, "go")?,
-                (Role::Edge, "accepted") => is_accepted = true,
-                (Role::Edge, "drained") => is_drained = is_accepted,
+            match (line.role, line.text.split_once(' ').unwrap_or((&line.text, ""))) {
+                (Role::Edge, ("h", left)) => handed = self.plan.calls.saturating_sub(left.parse()?),
+                // It was killed; the first one is told when the hub is as it is to be.
+                (Role::Edge, ("up", _)) if line.life > 1 => tell(&mut self.edge, "go")?,
+                (Role::Edge, ("drained", _)) => {
+                    is_drained = true;
+                    self.report.handing = self.report.draining
+                        + self.up.map_or(Duration::ZERO, |up| line.at.saturating_duration_since(up));
+                }
                 _ => {}
             }
-            if ran_before + ran >= next
+            let progress = if self.plan.is_offline { handed } else { self.ran };
+            if progress >= next
                 && let Some(kill) = kills.next()
             {
                 next += step;
-                is_drained &= !matches!(kill, Kill::Edge);
+                is_drained &= *kill != Kill::Edge;
                 self.kill(*kill)?;
-            }
-            if is_drained && kills.len() == 0 {
-                break;
             }
         }
         tell(&mut self.hub, "count")?;
-        let counted = self.until(lines, Role::Hub, "end ")?;
+        self.until(lines, Role::Hub, "done")?;
         self.pause(Instant::now());
+        let counted = self.until(lines, Role::Hub, "end ")?;
         let words: Vec<u64> = counted.split(' ').skip(1).map(str::parse).collect::<std::result::Result<_, _>>()?;
         let [completed, dead, lost, doubled, disordered] = words[..] else { return Err(counted.into()) };
         self.report = Report { completed, dead, lost, doubled, disordered, ..std::mem::take(&mut self.report) };
@@ -215,33 +219,38 @@ impl Run<'_> {
             }
         }
         self.pause(Instant::now());
-        self.up = None;
         self.start(Role::Hub)
     }
 
-    /// Nothing is drained from now on.
+    /// The hub is not there from now on, or has nothing more to do.
     fn pause(&mut self, now: Instant) {
-        if let Some(since) = self.draining.take() {
-            self.report.draining += now.duration_since(since);
+        self.silent = None;
+        if let Some(up) = self.up.take() {
+            self.report.draining += now - up;
         }
     }
 
-    /// The next line, noted. What a process said that is gone is still noted.
+    /// The next line of a process that is there. What others said before they were killed counts all the same.
     fn hear(&mut self, lines: &Receiver<Line>) -> Result<Line> {
-        let line = lines.recv_timeout(PATIENCE).map_err(|error| format!("{error} after {:?}", self.report))?;
-        let is_there = self.process(line.role).as_ref().is_some_and(|process| process.life == line.life);
-        let mut words = line.text.split(' ');
-        match (line.role, words.next()) {
-            (Role::Edge, Some("a")) => {
-                self.accepted.insert(words.next().ok_or("no number")?.parse()?);
+        loop {
+            let line = lines.recv_timeout(PATIENCE).map_err(|error| format!("{error} after {:?}", self.report))?;
+            match (line.role, line.text.split_once(' ').unwrap_or((&line.text, ""))) {
+                (Role::Edge, ("a", number)) => drop(self.accepted.insert(number.parse()?)),
+                (Role::Hub, ("c", _)) => self.ran += 1,
+                _ => {}
             }
-            (Role::Hub, Some("up")) if is_there => (self.up, self.draining) = (Some(line.at), Some(line.at)),
-            (Role::Hub, Some("t")) if is_there => {
-                self.report.resync.extend(self.up.map(|up| line.at.duration_since(up)));
+            if self.process(line.role).as_ref().is_none_or(|process| process.life != line.life) {
+                continue;
             }
-            _ => {}
+            match (line.role, line.text.split_once(' ').unwrap_or((&line.text, ""))) {
+                (Role::Hub, ("up", _)) => (self.up, self.silent) = (Some(line.at), Some(line.at)),
+                (Role::Edge, ("h", _)) => {
+                    self.report.resync.extend(self.silent.take().map(|up| line.at.saturating_duration_since(up)));
+                }
+                _ => {}
+            }
+            return Ok(line);
         }
-        Ok(line)
     }
 
     fn until(&mut self, lines: &Receiver<Line>, role: Role, says: &str) -> Result<String> {
