@@ -5,5 +5,6 @@ mod nats_server;
 
 mod data_plane;
 mod fleet;
+mod silence;
 mod support;
 mod transport;
