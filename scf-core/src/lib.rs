@@ -94,8 +94,8 @@ pub use object::{
 pub use payload::{MediaType, Payload};
 pub use phase::{NodeCondition, Phase, PhaseChoice, PhaseLoad, PhasePolicy, PhaseRule, PhaseStats, ServiceTimes};
 pub use queue::{
-    Acceptance, CallState, CallStatus, Cause, DeadLetter, Delivery, Due, Hold, InvocationQueue, Lease, LeaseAsk,
-    QueueError, QueueLoad, QueuedCall, RetryPolicy, Room, Settle, TimerName,
+    Acceptance, CallState, CallStatus, Cause, DeadLetter, Delivery, Due, Handover, Hold, InvocationQueue, Lease,
+    LeaseAsk, OfferAsk, QueueError, QueueLoad, QueuedCall, RetryPolicy, Room, Settle, TimerName,
 };
 pub use revision::{Qualifier, Revision};
 pub use run_slo::{DueStep, ObservedRun, StepShare, StepSites};

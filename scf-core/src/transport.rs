@@ -19,6 +19,8 @@ pub enum Subject {
     State,
     /// Who owns the node's resources.
     Claim,
+    /// The node's invocation queue.
+    Queue,
 }
 
 /// A message: a small encoded head, and a body that is passed on untouched and uncopied.

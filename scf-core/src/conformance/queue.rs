@@ -2,13 +2,18 @@
 
 use std::{future::Future, sync::Arc, time::Duration};
 
+use super::handover::{
+    gives_up_what_waits_to_be_offered_and_nothing_that_was, offers_a_call_to_its_destination_and_to_no_worker,
+    offers_again_what_is_not_settled_and_goes_on_behind_what_is,
+    offers_no_more_bytes_than_asked_for_and_nothing_that_is_held_back, takes_a_call_once_however_long_ago_it_was_done,
+};
 use crate::{
     Acceptance, CallState, Cause, Clock as _, Delivery, Due, FunctionName, Hold, InvocationId, InvocationQueue, Lease,
     LeaseAsk, ManualClock, Payload, QueueError, QueuedCall, Scope, Settle, WallTime,
 };
 
 const LEASE: Duration = Duration::from_secs(10);
-const HOUR: Duration = Duration::from_secs(3600);
+pub(super) const HOUR: Duration = Duration::from_secs(3600);
 /// Longer than any delay before an attempt.
 const LONG: Duration = Duration::from_secs(120);
 
@@ -51,6 +56,11 @@ where
         a_reminder_comes_again_until_it_is_called_off,
         holds_a_key_back_and_releases_it,
         calls_off_what_waits_and_nothing_else,
+        offers_a_call_to_its_destination_and_to_no_worker,
+        offers_again_what_is_not_settled_and_goes_on_behind_what_is,
+        gives_up_what_waits_to_be_offered_and_nothing_that_was,
+        offers_no_more_bytes_than_asked_for_and_nothing_that_is_held_back,
+        takes_a_call_once_however_long_ago_it_was_done,
     );
 }
 
@@ -373,7 +383,7 @@ async fn calls_off_what_waits_and_nothing_else(queue: &dyn InvocationQueue, _: &
     settle(queue, running.lease, Settle::Completed(Payload::default())).await;
 }
 
-fn id(bits: u128) -> InvocationId {
+pub(super) fn id(bits: u128) -> InvocationId {
     InvocationId::new(bits)
 }
 
@@ -381,11 +391,11 @@ fn name(text: &str) -> FunctionName {
     FunctionName::new(text).expect("valid")
 }
 
-fn scope() -> Scope {
+pub(super) fn scope() -> Scope {
     Scope { function: name("actor"), key: "k".into() }
 }
 
-fn call(bits: u128, function: &str) -> QueuedCall {
+pub(super) fn call(bits: u128, function: &str) -> QueuedCall {
     QueuedCall::new(id(bits), name(function), bits.to_string())
 }
 
@@ -394,25 +404,25 @@ fn jump(clock: &ManualClock, hours: i64) {
     clock.set_wall(WallTime::from_millis(millis));
 }
 
-async fn accept(queue: &dyn InvocationQueue, call: QueuedCall) {
+pub(super) async fn accept(queue: &dyn InvocationQueue, call: QueuedCall) {
     let accepted = queue.accept(call).await;
     assert_eq!(accepted, Ok(Acceptance::New(queue.durability())), "there is room for a new call");
 }
 
-async fn lease(queue: &dyn InvocationQueue, calls: usize) -> Vec<Delivery> {
+pub(super) async fn lease(queue: &dyn InvocationQueue, calls: usize) -> Vec<Delivery> {
     queue.lease(LeaseAsk { calls, functions: None, per_function: usize::MAX, lease: LEASE }).await.expect("available")
 }
 
-async fn one(queue: &dyn InvocationQueue) -> Delivery {
+pub(super) async fn one(queue: &dyn InvocationQueue) -> Delivery {
     let mut leased = lease(queue, 8).await;
     assert_eq!(leased.len(), 1, "one call can run now, and these are leased: {leased:?}");
     leased.remove(0)
 }
 
-async fn settle(queue: &dyn InvocationQueue, lease: Lease, settle: Settle) {
+pub(super) async fn settle(queue: &dyn InvocationQueue, lease: Lease, settle: Settle) {
     assert_eq!(queue.settle(lease, settle).await, Ok(()), "a lease that lasts is settled");
 }
 
-async fn state(queue: &dyn InvocationQueue, bits: u128) -> CallState {
+pub(super) async fn state(queue: &dyn InvocationQueue, bits: u128) -> CallState {
     queue.status(id(bits)).await.expect("available").expect("kept").state
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{FunctionName, Invocation, InvocationId, Payload, Qualifier, Scope, TenantName, WallTime};
+use crate::{FunctionName, Invocation, InvocationId, NodeId, Payload, Qualifier, Scope, TenantName, WallTime};
 
 /// A call as an [`InvocationQueue`](super::InvocationQueue) keeps it until it is done.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,6 +32,8 @@ pub struct QueuedCall {
     /// A reminder: how long after this call became due the next one does. What was missed in the meantime is left
     /// out, so that one call stands for all of it.
     pub every: Option<Duration>,
+    /// The node into whose queue it goes once it is due; `None` where it stays in the queue that accepts it.
+    pub destination: Option<NodeId>,
 }
 
 impl QueuedCall {
@@ -49,6 +51,7 @@ impl QueuedCall {
             max_age: None,
             timer: None,
             every: None,
+            destination: None,
         }
     }
 
@@ -113,6 +116,14 @@ impl QueuedCall {
     #[must_use]
     pub fn every(mut self, period: Duration) -> Self {
         self.every = Some(period.max(Duration::from_millis(1)));
+        self
+    }
+
+    /// The node of another process whose queue it belongs to: it is kept here until that queue has it. Default the
+    /// queue that accepts it.
+    #[must_use]
+    pub fn destination(mut self, node: NodeId) -> Self {
+        self.destination = Some(node);
         self
     }
 

@@ -1,6 +1,7 @@
 //! Calls that are accepted now and made later: asynchronous calls, calls of dormant functions, timers.
 
 mod call;
+mod handover;
 mod retry;
 mod status;
 
@@ -11,10 +12,11 @@ use serde::{Deserialize, Serialize};
 
 pub use self::{
     call::{Due, QueuedCall, TimerName},
+    handover::{Handover, OfferAsk},
     retry::RetryPolicy,
     status::{Acceptance, CallState, CallStatus, Cause, DeadLetter, QueueError, Room},
 };
-use crate::{Durability, FunctionName, InvocationId, Payload, Scope};
+use crate::{Durability, FunctionName, InvocationId, NodeId, Payload, Scope};
 
 /// Keeps calls until they are done or dead letters.
 ///
@@ -28,6 +30,9 @@ use crate::{Durability, FunctionName, InvocationId, Payload, Scope};
 ///   keeps the result with the effect, and a second attempt is given that result.
 /// - Calls of one function and key are delivered one at a time, in the order in which they became due; one that
 ///   waits for its next attempt holds back those behind it, and no others.
+/// - A call with a destination is delivered to no worker here. It is offered, and gone once its destination has it.
+///   Calls of one destination are offered in the order in which they became due; of those that were offered and not
+///   settled nothing is decided here: they are offered again, also after a restart.
 /// - A lease lasts as long as its worker makes progress, however long that takes, and ends when it makes none,
 ///   however alive it is. Leases and delays are measured in time that passed, never by a clock that can be set.
 /// - Cancelling a future leaves the operation done or not done.
@@ -111,6 +116,22 @@ pub trait InvocationQueue: Debug + Send + Sync + 'static {
     /// # Errors
     /// [`QueueError::Unavailable`].
     async fn release(&self, scope: &Scope) -> Result<Option<InvocationId>, QueueError>;
+
+    /// Settles what was offered to a destination last and offers the calls that are due next, in one commit; also does
+    /// what is due by time, as [`lease`](Self::lease). Called by who brings them there, one at a time per destination.
+    /// What it answers is kept as safely as calls are accepted before it answers.
+    ///
+    /// # Errors
+    /// [`QueueError::Unavailable`], [`QueueError::Unknown`]: ask again with nothing settled.
+    async fn offer(&self, ask: OfferAsk) -> Result<Vec<QueuedCall>, QueueError>;
+
+    /// Takes calls that the queue of node `from` offers, in one commit. Answers what came of the first ones, in their
+    /// order: fewer than are offered when there is no room for the next. Calls that `from` offers again are known, however long ago they
+    /// were done.
+    ///
+    /// # Errors
+    /// As [`InvocationQueue::accept`]; with [`QueueError::Full`] none was taken.
+    async fn take(&self, from: &NodeId, calls: Vec<QueuedCall>) -> Result<Vec<Handover>, QueueError>;
 
     /// What it holds now.
     fn load(&self) -> QueueLoad;
@@ -196,4 +217,6 @@ pub struct QueueLoad {
     pub bytes: u64,
     /// The functions that wait for delivery, with how many calls each.
     pub ready: Vec<(FunctionName, u64)>,
+    /// The destinations of calls that are due and not there, with how many calls each.
+    pub outbox: Vec<(NodeId, u64)>,
 }

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::QueuedCall;
-use crate::{ByteSize, Durability, InvocationId, Payload, WallTime};
+use crate::{ByteSize, Durability, InvocationId, NodeId, Payload, WallTime};
 
 /// What accepting a call gave.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,7 +30,7 @@ pub struct CallStatus {
     pub state: CallState,
 }
 
-/// Where a call stands. One that was accepted ends as exactly one of the last two.
+/// Where a call stands. One that was accepted ends as exactly one of completed and dead, in the queue that has it last.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum CallState {
@@ -42,6 +42,11 @@ pub enum CallState {
     Completed(Option<Payload>),
     /// It is a dead letter.
     Dead(Cause),
+    /// The queue of its destination has it; how it stands is known there.
+    Forwarded {
+        /// The destination.
+        to: NodeId,
+    },
 }
 
 impl CallState {

@@ -25,7 +25,7 @@ use crate::{
     host::{MemberHost, Pace},
     observe::Observer,
     peer::{self, Peers},
-    queue::{DispatchConfig, Dispatcher},
+    queue::{DispatchConfig, Dispatcher, QueueServer},
     router::InvokeServer,
     spread::{Apart, Spread},
     tenant::Accounts,
@@ -276,6 +276,10 @@ impl FabricBuilder {
                 if peer::CAN_JOIN {
                     let claims = ClaimServer { inner: Arc::downgrade(&inner), member };
                     attached = attached.and_then(|()| transport.attach(&node.id, Subject::Claim, Arc::new(claims)));
+                }
+                if peer::CAN_JOIN && inner.dispatcher.is_some() {
+                    let queue = QueueServer { inner: Arc::downgrade(&inner) };
+                    attached = attached.and_then(|()| transport.attach(&node.id, Subject::Queue, Arc::new(queue)));
                 }
                 attached.map_err(|source| BuildError::Transport { node: node.id.clone(), source })?;
             }

@@ -257,7 +257,7 @@ impl Inner {
 
     /// Has the router know what is known of a node. Where `is_new`, placements are decided anew.
     fn note(&self, node: &NodeId, is_new: bool) {
-        let noted = {
+        let (noted, is_there) = {
             let roster = self.roster();
             let Some(seen) = roster.get(node) else { return };
             let health = match seen.presence {
@@ -269,10 +269,13 @@ impl Inner {
             // Measured by another clock: what is told is taken for what is.
             let paths = seen.status.paths.iter().map(|(to, path)| (to.clone(), Path { measured: now, ..*path }));
             let status = NodeStatus { node: Arc::new(seen.node.clone()), free, load, health, version };
-            self.peers.set(status, paths.collect())
+            (self.peers.set(status, paths.collect()), seen.presence == Presence::Alive)
         };
         if noted.1 || is_new {
             self.epoch.fetch_add(1, Release);
+            if is_there && let Some(dispatcher) = &self.dispatcher {
+                dispatcher.arrived(node);
+            }
         }
     }
 

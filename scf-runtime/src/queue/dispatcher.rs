@@ -9,7 +9,11 @@ use std::{
 use scf_core::{Delivery, FunctionName, InvocationQueue, Lease, LeaseAsk, QueueError, Settle};
 use tokio::{sync::watch, task::JoinSet};
 
-use super::{DispatchConfig, verdict::verdict};
+use super::{
+    DispatchConfig, Watched,
+    forward::{Arrivals, Couriers},
+    verdict::verdict,
+};
 use crate::fabric::Inner;
 
 /// How much longer a lease lasts than any attempt may take: an attempt ends by its own deadline, and its lease only
@@ -28,6 +32,7 @@ pub(crate) struct Dispatcher {
     settled: watch::Sender<u64>,
     /// Counts deployments.
     deployed: watch::Sender<u64>,
+    arrivals: watch::Sender<Arrivals>,
     stopping: watch::Sender<bool>,
     stopped: watch::Sender<bool>,
 }
@@ -38,7 +43,8 @@ impl Dispatcher {
             DispatchConfig { concurrency: config.concurrency.max(1), per_function: config.per_function.max(1) };
         let counter = || watch::Sender::new(0);
         let flag = || watch::Sender::new(false);
-        Self { queue, config, settled: counter(), deployed: counter(), stopping: flag(), stopped: flag() }
+        let arrivals = watch::Sender::default();
+        Self { queue, config, settled: counter(), deployed: counter(), arrivals, stopping: flag(), stopped: flag() }
     }
 
     /// Looks again: there is a function that there was not.
@@ -46,9 +52,24 @@ impl Dispatcher {
         self.deployed.send_modify(|deployed| *deployed += 1);
     }
 
-    /// Changes with every call that is settled.
-    pub(super) fn settled(&self) -> watch::Receiver<u64> {
-        self.settled.subscribe()
+    /// A node of another process is there, for the first time or again: what is for it need not wait any longer.
+    #[cfg(feature = "nats")]
+    pub(crate) fn arrived(&self, node: &scf_core::NodeId) {
+        self.arrivals.send_modify(|arrivals| *arrivals.entry(node.clone()).or_default() += 1);
+    }
+
+    pub(super) fn arrivals(&self) -> watch::Receiver<Arrivals> {
+        self.arrivals.subscribe()
+    }
+
+    /// The queue, and what changes with every call that is settled.
+    pub(super) fn watched(&self) -> Watched {
+        Watched { queue: Arc::clone(&self.queue), settled: self.settled.subscribe() }
+    }
+
+    /// What changes with every call that is settled.
+    pub(super) fn settles(&self) -> watch::Sender<u64> {
+        self.settled.clone()
     }
 
     /// Leases nothing more and returns once what runs has ended.
@@ -81,7 +102,7 @@ enum Next {
 
 /// Drains the queue of a fabric until it is told to stop.
 pub(crate) async fn drain(fabric: Weak<Inner>) {
-    let mut running = JoinSet::new();
+    let (mut running, mut couriers) = (JoinSet::new(), Couriers::default());
     loop {
         let Some(inner) = fabric.upgrade() else { return };
         let Some(dispatcher) = &inner.dispatcher else { return };
@@ -109,6 +130,7 @@ pub(crate) async fn drain(fabric: Weak<Inner>) {
                 Next::Pause
             }
         };
+        couriers.start(&fabric, &inner, &*dispatcher.queue);
         // The queue outlives the fabric as long as this waits for it, and the fabric does not.
         let (queue, clock) = (Arc::clone(&dispatcher.queue), inner.clock.clone());
         drop(inner);
@@ -119,6 +141,7 @@ pub(crate) async fn drain(fabric: Weak<Inner>) {
                     () = queue.changed() => {}
                     () = woken => {}
                     Some(_) = running.join_next() => {}
+                    Some(()) = couriers.done() => {}
                 }
             }
         }

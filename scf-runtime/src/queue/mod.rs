@@ -1,15 +1,30 @@
 //! Asynchronous calls: accepted into a queue, run when there is room.
 
 mod dispatcher;
+mod forward;
+mod inbox;
 mod verdict;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
-use scf_core::{Acceptance, CallStatus, FunctionName, InvocationId, InvocationQueue, QueueError, QueuedCall};
+use scf_core::{
+    Acceptance, CallState, CallStatus, FunctionName, InvocationId, InvocationQueue, NodeId, QueueError, QueuedCall,
+    Subject,
+};
 use thiserror::Error;
+use tokio::sync::watch;
 
-pub(crate) use self::dispatcher::{Dispatcher, drain};
+use self::inbox::{Answer, LONGEST_WAIT, Request};
+pub(crate) use self::{
+    dispatcher::{Dispatcher, drain},
+    inbox::QueueServer,
+};
 use crate::Fabric;
+
+/// How long another node has to say how a call stands, beyond what it is to wait.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// How soon it is asked again when it did not.
+const AGAIN: Duration = Duration::from_secs(5);
 
 /// How a fabric drains its invocation queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,6 +60,14 @@ pub enum EnqueueError {
         /// The function.
         function: FunctionName,
     },
+    /// It belongs to another node, and the fabric is joined to none.
+    #[error("call {id} is for node {node}, and the fabric is joined to no other: call FabricBuilder::join")]
+    Alone {
+        /// The call.
+        id: InvocationId,
+        /// Its destination.
+        node: NodeId,
+    },
     /// The queue did not accept it.
     #[error("not accepted")]
     Queue(#[from] QueueError),
@@ -59,49 +82,102 @@ impl Fabric {
     /// reached or has no room costs no attempt. The effect on state happens once per invocation id; a call whose id
     /// was accepted before is answered with how that stands.
     ///
+    /// A call with a [destination](QueuedCall::destination) is kept here in the same way, and its function need not be
+    /// deployed here. Once the destination's queue has it, it is gone from this one and runs there, also when it is only
+    /// later that the function is deployed there. Calls of one destination arrive in the order in which they became due.
+    /// As long as the destination cannot be reached or has no room they wait, bounded by what this queue holds and by
+    /// their age; the destination counts its own from when it has them.
+    ///
     /// # Errors
     /// [`EnqueueError`]; with [`QueueError::Unknown`] ask again with the same id.
     pub async fn enqueue(&self, call: impl Into<QueuedCall> + Send) -> Result<Acceptance, EnqueueError> {
-        let call = call.into();
+        let mut call = call.into();
         let id = call.id;
         let Some(dispatcher) = &self.inner().dispatcher else { return Err(EnqueueError::NoQueue { id }) };
-        if self.inner().deployed(&call.function, |found| found.revisions().is_empty()) != Some(false) {
+        call.destination = call.destination.filter(|node| !self.inner().positions.contains_key(node));
+        if let Some(node) = &call.destination {
+            if self.inner().transport.is_none() {
+                return Err(EnqueueError::Alone { id, node: node.clone() });
+            }
+        } else if self.inner().deployed(&call.function, |found| found.revisions().is_empty()) != Some(false) {
             return Err(EnqueueError::NotFound { function: call.function });
         }
         Ok(dispatcher.queue.accept(call).await?)
     }
 
-    /// How an accepted call stands; `None` when it was never accepted or is forgotten.
+    /// How an accepted call stands; `None` when it was never accepted or is forgotten. Of one that its destination has,
+    /// that is asked; [`CallState::Forwarded`] is all that is known while it cannot be.
     ///
     /// # Errors
     /// As [`Fabric::enqueue`].
     pub async fn outcome(&self, id: InvocationId) -> Result<Option<CallStatus>, EnqueueError> {
         let Some(dispatcher) = &self.inner().dispatcher else { return Err(EnqueueError::NoQueue { id }) };
-        Ok(dispatcher.queue.status(id).await?)
+        let status = dispatcher.queue.status(id).await?;
+        let Some(CallState::Forwarded { to }) = status.as_ref().map(|status| &status.state) else { return Ok(status) };
+        Ok(self.status_at(to, id, Duration::ZERO).await.unwrap_or(status))
     }
 
-    /// Waits until an accepted call is completed or a dead letter; `None` when it was never accepted or is forgotten.
+    /// Waits until an accepted call is completed or a dead letter, here or at its destination; `None` when it was never
+    /// accepted or is forgotten.
     ///
     /// # Errors
     /// As [`Fabric::enqueue`].
     pub async fn settled(&self, id: InvocationId) -> Result<Option<CallStatus>, EnqueueError> {
         let Some(dispatcher) = &self.inner().dispatcher else { return Err(EnqueueError::NoQueue { id }) };
-        let mut settled = dispatcher.settled();
+        let Watched { queue, settled } = dispatcher.watched();
+        let status = settles(&*queue, settled, id).await?;
+        let Some(CallState::Forwarded { to }) = status.as_ref().map(|status| &status.state) else { return Ok(status) };
+        let mut arrivals = dispatcher.arrivals();
         loop {
-            settled.borrow_and_update();
-            match dispatcher.queue.status(id).await? {
-                Some(status) if !status.state.is_settled() => {}
-                status => return Ok(status),
-            }
-            if settled.changed().await.is_err() {
-                return Ok(dispatcher.queue.status(id).await?);
+            let seen = arrivals.borrow_and_update().get(to).copied();
+            match self.status_at(to, id, LONGEST_WAIT).await {
+                Some(Some(status)) if !status.state.is_settled() => {}
+                Some(status) => return Ok(status),
+                None => {
+                    tokio::select! {
+                        () = self.inner().clock.sleep(AGAIN) => {}
+                        () = forward::arrived(&mut arrivals, to, seen) => {}
+                    }
+                }
             }
         }
+    }
+
+    /// How a call stands at a node that has it, at the latest after `wait`; `None` when the node does not say.
+    async fn status_at(&self, to: &NodeId, id: InvocationId, wait: Duration) -> Option<Option<CallStatus>> {
+        let (transport, from) = (self.inner().transport.as_ref()?, &self.inner().members[0].node.id);
+        let request = Request::status(id, wait);
+        let answer = transport.request(from, to, Subject::Queue, request, wait + PATIENCE).await.ok()?;
+        if let Answer::Status(status) = Answer::read(&answer)? { Some(status) } else { None }
     }
 
     /// The invocation queue, for what operators do: dead letters, redriving them, holding a key back.
     #[must_use]
     pub fn queue(&self) -> Option<&Arc<dyn InvocationQueue>> {
         self.inner().dispatcher.as_ref().map(|dispatcher| &dispatcher.queue)
+    }
+}
+
+/// A queue, and what changes with every call that is settled.
+pub(crate) struct Watched {
+    queue: Arc<dyn InvocationQueue>,
+    settled: watch::Receiver<u64>,
+}
+
+/// Waits until a call is settled, or is at another node.
+async fn settles(
+    queue: &dyn InvocationQueue,
+    mut settled: watch::Receiver<u64>,
+    id: InvocationId,
+) -> Result<Option<CallStatus>, QueueError> {
+    loop {
+        settled.borrow_and_update();
+        match queue.status(id).await? {
+            Some(status) if matches!(status.state, CallState::Waiting | CallState::Running) => {}
+            status => return Ok(status),
+        }
+        if settled.changed().await.is_err() {
+            return queue.status(id).await;
+        }
     }
 }

@@ -1,7 +1,8 @@
 //! What a queue is asked to change, and what it answers.
 
 use scf_core::{
-    Acceptance, Delivery, Durability, Hold, InvocationId, Lease, LeaseAsk, QueueError, QueuedCall, Scope, Settle,
+    Acceptance, Delivery, Durability, Handover, Hold, InvocationId, Lease, LeaseAsk, NodeId, OfferAsk, QueueError,
+    QueuedCall, Scope, Settle,
 };
 
 /// What a queue is asked to change.
@@ -16,6 +17,8 @@ pub(crate) enum Ask {
     CancelTimer(Scope, String),
     Hold(Scope, Hold),
     Release(Scope),
+    Offer(OfferAsk),
+    Take(NodeId, Vec<QueuedCall>),
     /// After a restart: what ran when the process ended is tried again or given up.
     Recover,
 }
@@ -27,9 +30,10 @@ impl Ask {
     }
 
     /// The call that it is about.
-    pub(crate) const fn id(&self) -> InvocationId {
+    pub(crate) fn id(&self) -> InvocationId {
         match self {
             Self::Accept(call) => call.id,
+            Self::Take(_, calls) => calls.first().map_or(InvocationId::new(0), |call| call.id),
             Self::Settle(lease, _) => lease.id,
             Self::Redrive(id) | Self::Discard(id) | Self::Cancel(id) => *id,
             _ => InvocationId::new(0),
@@ -43,6 +47,8 @@ pub(crate) enum Answer {
     Accepted(Acceptance),
     Leased(Vec<Delivery>),
     Released(Option<InvocationId>),
+    Offered(Vec<QueuedCall>),
+    Taken(Vec<Handover>),
     Done,
 }
 
@@ -57,6 +63,14 @@ impl Answer {
 
     pub(crate) fn released(self) -> Result<Option<InvocationId>, QueueError> {
         if let Self::Released(call) = self { Ok(call) } else { Err(self.unexpected()) }
+    }
+
+    pub(crate) fn offered(self) -> Result<Vec<QueuedCall>, QueueError> {
+        if let Self::Offered(calls) = self { Ok(calls) } else { Err(self.unexpected()) }
+    }
+
+    pub(crate) fn taken(self) -> Result<Vec<Handover>, QueueError> {
+        if let Self::Taken(outcomes) = self { Ok(outcomes) } else { Err(self.unexpected()) }
     }
 
     fn unexpected(&self) -> QueueError {

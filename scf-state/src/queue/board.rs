@@ -6,10 +6,11 @@ use std::{
     time::Duration,
 };
 
-use scf_core::{FunctionName, InvocationId, Lease, LeaseAsk, Scope, WallTime};
+use scf_core::{ByteSize, FunctionName, InvocationId, Lease, LeaseAsk, NodeId, Scope, WallTime};
 
 use super::{
     lane::{Lane, Ticket},
+    outbox::Outbox,
     time::{DueAt, Moment},
 };
 
@@ -28,6 +29,7 @@ pub(super) struct Pending {
     pub(super) line: Option<Arc<Scope>>,
     pub(super) timer: Option<String>,
     pub(super) every: Option<Duration>,
+    pub(super) destination: Option<NodeId>,
     pub(super) max_age: Duration,
     /// When it first became due.
     pub(super) due_since: Option<Duration>,
@@ -48,6 +50,10 @@ enum Place {
     Line,
     Ready(Ticket),
     Running(Run),
+    /// Due, and to go to another node, under this number.
+    Outbox(u64),
+    /// As before, and the other node may have it.
+    Offered(u64),
 }
 
 /// A lease.
@@ -65,6 +71,7 @@ impl Pending {
             line: line.map(Arc::new),
             timer: None,
             every: None,
+            destination: None,
             max_age,
             due_since: None,
             attempts: 0,
@@ -77,6 +84,11 @@ impl Pending {
 
     pub(super) fn run(&self) -> Option<Run> {
         if let Place::Running(run) = self.place { Some(run) } else { None }
+    }
+
+    /// Whether somebody else has it, so that nothing is decided about it here.
+    pub(super) fn is_elsewhere(&self) -> bool {
+        matches!(self.place, Place::Running(_) | Place::Offered(_))
     }
 
     pub(super) fn is_expired(&self, now: Duration) -> bool {
@@ -96,6 +108,7 @@ pub(super) struct Board {
     held: HashSet<Scope>,
     lanes: HashMap<FunctionName, Lane>,
     turns: VecDeque<FunctionName>,
+    outboxes: HashMap<NodeId, Outbox>,
     suspects: VecDeque<(Ticket, InvocationId)>,
     /// A suspect that runs; nothing else does.
     alone: Option<InvocationId>,
@@ -146,7 +159,7 @@ impl Board {
             self.timers.insert((Arc::clone(line), name.clone()), id);
         }
         let mut pending = pending;
-        if let (Some(line), true) = (&pending.line, pending.due_since.is_some()) {
+        if let (Some(line), true, None) = (&pending.line, pending.due_since.is_some(), &pending.destination) {
             // It waits for its next attempt, in its place in the line.
             self.lines.entry(Arc::clone(line)).or_default().push_back(id);
             pending.is_in_line = true;
@@ -191,6 +204,11 @@ impl Board {
         let Some(pending) = self.calls.get_mut(&id) else { return };
         let since = *pending.due_since.get_or_insert(now);
         self.expiries.insert((since.saturating_add(pending.max_age), id));
+        if let Some(to) = pending.destination.clone() {
+            self.numbers += 1;
+            pending.place = Place::Outbox(self.numbers);
+            return self.outboxes.entry(to).or_default().put(self.numbers, id);
+        }
         let Some(line) = pending.line.clone() else { return self.make_ready(id, now) };
         pending.place = Place::Line;
         if !std::mem::replace(&mut pending.is_in_line, true) {
@@ -231,6 +249,14 @@ impl Board {
         let place = std::mem::replace(&mut pending.place, Place::New);
         let (function, is_suspect) = (pending.function.clone(), pending.is_suspect());
         match place {
+            Place::Outbox(number) | Place::Offered(number) => {
+                let Some(to) = pending.destination.clone() else { return };
+                let Some(outbox) = self.outboxes.get_mut(&to) else { return };
+                outbox.remove(number);
+                if outbox.is_empty() {
+                    self.outboxes.remove(&to);
+                }
+            }
             Place::New | Place::Line => {}
             Place::Passed(at) => drop(self.passing.remove(&(at, id))),
             Place::Wall(at) => drop(self.walls.remove(&(at, id))),
@@ -350,7 +376,7 @@ impl Board {
     /// The calls that are due for too long and do not run.
     pub(super) fn expired(&self, now: Duration) -> Vec<InvocationId> {
         let expired = self.expiries.iter().take_while(|(until, _)| *until <= now).map(|(_, id)| *id);
-        expired.filter(|id| self.calls.get(id).is_some_and(|pending| pending.run().is_none())).collect()
+        expired.filter(|id| self.calls.get(id).is_some_and(|pending| !pending.is_elsewhere())).collect()
     }
 
     /// Leases calls, the functions in turn.
@@ -426,10 +452,90 @@ impl Board {
         self.lane(&function).running += 1;
     }
 
+    /// The destinations with calls that are offered or may be, and how many.
+    pub(super) fn outbox(&self) -> Vec<(NodeId, u64)> {
+        let goes = |id: InvocationId| self.calls.get(&id).is_some_and(|pending| !self.is_held(pending));
+        let due = |outbox: &Outbox| {
+            let waiting = outbox.waiting();
+            // Nothing is looked at one by one unless something is held back.
+            let waiting =
+                if self.held.is_empty() { waiting.len() } else { waiting.filter(|(_, id)| goes(*id)).count() };
+            (waiting + outbox.offered().len()) as u64
+        };
+        let outboxes = self.outboxes.iter().map(|(to, outbox)| (to.clone(), due(outbox)));
+        outboxes.filter(|(_, calls)| *calls > 0).collect()
+    }
+
+    fn is_held(&self, pending: &Pending) -> bool {
+        pending.line.as_ref().is_some_and(|line| self.held.contains(&**line))
+    }
+
+    /// What a node was offered and may have.
+    pub(super) fn offered(&self, to: &NodeId) -> Vec<InvocationId> {
+        self.outboxes.get(to).map_or_else(Vec::new, |outbox| outbox.offered().collect())
+    }
+
+    /// Offers a node the first of its calls: at most so many, of at most so many bytes beyond the first.
+    pub(super) fn offer(&mut self, to: &NodeId, calls: usize, bytes: ByteSize) -> Vec<InvocationId> {
+        let Some(outbox) = self.outboxes.get(to) else { return Vec::new() };
+        let (mut picked, mut room) = (Vec::new(), bytes.bytes());
+        for (number, id) in outbox.waiting() {
+            let Some(pending) = self.calls.get(&id).filter(|pending| !self.is_held(pending)) else { continue };
+            if picked.len() >= calls || (!picked.is_empty() && pending.bytes > room) {
+                break;
+            }
+            room = room.saturating_sub(pending.bytes);
+            picked.push((number, id));
+        }
+        self.note_offered(to, &picked);
+        picked.into_iter().map(|(_, id)| id).collect()
+    }
+
+    fn note_offered(&mut self, to: &NodeId, calls: &[(u64, InvocationId)]) {
+        if let Some(outbox) = self.outboxes.get_mut(to) {
+            outbox.offer(calls);
+        }
+        for (number, id) in calls {
+            if let Some(pending) = self.calls.get_mut(id) {
+                pending.place = Place::Offered(*number);
+            }
+        }
+    }
+
+    /// Goes on with what a node was offered before a restart, in the order in which it was.
+    pub(super) fn offer_again(&mut self, to: &NodeId, ids: &[InvocationId], now: Duration) {
+        let is_for = |pending: &Pending| pending.destination.as_ref() == Some(to);
+        let ids: Vec<_> = ids.iter().copied().filter(|id| self.calls.get(id).is_some_and(is_for)).collect();
+        let mut numbers = Vec::with_capacity(ids.len());
+        for &id in &ids {
+            if !matches!(self.calls.get(&id).map(|pending| pending.place), Some(Place::Outbox(_))) {
+                // It was due; that the clock was set back since does not make it another's to decide about.
+                self.leave(id);
+                self.arrive(id, now);
+            }
+            if let Some(Place::Outbox(number)) = self.calls.get(&id).map(|pending| pending.place) {
+                numbers.push(number);
+            }
+        }
+        numbers.sort_unstable();
+        let calls: Vec<_> = numbers.into_iter().zip(ids).collect();
+        self.note_offered(to, &calls);
+    }
+
+    /// A node has none of what it was offered.
+    pub(super) fn take_back(&mut self, to: &NodeId) {
+        let Some(outbox) = self.outboxes.get_mut(to) else { return };
+        for (number, id) in outbox.take_back() {
+            if let Some(pending) = self.calls.get_mut(&id) {
+                pending.place = Place::Outbox(number);
+            }
+        }
+    }
+
     /// When something may be different without anybody doing anything: in so much time, and when civil time is so
     /// late.
     pub(super) fn next(&self) -> (Option<Duration>, Option<WallTime>) {
-        let waiting = self.expiries.iter().find(|(_, id)| self.calls.get(id).is_some_and(|p| p.run().is_none()));
+        let waiting = self.expiries.iter().find(|(_, id)| self.calls.get(id).is_some_and(|p| !p.is_elsewhere()));
         let passing = [self.passing.first(), self.leases.first(), waiting];
         (passing.into_iter().flatten().map(|(at, _)| *at).min(), self.walls.first().map(|(at, _)| *at))
     }

@@ -18,6 +18,7 @@ use super::{
     ask::{Answer, Ask},
     board::{Board, Pending},
     config::QueueConfig,
+    origins::Origins,
     page::Page,
     record::{CALL, DEAD, DONE, Dead, Done, Records, Stored, key, load},
     restore::Found,
@@ -46,6 +47,8 @@ pub(crate) struct Book {
 pub(super) struct State {
     pub(super) board: Board,
     pub(super) settled: Settled,
+    /// What other nodes may offer again.
+    pub(super) origins: Origins,
     /// Counts what was accepted.
     pub(super) seq: u64,
     /// Bytes of the payloads of pending calls and dead letters.
@@ -54,6 +57,13 @@ pub(super) struct State {
     pub(super) kept: Option<Moment>,
     /// Calls that ran when the process ended.
     pub(super) interrupted: Vec<InvocationId>,
+}
+
+impl State {
+    /// Whether a call was accepted before and is not forgotten.
+    pub(super) fn knows(&self, id: InvocationId) -> bool {
+        self.board.get(id).is_some() || self.settled.is_done(id) || self.settled.is_dead(id)
+    }
 }
 
 impl Book {
@@ -72,29 +82,7 @@ impl Book {
 
     /// Why one of `calls` would not be accepted now, together with those before it, if so.
     pub(crate) fn refuses<'c>(&self, calls: impl IntoIterator<Item = &'c QueuedCall>) -> Option<QueueError> {
-        let state = self.state();
-        let limits = self.config;
-        let (mut held, mut bytes) = (state.board.len() + state.settled.dead(), state.bytes);
-        for call in calls {
-            let id = call.id;
-            if state.board.get(id).is_some() || state.settled.is_done(id) || state.settled.is_dead(id) {
-                continue;
-            }
-            let size = call.payload.size();
-            held += 1;
-            bytes += size.bytes();
-            let room = if size > limits.payload {
-                Room::Payload { limit: limits.payload }
-            } else if held > limits.calls.max(1) {
-                Room::Calls { limit: limits.calls.max(1) }
-            } else if bytes > limits.bytes.bytes() {
-                Room::Bytes { limit: limits.bytes }
-            } else {
-                continue;
-            };
-            return Some(QueueError::Full { id, room });
-        }
-        None
+        refusal(&self.state(), &self.config, calls)
     }
 
     /// Does what `ask` says; the outer error ends the transaction, the inner one is the answer.
@@ -117,12 +105,14 @@ impl Book {
             Ask::CancelTimer(scope, name) => page.cancel_timer(scope, name).map(|()| Ok(Answer::Done)),
             Ask::Hold(scope, hold) => page.hold(scope, *hold).map(|()| Ok(Answer::Done)),
             Ask::Release(scope) => page.release(scope).map(Answer::Released).map(Ok),
+            Ask::Offer(ask) => page.offer(ask).map(Answer::Offered).map(Ok),
+            Ask::Take(from, calls) => page.take(from, calls).map(|taken| taken.map(Answer::Taken)),
             Ask::Recover => page.recover().map(|()| Ok(Answer::Done)),
         };
         let is_news = page.is_news;
         drop(state);
         // What a lease found to be due, others may have waited for.
-        if !matches!(ask, Ask::Lease(_)) || is_news {
+        if !matches!(ask, Ask::Lease(_) | Ask::Offer(_)) || is_news {
             self.changed.notify_one();
         }
         answer
@@ -145,7 +135,8 @@ impl Book {
     pub(crate) fn load(&self) -> QueueLoad {
         let state = self.state();
         let (pending, running) = (state.board.len(), state.board.running());
-        QueueLoad { pending, running, dead: state.settled.dead(), bytes: state.bytes, ready: state.board.ready() }
+        let (ready, outbox) = (state.board.ready(), state.board.outbox());
+        QueueLoad { pending, running, dead: state.settled.dead(), bytes: state.bytes, ready, outbox }
     }
 
     /// See `InvocationQueue::changed`.
@@ -188,7 +179,7 @@ impl Book {
         let corrupt = |error: postcard::Error| QueueError::Corrupt { id, what: error.to_string() };
         let status = |attempts, state| Ok(Some(CallStatus { id, attempts, state }));
         match load::<Done, R>(records, &key(DONE, id))? {
-            Ok(Some(done)) => return Ok(status(done.attempts, CallState::Completed(done.result))),
+            Ok(Some(done)) => return Ok(status(done.attempts, done.into_state())),
             Ok(None) => {}
             Err(error) => return Ok(Err(corrupt(error))),
         }
@@ -237,6 +228,31 @@ impl Book {
     }
 }
 
+/// Why one of `calls` would not be accepted into a queue in this state, together with those before it, if so.
+pub(super) fn refusal<'c>(
+    state: &State,
+    limits: &QueueConfig,
+    calls: impl IntoIterator<Item = &'c QueuedCall>,
+) -> Option<QueueError> {
+    let (mut held, mut bytes) = (state.board.len() + state.settled.dead(), state.bytes);
+    for call in calls.into_iter().filter(|call| !state.knows(call.id)) {
+        let size = call.payload.size();
+        held += 1;
+        bytes += size.bytes();
+        let room = if size > limits.payload {
+            Room::Payload { limit: limits.payload }
+        } else if held > limits.calls.max(1) {
+            Room::Calls { limit: limits.calls.max(1) }
+        } else if bytes > limits.bytes.bytes() {
+            Room::Bytes { limit: limits.bytes }
+        } else {
+            continue;
+        };
+        return Some(QueueError::Full { id: call.id, room });
+    }
+    None
+}
+
 fn done(result: Result<(), QueueError>) -> Result<Answer, QueueError> {
     result.map(|()| Answer::Done)
 }
@@ -248,6 +264,7 @@ pub(super) fn pending(stored: &Stored, config: &QueueConfig) -> Pending {
     let max_age = call.max_age.unwrap_or(config.max_age);
     let mut pending = Pending::new(call.function.clone(), line, max_age, call.payload.size().bytes());
     pending.every = call.every;
+    pending.destination.clone_from(&call.destination);
     pending.timer = call.timer.as_ref().map(|timer| timer.name.clone());
     pending
 }

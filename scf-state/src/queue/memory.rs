@@ -7,8 +7,8 @@ use std::{
 
 use async_trait::async_trait;
 use scf_core::{
-    Acceptance, Batch, CallStatus, Clock, DeadLetter, Delivery, Durability, Hold, InvocationId, InvocationQueue, Lease,
-    LeaseAsk, QueueError, QueueLoad, QueuedCall, Scope, Settle, StateError,
+    Acceptance, Batch, CallStatus, Clock, DeadLetter, Delivery, Durability, Handover, Hold, InvocationId,
+    InvocationQueue, Lease, LeaseAsk, NodeId, OfferAsk, QueueError, QueueLoad, QueuedCall, Scope, Settle, StateError,
 };
 
 use super::{
@@ -137,6 +137,14 @@ impl InvocationQueue for MemoryQueue {
 
     async fn release(&self, scope: &Scope) -> Result<Option<InvocationId>, QueueError> {
         self.apply(&Ask::Release(scope.clone())).and_then(Answer::released)
+    }
+
+    async fn offer(&self, ask: OfferAsk) -> Result<Vec<QueuedCall>, QueueError> {
+        self.apply(&Ask::Offer(ask)).and_then(Answer::offered)
+    }
+
+    async fn take(&self, from: &NodeId, calls: Vec<QueuedCall>) -> Result<Vec<Handover>, QueueError> {
+        self.apply(&Ask::Take(from.clone(), calls)).and_then(Answer::taken)
     }
 
     fn load(&self) -> QueueLoad {

@@ -6,8 +6,13 @@ mod board;
 mod book;
 mod budget;
 mod config;
+mod handover;
+#[cfg(test)]
+mod handover_tests;
 mod lane;
 mod memory;
+mod origins;
+mod outbox;
 mod page;
 mod record;
 mod restore;

@@ -50,8 +50,10 @@ impl<R: Records> Page<'_, R> {
         }
         if self.state.settled.is_done(id) {
             let done = load::<Done, R>(self.records, &key(DONE, id))?;
-            let Done { attempts, result, .. } = done?.unwrap_or(Done { at: self.now, attempts: 0, result: None });
-            return Ok(status(attempts, CallState::Completed(result)));
+            return Ok(match done? {
+                Some(done) => status(done.attempts, done.into_state()),
+                None => status(0, CallState::Completed(None)),
+            });
         }
         if self.state.settled.is_dead(id) {
             let dead = load::<Dead, R>(self.records, &key(DEAD, id))?;
@@ -61,7 +63,7 @@ impl<R: Records> Page<'_, R> {
     }
 
     /// Keeps a call that is new.
-    fn enter(&mut self, stored: &Stored) -> Result<(), R::Error> {
+    pub(super) fn enter(&mut self, stored: &Stored) -> Result<(), R::Error> {
         save(self.records, &key(CALL, stored.call.id), stored)?;
         self.state.seq = self.state.seq.max(stored.seq) + 1;
         let pending = pending(stored, self.config);
@@ -70,7 +72,8 @@ impl<R: Records> Page<'_, R> {
         Ok(())
     }
 
-    pub(super) fn lease(&mut self, ask: &LeaseAsk) -> Result<Vec<Delivery>, R::Error> {
+    /// Does what is due by time: ends leases, lets calls become due, gives up and forgets what is too old.
+    pub(super) fn pass_time(&mut self) -> Result<(), R::Error> {
         let now = self.now.passed;
         self.note_clock()?;
         for id in self.state.board.lost(now) {
@@ -83,9 +86,13 @@ impl<R: Records> Page<'_, R> {
             self.bury(id, Cause::Expired { age })?;
             self.is_news = true;
         }
-        self.forget()?;
+        self.forget()
+    }
+
+    pub(super) fn lease(&mut self, ask: &LeaseAsk) -> Result<Vec<Delivery>, R::Error> {
+        self.pass_time()?;
         let mut deliveries = Vec::new();
-        for id in self.state.board.pick(ask, now) {
+        for id in self.state.board.pick(ask, self.now.passed) {
             match load::<Stored, R>(self.records, &key(CALL, id))? {
                 Ok(Some(stored)) => deliveries.extend(self.deliver(stored.call)?),
                 Ok(None) => drop(self.drop_call(id)),
@@ -162,7 +169,8 @@ impl<R: Records> Page<'_, R> {
         let bytes = kept.as_ref().map_or(0, |kept| kept.size().bytes());
         self.records.remove(&key(CALL, id))?;
         self.records.remove(&key(TRY, id))?;
-        save(self.records, &key(DONE, id), &Done { at: self.now, attempts, result: kept })?;
+        let done = Done { at: self.now, attempts, result: kept, forwarded: None };
+        save(self.records, &key(DONE, id), &done)?;
         self.drop_call(id);
         self.state.settled.complete(id, self.now.passed, bytes);
         self.forget()
@@ -191,7 +199,7 @@ impl<R: Records> Page<'_, R> {
     }
 
     /// Makes a call a dead letter. What it needs is written into the place it was accepted into.
-    fn bury(&mut self, id: InvocationId, cause: Cause) -> Result<(), R::Error> {
+    pub(super) fn bury(&mut self, id: InvocationId, cause: Cause) -> Result<(), R::Error> {
         if !matches!(cause, Cause::Cancelled) {
             self.come_again(id)?;
         }
@@ -205,7 +213,7 @@ impl<R: Records> Page<'_, R> {
     }
 
     /// Of a reminder that is over, keeps the next one.
-    fn come_again(&mut self, id: InvocationId) -> Result<(), R::Error> {
+    pub(super) fn come_again(&mut self, id: InvocationId) -> Result<(), R::Error> {
         let Some(every) = self.state.board.get(id).and_then(|pending| pending.every) else { return Ok(()) };
         let Some(stored) = load::<Stored, R>(self.records, &key(CALL, id))?? else { return Ok(()) };
         self.state.board.detach(id);
@@ -216,13 +224,13 @@ impl<R: Records> Page<'_, R> {
     }
 
     /// Forgets a pending call that leaves nothing.
-    fn drop_call(&mut self, id: InvocationId) -> Option<Pending> {
+    pub(super) fn drop_call(&mut self, id: InvocationId) -> Option<Pending> {
         let pending = self.state.board.remove(id, self.now.passed)?;
         self.state.bytes -= pending.bytes;
         Some(pending)
     }
 
-    fn forget(&mut self) -> Result<(), R::Error> {
+    pub(super) fn forget(&mut self) -> Result<(), R::Error> {
         while let Some(id) = self.state.settled.forget(self.config, self.now.passed) {
             self.records.remove(&key(DONE, id))?;
         }
@@ -257,7 +265,7 @@ impl<R: Records> Page<'_, R> {
     }
 
     pub(super) fn cancel(&mut self, id: InvocationId) -> Result<Result<(), QueueError>, R::Error> {
-        if self.state.board.get(id).is_none_or(|pending| pending.run().is_some()) {
+        if self.state.board.get(id).is_none_or(Pending::is_elsewhere) {
             return Ok(Err(QueueError::NotFound { id }));
         }
         self.bury(id, Cause::Cancelled).map(Ok)
@@ -265,7 +273,7 @@ impl<R: Records> Page<'_, R> {
 
     pub(super) fn cancel_timer(&mut self, scope: &Scope, name: &str) -> Result<(), R::Error> {
         let Some(id) = self.state.board.timer(scope, name) else { return Ok(()) };
-        if self.state.board.get(id).is_some_and(|pending| pending.run().is_none()) {
+        if self.state.board.get(id).is_some_and(|pending| !pending.is_elsewhere()) {
             self.records.remove(&key(CALL, id))?;
             self.records.remove(&key(TRY, id))?;
             self.drop_call(id);

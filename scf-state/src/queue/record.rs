@@ -6,14 +6,16 @@
 //! |---|---|---|
 //! | [`CALL`] | invocation (16 bytes, big endian) | [`Stored`]: the call, until it is done or its dead letter is discarded |
 //! | [`TRY`] | invocation | [`Tries`]: attempts so far, of a call that was started |
-//! | [`DONE`] | invocation | [`Done`]: that it completed, and with what |
+//! | [`DONE`] | invocation | [`Done`]: that it completed, and with what, or which node has it |
 //! | [`DEAD`] | invocation | [`Dead`]: that it is a dead letter, and why |
 //! | [`HELD`] | a scope in postcard | nothing: its calls are held back |
 //! | [`CLOCK`] | nothing | [`Moment`]: how both times stood after civil time was set |
+//! | [`OFFERED`] | a node in postcard | invocations, in order: what it was offered, until that is settled |
+//! | [`TAKEN`] | a node in postcard | [`TakenOf`]: what was taken of it last |
 
 use std::time::Duration;
 
-use scf_core::{Cause, InvocationId, Payload, QueuedCall, Scope};
+use scf_core::{CallState, Cause, InvocationId, NodeId, Payload, QueuedCall, Scope};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::time::{DueAt, Moment};
@@ -29,6 +31,8 @@ pub(super) const DONE: u8 = 2;
 pub(super) const DEAD: u8 = 3;
 pub(super) const HELD: u8 = 4;
 pub(super) const CLOCK: u8 = 5;
+pub(super) const OFFERED: u8 = 6;
+pub(super) const TAKEN: u8 = 7;
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Stored {
@@ -58,6 +62,17 @@ pub(super) struct Done {
     pub(super) at: Moment,
     pub(super) attempts: u32,
     pub(super) result: Option<Payload>,
+    /// Whose queue has it now, where it is done here and not there.
+    pub(super) forwarded: Option<NodeId>,
+}
+
+impl Done {
+    pub(super) fn into_state(self) -> CallState {
+        match self.forwarded {
+            Some(to) => CallState::Forwarded { to },
+            None => CallState::Completed(self.result),
+        }
+    }
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -67,6 +82,12 @@ pub(super) struct Dead {
     pub(super) at: Moment,
     pub(super) attempts: u32,
     pub(super) cause: Cause,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct TakenOf {
+    pub(super) at: Moment,
+    pub(super) ids: Vec<InvocationId>,
 }
 
 /// The key of `id` under `tag`.
@@ -85,6 +106,13 @@ pub(super) fn held_key(scope: &Scope) -> Result<Vec<u8>, postcard::Error> {
     postcard::to_extend(scope, key)
 }
 
+/// The key of a node under `tag`.
+pub(super) fn node_key(tag: u8, node: &NodeId) -> Result<Vec<u8>, postcard::Error> {
+    let mut key = REGION.to_vec();
+    key.push(tag);
+    postcard::to_extend(node, key)
+}
+
 /// The key of the moment after civil time was set.
 pub(super) fn clock_key() -> Vec<u8> {
     [&REGION[..], &[CLOCK]].concat()
@@ -95,6 +123,8 @@ pub(super) enum Key {
     Call(u8, InvocationId),
     Held(Scope),
     Clock,
+    Offered(NodeId),
+    Taken(NodeId),
 }
 
 /// Reads a key that begins with [`REGION`].
@@ -103,6 +133,8 @@ pub(super) fn read_key(key: &[u8]) -> Option<Key> {
     match tag {
         HELD => return postcard::from_bytes(rest).ok().map(Key::Held),
         CLOCK => return Some(Key::Clock),
+        OFFERED => return postcard::from_bytes(rest).ok().map(Key::Offered),
+        TAKEN => return postcard::from_bytes(rest).ok().map(Key::Taken),
         _ => {}
     }
     let bits = u128::from_be_bytes(rest.try_into().ok()?);

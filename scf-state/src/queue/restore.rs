@@ -2,12 +2,12 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use scf_core::{Clock, Durability, InvocationId, Scope};
+use scf_core::{Clock, Durability, InvocationId, NodeId, Scope};
 
 use super::{
     book::{Book, State, pending},
     config::QueueConfig,
-    record::{CALL, DEAD, DONE, Dead, Done, Key, Stored, TRY, Tries, read_key},
+    record::{CALL, DEAD, DONE, Dead, Done, Key, Stored, TRY, TakenOf, Tries, read_key},
     time::{DueAt, Moment, Passing},
 };
 
@@ -19,6 +19,8 @@ pub(crate) struct Found {
     done: Vec<(InvocationId, Moment, u64)>,
     dead: HashMap<InvocationId, u64>,
     held: Vec<Scope>,
+    offered: Vec<(NodeId, Vec<InvocationId>)>,
+    taken: Vec<(NodeId, TakenOf)>,
     last: Moment,
 }
 
@@ -29,6 +31,16 @@ impl Found {
             Some(Key::Held(scope)) => {
                 self.held.push(scope);
                 return Ok(());
+            }
+            Some(Key::Offered(node)) => {
+                self.offered.push((node, postcard::from_bytes(value)?));
+                return Ok(());
+            }
+            Some(Key::Taken(node)) => {
+                let taken: TakenOf = postcard::from_bytes(value)?;
+                let at = taken.at;
+                self.taken.push((node, taken));
+                at
             }
             Some(Key::Clock) => postcard::from_bytes(value)?,
             Some(Key::Call(CALL, _)) => {
@@ -87,11 +99,18 @@ impl Found {
         for (id, at, bytes) in self.done {
             state.settled.complete(id, at.passed, bytes);
         }
-        // Calls of a line come into it as they became due before.
-        let place = |stored: &Stored| (self.tries.get(&stored.call.id).map(|tries| tries.due_since), stored.seq);
+        for (node, taken) in self.taken {
+            state.origins.note(&node, taken.at.passed, taken.ids.into_iter().collect());
+        }
+        // Calls of a line come into it as they became due before: the first may have been tried, the others not.
+        let due = |stored: &Stored| match stored.due {
+            DueAt::Passed(at) if at <= now.passed => Some(at),
+            _ => None,
+        };
+        let tried = |stored: &Stored| self.tries.get(&stored.call.id).map(|tries| tries.due_since);
         self.calls.sort_by_cached_key(|stored| {
-            let (due_since, seq) = place(stored);
-            (due_since.is_none(), due_since, seq)
+            let (tried, due) = (tried(stored), due(stored));
+            (tried.is_none(), tried, due.is_none(), due, stored.seq)
         });
         for stored in &self.calls {
             let id = stored.call.id;
@@ -102,6 +121,7 @@ impl Found {
                 state.settled.bury(id, *seq, pending.bytes);
                 continue;
             }
+            pending.due_since = due(stored);
             let mut due = stored.due;
             if let Some(tries) = self.tries.get(&id) {
                 (pending.attempts, pending.crashes) = (tries.attempts, tries.crashes);
@@ -113,6 +133,9 @@ impl Found {
                 }
             }
             state.board.insert(id, pending, due, now);
+        }
+        for (node, ids) in self.offered {
+            state.board.offer_again(&node, &ids, now.passed);
         }
         state
     }

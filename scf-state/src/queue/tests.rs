@@ -10,7 +10,7 @@ use scf_core::{
 use super::*;
 use crate::{MemoryDisk, RedbQueue, RedbState};
 
-const HOUR: Duration = Duration::from_secs(3600);
+pub(super) const HOUR: Duration = Duration::from_secs(3600);
 const LEASE: Duration = Duration::from_secs(10);
 
 #[tokio::test]
@@ -30,32 +30,36 @@ async fn beside_the_state_it_passes_the_suite() {
     conformance::queue::invocation_queue(make).await;
 }
 
-async fn open(disk: &Arc<MemoryDisk>, clock: &ManualClock, config: QueueConfig) -> Result<RedbQueue, StateError> {
+pub(super) async fn open(
+    disk: &Arc<MemoryDisk>,
+    clock: &ManualClock,
+    config: QueueConfig,
+) -> Result<RedbQueue, StateError> {
     let state =
         RedbState::on(Arc::clone(disk) as _).map_err(|error| StateError::Unavailable { reason: error.to_string() })?;
     RedbQueue::open(Arc::new(state), Arc::new(clock.clone()), config).await
 }
 
-fn clock() -> ManualClock {
+pub(super) fn clock() -> ManualClock {
     let clock = ManualClock::new();
     clock.set_wall(WallTime::from_millis(1_700_000_000_000));
     clock
 }
 
-fn id(bits: u128) -> InvocationId {
+pub(super) fn id(bits: u128) -> InvocationId {
     InvocationId::new(bits)
 }
 
-fn call(bits: u128) -> QueuedCall {
+pub(super) fn call(bits: u128) -> QueuedCall {
     QueuedCall::new(id(bits), FunctionName::new("f").unwrap(), bits.to_string())
 }
 
-async fn lease(queue: &dyn InvocationQueue, calls: usize) -> Vec<Delivery> {
+pub(super) async fn lease(queue: &dyn InvocationQueue, calls: usize) -> Vec<Delivery> {
     let ask = LeaseAsk { calls, functions: None, per_function: usize::MAX, lease: LEASE };
     queue.lease(ask).await.unwrap()
 }
 
-async fn state_of(queue: &dyn InvocationQueue, bits: u128) -> Option<CallState> {
+pub(super) async fn state_of(queue: &dyn InvocationQueue, bits: u128) -> Option<CallState> {
     queue.status(id(bits)).await.unwrap().map(|status| status.state)
 }
 

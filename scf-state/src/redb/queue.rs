@@ -5,8 +5,9 @@ use std::{fmt, sync::Arc};
 use ::redb::{Database, ReadOnlyTable, ReadableDatabase as _};
 use async_trait::async_trait;
 use scf_core::{
-    Acceptance, Bucket, CallStatus, Clock, DeadLetter, Delivery, Durability, FunctionName, Hold, InvocationId,
-    InvocationQueue, Lease, LeaseAsk, QueueError, QueueLoad, QueuedCall, Room, Scope, Settle, StateError,
+    Acceptance, Bucket, CallStatus, Clock, DeadLetter, Delivery, Durability, FunctionName, Handover, Hold,
+    InvocationId, InvocationQueue, Lease, LeaseAsk, NodeId, OfferAsk, QueueError, QueueLoad, QueuedCall, Room, Scope,
+    Settle, StateError,
 };
 
 use super::{
@@ -214,6 +215,14 @@ impl InvocationQueue for RedbQueue {
 
     async fn release(&self, scope: &Scope) -> Result<Option<InvocationId>, QueueError> {
         self.ask(Ask::Release(scope.clone()), scope.clone()).await.and_then(Answer::released)
+    }
+
+    async fn offer(&self, ask: OfferAsk) -> Result<Vec<QueuedCall>, QueueError> {
+        self.ask(Ask::Offer(ask), region()).await.and_then(Answer::offered)
+    }
+
+    async fn take(&self, from: &NodeId, calls: Vec<QueuedCall>) -> Result<Vec<Handover>, QueueError> {
+        self.ask(Ask::Take(from.clone(), calls), region()).await.and_then(Answer::taken)
     }
 
     fn load(&self) -> QueueLoad {

@@ -30,7 +30,7 @@ use super::{engine, error::EngineError};
 use crate::{change::behind, head::HeadRecord, history::Changed, queue::REGION, wall::Wall};
 
 /// What this code writes; another number on the disk is refused.
-const FORMAT: u32 = 3;
+const FORMAT: u32 = 4;
 
 const FORMATS: TableDefinition<'_, (), u32> = TableDefinition::new("scf.format");
 /// The number of the journal's last record that is applied.
