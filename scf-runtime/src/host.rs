@@ -64,7 +64,7 @@ impl Host for MemberHost {
         if from == to {
             return Some(Path::HERE);
         }
-        self.fabric.upgrade()?.transport.as_ref()?.path(from, to)
+        self.fabric.upgrade()?.path(from, to)
     }
 
     async fn pace(&self, cpu: Duration) -> Duration {

@@ -10,8 +10,8 @@ use std::{
 };
 
 use scf_core::{
-    ClusterView, FunctionName, Health, InvocationId, Name, Node, NodeId, NodeStatus, ObjectStore, Scheduler, SloPolicy,
-    Transport, Workflow,
+    ClusterView, FunctionName, Health, InvocationId, Name, Node, NodeId, NodeStatus, ObjectStore, Path, Scheduler,
+    SloPolicy, Transport, Workflow,
 };
 use tokio::sync::{Notify, watch};
 
@@ -95,6 +95,12 @@ impl Inner {
     pub(crate) fn id_at(&self, position: usize) -> Option<NodeId> {
         let member = self.members.get(position).map(|member| member.node.id.clone());
         member.or_else(|| self.peers.at(position).map(|peer| peer.id.clone()))
+    }
+
+    /// The way between two nodes as measured here, or else as a node of another process told of it.
+    pub(crate) fn path(&self, from: &NodeId, to: &NodeId) -> Option<Path> {
+        let measured = self.transport.as_ref()?.path(from, to);
+        measured.or_else(|| self.peers.path(from, to))
     }
 
     pub(crate) fn next_seed(&self) -> u64 {
