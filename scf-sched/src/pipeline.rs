@@ -230,7 +230,7 @@ mod tests {
         };
         let seeds = 0..64;
         assert!(seeds.clone().all(|seed| chosen(&[], seed) == b));
-        let others = [a.clone(), c.clone()];
+        let others = [a.clone(), c];
         let to_a = seeds.filter(|&seed| chosen(&others, seed) == a).count();
         assert!((16..48).contains(&to_a), "{to_a} of 64");
     }
