@@ -78,6 +78,34 @@ pub fn fabric() -> Result<runtime::FabricBuilder, runtime::WasmError> {
         .isolates(Arc::new(wasm)))
 }
 
+/// What carries calls over a broker that was joined, under its fabric's name: name this process's nodes, then
+/// [`join`](runtime::transport::NatsBuilder::join).
+///
+/// [`NatsOptions`](state::NatsOptions) say who joins where, and refuse a broker on another machine without TLS. State
+/// may be kept at the same broker, over the same connection: [`NatsState`](state::NatsState).
+///
+/// ```no_run
+/// # async fn join() -> Result<(), Box<dyn std::error::Error>> {
+/// use scf::{core::{Node, NodeId, Tier}, state::{NatsCredentials, NatsOptions}};
+/// use std::sync::Arc;
+///
+/// let broker = NatsOptions::new(["tls://hub.plant.example:4222"])
+///     .fabric("plant-7")
+///     .credentials(NatsCredentials::CredsFile("/etc/scf/edge-1.creds".into()))
+///     .connect()
+///     .await?;
+/// let edge = NodeId::new("edge-1")?;
+/// let nats = scf::nats(&broker).node(edge.clone()).join().await?;
+/// let fabric = scf::fabric()?.node(Node::new(edge, Tier::Edge)).join(Arc::new(nats)).build()?;
+/// # Ok(())
+/// # }
+/// ```
+#[cfg(feature = "nats")]
+pub fn nats(broker: &state::Broker) -> runtime::transport::NatsBuilder {
+    // Whether it may be plaintext the options have said.
+    runtime::transport::Nats::builder(broker.client()).prefix(broker.fabric().clone()).allow_plaintext()
+}
+
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 mod readme {}

@@ -13,7 +13,9 @@ pub(crate) const STYLE: &str = "<style>\
     body{font:15px/1.5 system-ui,sans-serif;max-width:1120px;margin:2em auto;padding:0 1em;color:#222}\
     figure{display:inline-block;width:540px;margin:0 8px 16px 0;vertical-align:top}\
     svg{width:100%;height:auto}svg text{font:11px system-ui,sans-serif;fill:#444}\
-    figcaption{font-weight:600}pre{overflow:auto;font-size:12px}</style>";
+    figcaption{font-weight:600}pre{overflow:auto;font-size:12px}:root{color-scheme:light dark}\
+    @media(prefers-color-scheme:dark){body{background:#16181a;color:#ddd}svg text{fill:#aaa}svg line{stroke:#33373b}}\
+    </style>";
 
 /// The axes of a chart and what they span.
 pub(crate) struct Axes {

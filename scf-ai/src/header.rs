@@ -62,6 +62,11 @@ impl<'a> Header<'a> {
     pub(crate) fn get(&self, name: &str) -> Option<&Tensor<'a>> {
         self.0.binary_search_by_key(&name, |tensor| tensor.name).ok().map(|at| &self.0[at])
     }
+
+    /// Name and shape of every tensor, ordered by name.
+    pub(crate) fn shapes(&self) -> impl Iterator<Item = (&'a str, &[usize])> {
+        self.0.iter().map(|tensor| (tensor.name, &tensor.shape[..]))
+    }
 }
 
 impl Tensor<'_> {

@@ -10,6 +10,8 @@
 //! | `efficientnet` | [`EfficientNetLite`]: image classification in three variants, from memory or out of an object store |
 //! | `minilm` | [`MiniLm`]: sentence embeddings in 8 blocks; [`SentenceTokenizer`]: texts as its input |
 //! | `llama` | [`Llama`]: language models out of GGUF files; [`Generation`]: tokens as they come, stored as session state |
+//! | `digits` | [`DigitsCnn`]: digits of 8x8 pixels, small enough to be trained here; [`DigitImages`] |
+//! | [`lifecycle`] | models and data as artefacts; training, gates, drift, canaries: the life of a model |
 //! | `device` | [`Device`]: CPU, CUDA, Metal |
 //! | `codec` | [`to_wire`], [`from_wire`], [`codec_cost`]: activations on the wire, exact or in eight bits |
 //! | `split` | [`LatencyOptimal`], [`FixedSplit`]: planners of chains; [`MinCut`] of networks that are none |
@@ -30,6 +32,7 @@
 
 mod codec;
 mod device;
+mod digits;
 mod efficientnet;
 mod fixed;
 mod function;
@@ -37,6 +40,7 @@ mod gguf;
 mod header;
 mod inference;
 mod kernel;
+pub mod lifecycle;
 mod llama;
 mod minilm;
 mod profile;
@@ -48,6 +52,7 @@ mod weights;
 pub use candle_core;
 pub use codec::{CodecError, codec_cost, from_wire, to_wire};
 pub use device::Device;
+pub use digits::{DigitImages, DigitsCnn, DigitsError};
 pub use efficientnet::{EfficientNetLite, efficientnet_lite0, efficientnet_lite0_from};
 pub use function::{ModelFactory, SplitPreview, SplitTrace, Stretch};
 pub use inference::ModelHost;

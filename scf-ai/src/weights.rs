@@ -66,6 +66,20 @@ impl<'a> WeightFile<'a> {
         }
         Ok(values)
     }
+
+    /// The elements of `name` as they are and their shape, if they are unsigned bytes.
+    pub(crate) fn octets(&self, name: &str) -> Result<(&[usize], &'a [u8]), ModelError> {
+        let tensor = self.header.get(name).ok_or_else(|| refused(name, "is missing"))?;
+        match tensor.dtype {
+            Dtype::U8 => Ok((&tensor.shape, &self.data[tensor.range.clone()])),
+            other => Err(refused(name, format!("has elements of {other:?} instead of U8"))),
+        }
+    }
+
+    /// Name and shape of every tensor, ordered by name.
+    pub(crate) fn shapes(&self) -> impl Iterator<Item = (&'a str, &[usize])> {
+        self.header.shapes()
+    }
 }
 
 #[cfg(test)]

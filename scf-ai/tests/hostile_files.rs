@@ -11,6 +11,8 @@ mod file;
 mod gguf;
 #[path = "hostile/safetensors.rs"]
 mod safetensors;
+#[path = "hostile/tokenizer.rs"]
+mod tokenizer;
 
 /// The cases of every format that is loaded.
 fn table() -> Vec<case::Case> {

@@ -183,6 +183,18 @@ pub trait Host: Debug + Send + Sync + 'static {
     /// The nodes that `function` may run on and that are believed to be reachable, this one included.
     fn hosts_of(&self, function: &FunctionName) -> Vec<Arc<Node>>;
 
+    /// The nodes that `function` may run on, this one included, whether or not there is a way to each. Default: those of
+    /// [`Host::hosts_of`].
+    fn members_of(&self, function: &FunctionName) -> Vec<Arc<Node>> {
+        self.hosts_of(function)
+    }
+
+    /// A number that changes whenever [`Host::members_of`] would answer otherwise, read before that is asked: who asks
+    /// often keeps the answer as long as the number stays. Default: none, the answer may change at any time.
+    fn members_version(&self) -> Option<u64> {
+        None
+    }
+
     /// The way from node `from` to node `to` as last measured; `None` where none is known or it is cut.
     fn path(&self, from: &NodeId, to: &NodeId) -> Option<Path>;
 

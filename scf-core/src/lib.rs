@@ -26,14 +26,17 @@
 #![forbid(unsafe_code)]
 #![warn(clippy::print_stdout, clippy::print_stderr, clippy::unwrap_used)]
 
+mod absent;
 mod activation;
 mod attachment;
 mod autoscaler;
+mod block_set;
 mod clock;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 mod context;
 mod cost;
+mod dag;
 mod disk;
 mod error;
 mod function;
@@ -44,6 +47,7 @@ mod isolate;
 mod keyvalue;
 mod meter;
 mod model;
+mod network;
 mod node;
 mod object;
 mod payload;
@@ -70,10 +74,12 @@ pub use activation::{
 };
 pub use attachment::{Attached, Attachment};
 pub use autoscaler::{Autoscaler, Load};
+pub use block_set::BlockSet;
 pub use bytes::Bytes;
 pub use clock::{Clock, ManualClock, Timestamp, WallTime};
 pub use context::{Area, Battery, BatteryNeed, Context, GeoPoint, LinkNeed, Strength, Wanted};
 pub use cost::{Carbon, Energy, Money, Share, Spent};
+pub use dag::{DagNode, Frontier};
 pub use disk::Disk;
 pub use error::BoxError;
 pub use function::{Code, Function, Limits, Needs, Reuse, Statefulness};
@@ -86,6 +92,7 @@ pub use meter::Meter;
 pub use model::{
     BlockCost, BlockGraph, BlockMemory, Flow, Inference, Inferred, ModelBlock, ModelError, ModelInfo, WireForm,
 };
+pub use network::{NetworkPlan, NetworkProblem};
 pub use node::{Accelerator, AcceleratorUnits, Device, Node, Rates, Resources, Tier};
 pub use object::{
     ChunkId, Collected, GrantedObjects, InvalidDigest, MAX_REFERENCE, ObjectChunk, ObjectError, ObjectId,

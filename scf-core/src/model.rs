@@ -3,9 +3,10 @@
 use std::{fmt::Debug, sync::Arc};
 
 use async_trait::async_trait;
+use smallvec::SmallVec;
 use thiserror::Error;
 
-use crate::{Activation, BoxError, ByteSize, DType, ModelName, ObjectError, ObjectId, TensorSpec, Usage};
+use crate::{Activation, BoxError, ByteSize, DType, ModelName, ObjectError, ObjectId, TensorSpec, Usage, dag::Past};
 
 /// A coarse block of a network: a stage that is worth a function call, not a single operator.
 ///
@@ -21,7 +22,19 @@ pub trait ModelBlock: Debug + Send + Sync + 'static {
     /// [`ModelError::Shape`] when it does not take `input`.
     fn output(&self, input: &TensorSpec) -> Result<TensorSpec, ModelError>;
 
-    /// What running it for `input` comes to. Called by planners until measurements replace it.
+    /// What it gives for several inputs, in the order in which the graph names them. Called when a graph is assembled.
+    /// By default it takes one; a block that takes several overrides this and [`ModelBlock::join`].
+    ///
+    /// # Errors
+    /// As [`ModelBlock::output`]; [`ModelError::Inputs`] when it does not take so many.
+    fn output_of(&self, inputs: &[&TensorSpec]) -> Result<TensorSpec, ModelError> {
+        match inputs {
+            [input] => self.output(input),
+            _ => Err(ModelError::Inputs { block: self.name().to_owned(), given: inputs.len() }),
+        }
+    }
+
+    /// What running it for `input`, the first where there are several, comes to. Called by planners until measurements replace it.
     fn cost(&self, input: &TensorSpec) -> BlockCost;
 
     /// The forms in which its output may travel, best agreement first; the first is the exact one.
@@ -41,6 +54,18 @@ pub trait ModelBlock: Debug + Send + Sync + 'static {
     /// [`ModelError`].
     fn step(&self, input: Activation) -> Result<Flow, ModelError> {
         self.forward(input).map(Flow::Continue)
+    }
+
+    /// Runs it on several inputs that belong together, in the order in which the graph names them. Called by the split
+    /// runtime where a network is no chain, like [`ModelBlock::forward`]. By default it takes one.
+    ///
+    /// # Errors
+    /// [`ModelError`]; [`ModelError::Inputs`] when it does not take so many.
+    fn join(&self, mut inputs: Vec<Activation>) -> Result<Activation, ModelError> {
+        match (inputs.len(), inputs.pop()) {
+            (1, Some(input)) => self.forward(input),
+            (given, _) => Err(ModelError::Inputs { block: self.name().to_owned(), given }),
+        }
     }
 
     /// Runs it for several inputs at once and gives for each, in their order, what [`ModelBlock::step`] gives for it,
@@ -129,7 +154,16 @@ pub enum WireForm {
     Exact,
     /// One signed byte per element, one affine map per tensor.
     Int8,
+    /// Half-precision floats (IEEE 754 binary16).
+    F16,
+    /// One byte per element, one affine map per row of the last dimension: of a sequence, one per token.
+    Int8Rows,
+    /// Four bits per element, one affine map per index of the last dimension: of a picture, one per channel.
+    Int4,
 }
+
+/// Bytes of one affine map beside the elements: its lowest value and its step, as floats.
+const AFFINE: usize = 8;
 
 impl WireForm {
     /// The form as one word.
@@ -138,6 +172,9 @@ impl WireForm {
         match self {
             Self::Exact => "exact",
             Self::Int8 => "int8",
+            Self::F16 => "f16",
+            Self::Int8Rows => "int8-rows",
+            Self::Int4 => "int4",
         }
     }
 
@@ -147,12 +184,23 @@ impl WireForm {
         match self {
             Self::Exact => spec.size(),
             Self::Int8 => TensorSpec { shape: spec.shape.clone(), dtype: DType::I8 }.size(),
+            Self::F16 => TensorSpec { shape: spec.shape.clone(), dtype: DType::F16 }.size(),
+            Self::Int8Rows | Self::Int4 => {
+                let (elements, last) = (spec.elements()?, spec.shape.last().copied().unwrap_or(1));
+                let (packed, maps) = match self {
+                    Self::Int4 => (elements.div_ceil(2), last),
+                    _ => (elements, elements.checked_div(last).unwrap_or(0)),
+                };
+                let bytes = maps.checked_mul(AFFINE)?.checked_add(packed)?;
+                Some(ByteSize::from_bytes(bytes as u64))
+            }
         }
     }
 }
 
-/// A network as blocks that follow one another; every place between two blocks, before the first and after
-/// the last is a possible split point.
+/// A network as blocks in an order in which they run: one behind the other ([`BlockGraph::chain`]), or each behind
+/// those whose outputs it takes ([`BlockGraph::dag`]). Every place between two blocks, before the first and after the
+/// last is a possible split point.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct BlockGraph {
@@ -160,8 +208,11 @@ pub struct BlockGraph {
     pub model: ModelName,
     /// What the first block takes.
     pub input: TensorSpec,
-    blocks: Arc<[Arc<dyn ModelBlock>]>,
-    edges: Arc<[TensorSpec]>,
+    pub(crate) blocks: Arc<[Arc<dyn ModelBlock>]>,
+    pub(crate) edges: Arc<[TensorSpec]>,
+    /// Of each block the numbers of the tensors that it takes.
+    pub(crate) inputs: Arc<[SmallVec<[usize; 2]>]>,
+    pub(crate) chain: bool,
 }
 
 impl BlockGraph {
@@ -171,15 +222,28 @@ impl BlockGraph {
     /// [`ModelError::NoBlocks`], or [`ModelError::Shape`] naming the block that does not take what the one
     /// before it gives.
     pub fn chain(model: ModelName, input: TensorSpec, blocks: Vec<Arc<dyn ModelBlock>>) -> Result<Self, ModelError> {
-        if blocks.is_empty() {
-            return Err(ModelError::NoBlocks { model });
-        }
         let mut edges = vec![input.clone()];
         for block in &blocks {
             let output = block.output(&edges[edges.len() - 1])?;
             edges.push(output);
         }
-        Ok(Self { model, input, blocks: blocks.into(), edges: edges.into() })
+        let inputs = (0..blocks.len()).map(|tensor| std::iter::once(tensor).collect()).collect();
+        Self::assemble(model, input, blocks, inputs, edges)
+    }
+
+    /// Of blocks that take what they are given.
+    pub(crate) fn assemble(
+        model: ModelName,
+        input: TensorSpec,
+        blocks: Vec<Arc<dyn ModelBlock>>,
+        inputs: Vec<SmallVec<[usize; 2]>>,
+        edges: Vec<TensorSpec>,
+    ) -> Result<Self, ModelError> {
+        if blocks.is_empty() {
+            return Err(ModelError::NoBlocks { model });
+        }
+        let chain = inputs.iter().enumerate().all(|(block, inputs)| inputs[..] == [block]);
+        Ok(Self { model, input, blocks: blocks.into(), edges: edges.into(), inputs: inputs.into(), chain })
     }
 
     /// The blocks in the order in which they run.
@@ -188,7 +252,8 @@ impl BlockGraph {
         &self.blocks
     }
 
-    /// What travels at each split point: first the input, last the output, one more than there are blocks.
+    /// The network's input and what each block gives, the last its output: one more than there are blocks. In a chain
+    /// that is what travels at each split point.
     #[must_use]
     pub fn edges(&self) -> &[TensorSpec] {
         &self.edges
@@ -202,11 +267,16 @@ impl BlockGraph {
         self.blocks[producer].wire_forms()
     }
 
-    /// Runs the blocks of `range` up to the first that answers early.
+    /// Runs the blocks of `range` up to the first that answers early. Of a network that is no chain, the part that
+    /// begins and ends where one tensor is alive; others take a [`Frontier`](crate::Frontier).
     ///
     /// # Errors
-    /// The first block's error; [`ModelError::Exit`] when a block answers with what cannot be the model's answer.
+    /// The first block's error; [`ModelError::Exit`] when a block answers with what cannot be the model's answer;
+    /// [`ModelError::Cut`] where several tensors are alive.
     pub fn step(&self, range: std::ops::Range<usize>, mut input: Activation) -> Result<Flow, ModelError> {
+        if !self.chain {
+            return self.traverse(range, input, Past::None);
+        }
         for block in &self.blocks[range] {
             input = match self.checked(&**block, block.step(input)?)? {
                 Flow::Continue(output) => output,
@@ -220,6 +290,9 @@ impl BlockGraph {
     /// fails on it, and gives for each, in their order, what [`BlockGraph::step`] gives for it up to rounding.
     #[must_use]
     pub fn step_batch(&self, range: std::ops::Range<usize>, inputs: Vec<Activation>) -> Vec<Result<Flow, ModelError>> {
+        if !self.chain {
+            return inputs.into_iter().map(|input| self.step(range.clone(), input)).collect();
+        }
         let mut ended = Vec::with_capacity(inputs.len());
         let mut going: Vec<(usize, Activation)> = inputs.into_iter().enumerate().collect();
         for block in &self.blocks[range] {
@@ -247,13 +320,17 @@ impl BlockGraph {
     /// them.
     ///
     /// # Errors
-    /// As [`BlockGraph::step`]; [`ModelError::Memory`] when there are not as many memories as blocks.
+    /// As [`BlockGraph::step`]; [`ModelError::Memory`] when there are not as many memories as blocks;
+    /// [`ModelError::Cut`] for a network that is no chain.
     pub fn follow(
         &self,
         range: std::ops::Range<usize>,
         mut input: Activation,
         memory: &mut [BlockMemory],
     ) -> Result<Flow, ModelError> {
+        if !self.chain {
+            return Err(ModelError::Cut { model: self.model.clone(), problem: "only chains follow a sequence" });
+        }
         let blocks = &self.blocks[range];
         if blocks.len() != memory.len() {
             let block = blocks.first().map_or_else(String::new, |block| block.name().to_owned());
@@ -270,7 +347,7 @@ impl BlockGraph {
     }
 
     /// What `block` gave, if it may be the model's answer where it is one.
-    fn checked(&self, block: &dyn ModelBlock, flow: Flow) -> Result<Flow, ModelError> {
+    pub(crate) fn checked(&self, block: &dyn ModelBlock, flow: Flow) -> Result<Flow, ModelError> {
         let answer = &self.edges[self.edges.len() - 1];
         let other = |given: &Activation| given.spec != *answer || given.quantisation.is_some();
         let problem = match &flow {
@@ -286,11 +363,15 @@ impl BlockGraph {
         Err(ModelError::Exit { block: block.name().to_owned(), problem })
     }
 
-    /// Runs the blocks of `range`, one after the other, past every early exit.
+    /// Runs the blocks of `range`, one after the other, past every early exit; of a network that is no chain, what
+    /// [`BlockGraph::step`] runs.
     ///
     /// # Errors
-    /// The first block's error.
+    /// The first block's error; [`ModelError::Cut`] where several tensors are alive.
     pub fn run(&self, range: std::ops::Range<usize>, input: Activation) -> Result<Activation, ModelError> {
+        if !self.chain {
+            return self.traverse(range, input, Past::Exits).map(Flow::into_activation);
+        }
         self.blocks[range].iter().try_fold(input, |activation, block| block.forward(activation))
     }
 }
@@ -369,6 +450,36 @@ pub enum ModelError {
         takes: String,
         /// What it was given.
         given: TensorSpec,
+    },
+    /// A block was given more or fewer inputs than it takes.
+    #[error("block {block} does not take {given} inputs")]
+    Inputs {
+        /// The block.
+        block: String,
+        /// How many it was given.
+        given: usize,
+    },
+    /// A block of a graph takes what is not there, or gives what nobody takes.
+    #[error("block {block} cannot be part of the network: {problem}")]
+    Wiring {
+        /// The block.
+        block: String,
+        /// What is wrong with it.
+        problem: &'static str,
+    },
+    /// A run of a network cannot be cut there, or go on from there.
+    #[error("a run of {model} cannot go on: {problem}")]
+    Cut {
+        /// The model.
+        model: ModelName,
+        /// What is wrong.
+        problem: &'static str,
+    },
+    /// A block runs on other nodes and has no weights here.
+    #[error("block {block} is not hosted here")]
+    Absent {
+        /// The block.
+        block: String,
     },
     /// A block answered early with what cannot be the model's answer.
     #[error("block {block} exits with {problem}")]

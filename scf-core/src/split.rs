@@ -5,7 +5,7 @@ use std::{fmt::Debug, time::Duration};
 use smallvec::SmallVec;
 use thiserror::Error;
 
-use crate::{ByteSize, NodeId, Path, Slowdown, WireForm};
+use crate::{ByteSize, NetworkPlan, NetworkProblem, NodeId, Path, Slowdown, WireForm};
 
 /// Decides which node runs which of the blocks that are left.
 ///
@@ -21,6 +21,16 @@ pub trait SplitPlanner: Debug + Send + Sync + 'static {
     /// # Errors
     /// [`PlanError`] when no assignment is possible.
     fn plan(&self, problem: &SplitProblem<'_>) -> Result<SplitPlan, PlanError>;
+
+    /// Assigns every block of a network that is no chain. By default cuts it as the chain that its blocks are in the
+    /// order in which they are given, everything that is alive at a cut travelling.
+    ///
+    /// # Errors
+    /// [`PlanError`] when no assignment is possible.
+    fn plan_network(&self, problem: &NetworkProblem<'_>) -> Result<NetworkPlan, PlanError> {
+        let plan = self.plan(&problem.chain)?;
+        Ok(NetworkPlan { order: (0..problem.chain.blocks).collect(), plan })
+    }
 }
 
 const _: fn(&dyn SplitPlanner) = |_| {};

@@ -60,11 +60,19 @@ impl Host for MemberHost {
         self.fabric.upgrade().map(|fabric| fabric.hosts_of(self.position, function)).unwrap_or_default()
     }
 
+    fn members_of(&self, function: &FunctionName) -> Vec<Arc<Node>> {
+        self.fabric.upgrade().map(|fabric| fabric.members_of(self.position, function)).unwrap_or_default()
+    }
+
+    fn members_version(&self) -> Option<u64> {
+        self.fabric.upgrade()?.members_version()
+    }
+
     fn path(&self, from: &NodeId, to: &NodeId) -> Option<Path> {
         if from == to {
             return Some(Path::HERE);
         }
-        self.fabric.upgrade()?.transport.as_ref()?.path(from, to)
+        self.fabric.upgrade()?.path(from, to)
     }
 
     async fn pace(&self, cpu: Duration) -> Duration {

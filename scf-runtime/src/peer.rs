@@ -92,6 +92,13 @@ impl Peers {
         self.all().iter().any(|peer| is_fit(&peer.status()))
     }
 
+    /// The way from a node of another process, as it told of it.
+    pub(crate) fn path(&self, from: &NodeId, to: &NodeId) -> Option<Path> {
+        let peer = self.all().into_iter().find(|peer| peer.id == *from)?;
+        let told = peer.told.read().unwrap_or_else(PoisonError::into_inner);
+        told.paths.iter().find(|(other, _)| other == to).map(|(_, path)| *path)
+    }
+
     /// Adds the peers to a view, and the ways that they told of. `claimed` says at which positions `function` has
     /// claimed what it needs.
     pub(crate) fn join(

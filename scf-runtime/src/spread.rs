@@ -8,7 +8,13 @@ use std::{
     collections::HashMap,
     hash::Hash,
     ops::Deref,
-    sync::{Arc, OnceLock, PoisonError, RwLock},
+    sync::{
+        Arc, OnceLock, PoisonError, RwLock,
+        atomic::{
+            AtomicU32,
+            Ordering::{Acquire, Release},
+        },
+    },
 };
 
 /// Into how many parts something is spread: one for each of a small device's cores.
@@ -62,7 +68,10 @@ impl<T> Default for Each<T> {
 ///
 /// The map is locked, for reading, while a part is filled from it, and for writing while parts forget what changes.
 #[derive(Debug)]
-pub(crate) struct Spread<K, V>([Apart<Part<K, V>>; PARTS]);
+pub(crate) struct Spread<K, V> {
+    parts: [Apart<Part<K, V>>; PARTS],
+    forgotten: AtomicU32,
+}
 
 type Part<K, V> = RwLock<HashMap<K, Shared<V>>>;
 
@@ -72,28 +81,34 @@ pub(crate) type Shared<V> = Arc<Apart<Arc<V>>>;
 impl<K: Eq + Hash + Clone, V> Spread<K, V> {
     /// What `part` knows under `key`.
     pub(crate) fn get(&self, part: usize, key: &K) -> Option<Shared<V>> {
-        self.0[part % PARTS].read().unwrap_or_else(PoisonError::into_inner).get(key).cloned()
+        self.parts[part % PARTS].read().unwrap_or_else(PoisonError::into_inner).get(key).cloned()
     }
 
     /// Has `part` know `value`.
     pub(crate) fn fill(&self, part: usize, key: &K, value: &Arc<V>) -> Shared<V> {
         let value = Arc::new(Apart(Arc::clone(value)));
-        let mut known = self.0[part % PARTS].write().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.parts[part % PARTS].write().unwrap_or_else(PoisonError::into_inner);
         known.insert(key.clone(), Arc::clone(&value));
         value
     }
 
     /// Has no part know anything under `key`.
     pub(crate) fn forget(&self, key: &K) {
-        for part in &self.0 {
+        for part in &self.parts {
             part.write().unwrap_or_else(PoisonError::into_inner).remove(key);
         }
+        self.forgotten.fetch_add(1, Release);
+    }
+
+    /// How often something was forgotten: as long as it stays, what is known does.
+    pub(crate) fn forgotten(&self) -> u32 {
+        self.forgotten.load(Acquire)
     }
 }
 
 impl<K, V> Default for Spread<K, V> {
     fn default() -> Self {
-        Self(array::from_fn(|_| Apart(RwLock::default())))
+        Self { parts: array::from_fn(|_| Apart(RwLock::default())), forgotten: AtomicU32::default() }
     }
 }
 

@@ -8,8 +8,8 @@ use crate::{Candidate, Filter, Latency, Score, filter, random::Random};
 /// Nodes that are looked at per decision. The best of 16 is, nine times of ten, among the best 14 % (Delimitrou,
 /// Sanchez, Kozyrakis: Tarcil, SoCC 2015, section 3: P(best of k within share s) = 1 - (1 - s)^k).
 const SAMPLE: usize = 16;
-/// Costs that differ by less than this share are taken for equal, and the seed decides, so that schedulers
-/// that see the same cluster do not all choose the same node.
+/// Costs that differ by less than this share are taken for equal: the caller's own node is taken where it is one of them,
+/// and otherwise the seed decides, so that schedulers that see the same cluster do not all choose the same node.
 const TIE: f64 = 0.02;
 
 /// Samples nodes, filters them by the function's needs, and takes the one with the lowest cost.
@@ -71,9 +71,11 @@ impl Pipeline {
             match best {
                 Some((_, lowest)) if cost > lowest * (1.0 + TIE) => {}
                 Some((_, lowest)) if cost >= lowest * (1.0 - TIE) => {
-                    // Each of n equal ones is kept with probability 1/n (reservoir of one).
+                    // The caller's own node needs no network; of n others each is kept with probability 1/n (reservoir
+                    // of one).
                     ties += 1;
-                    if random.below(ties) == 0 {
+                    let is_kept = best.is_some_and(|(kept, _)| kept == from);
+                    if position == from || (!is_kept && random.below(ties) == 0) {
                         best = Some((position, lowest.min(cost)));
                     }
                 }
@@ -210,6 +212,27 @@ mod tests {
     fn prefers_the_node_holding_the_data() {
         let data = [DataInput { node: NodeId::new("cloud").unwrap(), size: ByteSize::from_mib(4) }];
         assert_eq!(decide(1, ByteSize::ZERO, &data), "cloud");
+    }
+
+    #[test]
+    fn of_equal_nodes_the_callers_own_is_taken_and_of_others_the_seed_decides() {
+        let nodes = ["a", "b", "c"].map(|name| node(name, Tier::Edge, 1.0));
+        let way = Path::HERE;
+        let [a, b, c] = nodes.each_ref().map(|status| status.node.id.clone());
+        let view = ClusterView::new(Timestamp::default(), nodes.to_vec());
+        let view = view.with_path(&b, &a, way).with_path(&b, &c, way);
+        let chosen = |needs: &[NodeId], seed| {
+            let mut function = function();
+            function.needs.nodes = needs.to_vec();
+            let (payload, work) = (ByteSize::ZERO, Duration::ZERO);
+            let request = PlacementRequest { function: &function, from: &b, payload, data: &[], work, seed };
+            Pipeline::default().schedule(&request, &view).unwrap().node
+        };
+        let seeds = 0..64;
+        assert!(seeds.clone().all(|seed| chosen(&[], seed) == b));
+        let others = [a.clone(), c];
+        let to_a = seeds.filter(|&seed| chosen(&others, seed) == a).count();
+        assert!((16..48).contains(&to_a), "{to_a} of 64");
     }
 
     #[test]

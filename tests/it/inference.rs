@@ -1,8 +1,17 @@
-use std::sync::Arc;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use scf::{
-    ai::ModelHost,
-    core::{Accelerator, Activation, Function, Grants, InvokeError, MediaType, Node, Payload, Tier},
+    ai::{Executor, ModelHost, ModelServer, Variant},
+    core::{
+        Accelerator, Activation, ByteSize, Function, Grants, Inference, InvokeError, ManualClock, MediaType, ModelInfo,
+        Name, Node, Payload, Share, Tier,
+    },
     runtime::{Fabric, WasmFactory},
     sched::Pipeline,
 };
@@ -11,7 +20,10 @@ use crate::support::{component, function, lite0, node};
 
 /// A fabric of one node that hosts Lite0, with the guest that asks for it by `wasi:nn`.
 async fn site(node: Node, grants: Grants) -> Fabric {
-    let models = Arc::new(ModelHost::new().with(lite0()));
+    site_with(Arc::new(ModelHost::new().with(lite0())), node, grants).await
+}
+
+async fn site_with(models: Arc<dyn Inference>, node: Node, grants: Grants) -> Fabric {
     let wasm = WasmFactory::builder().inference(models).build().unwrap();
     let fabric = Fabric::builder().node(node).scheduler(Arc::new(Pipeline::default())).isolates(Arc::new(wasm));
     let fabric = fabric.build().unwrap();
@@ -56,10 +68,43 @@ async fn a_guest_gets_from_a_resident_model_what_the_model_gives() {
 }
 
 #[tokio::test]
+async fn guests_share_a_served_model_that_is_loaded_when_the_first_asks_and_late_ones_are_refused() {
+    let (graph, loads, clock) = (lite0(), Arc::new(AtomicUsize::new(0)), ManualClock::new());
+    let info = ModelInfo { input: graph.input.clone(), output: graph.edges().last().unwrap().clone() };
+    let variant = Variant::new(
+        graph.model.clone(),
+        Name::new("classify").unwrap(),
+        Share::from_percent(75.1),
+        ByteSize::from_mib(32),
+    )
+    .expect(Duration::from_millis(20), Duration::from_millis(100));
+    let executor = Executor::new(Name::new("cpu").unwrap(), 1);
+    let server = ModelServer::new(executor, ByteSize::from_mib(32), Arc::new(clock), 1).variant(variant, info, {
+        let loads = Arc::clone(&loads);
+        move || {
+            loads.fetch_add(1, Ordering::Relaxed);
+            Ok(lite0())
+        }
+    });
+    let hasty = site_with(Arc::new(server.clone().within(Duration::from_millis(19))), local(), granted()).await;
+    let message = refusal(&hasty, graph.model.as_str()).await;
+    assert!(message.starts_with("ErrorCode::"), "{message}");
+    assert_eq!(loads.load(Ordering::Relaxed), 0, "what would be late is not even loaded");
+    let fabric = site_with(Arc::new(server), local(), granted()).await;
+    let expected = graph.run(0..graph.blocks().len(), picture()).unwrap();
+    for _ in 0..2 {
+        let answer = fabric.call(&function("infer"), request(graph.model.as_str(), &picture())).await.unwrap();
+        let given = Activation::decode(&answer.payload).unwrap();
+        assert_eq!(given.bytes().unwrap(), expected.bytes().unwrap());
+    }
+    assert_eq!(loads.load(Ordering::Relaxed), 1, "each call had a new isolate, and all of them one model");
+}
+
+#[tokio::test]
 async fn what_inference_uses_is_billed_to_the_call() {
     let fabric = site(local(), granted()).await;
     let host = ModelHost::new().with(lite0());
-    let alone = scf::core::Inference::run(&host, &lite0().model, picture()).await.unwrap().usage.cpu;
+    let alone = Inference::run(&host, &lite0().model, picture()).await.unwrap().usage.cpu;
     let answer = fabric.call(&function("infer"), request(lite0().model.as_str(), &picture())).await.unwrap();
     // Half, since one run may have met cold caches.
     assert!(answer.receipt.usage.cpu > alone / 2, "{:?} of {alone:?}", answer.receipt.usage.cpu);

@@ -6,6 +6,8 @@ mod admission;
 mod buckets;
 /// Guests that ask for models resident in the host.
 mod inference;
+/// The life of a model: trained on three nodes, served, drifted away from, trained again and swapped.
+mod lifecycle;
 /// Nodes that are cut off while a frame is on its way.
 mod partition;
 /// A photo from JPEG to label, split at every place.

@@ -126,7 +126,7 @@ fn ready(lines: &mut Lines<BufReader<ChildStderr>>) -> (u16, u16) {
 }
 
 /// The server's path, as `examples/assets/nats-server` finds it.
-fn binary() -> Option<PathBuf> {
+pub(crate) fn binary() -> Option<PathBuf> {
     let crate_root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let script = crate_root.ancestors().map(|folder| folder.join("examples/assets/nats-server")).find(|it| it.exists());
     let found = script.ok_or_else(|| "examples/assets/nats-server is missing".to_owned()).and_then(|script| {

@@ -5,13 +5,16 @@ use std::{
     fmt,
     sync::{
         Arc, PoisonError, RwLock,
-        atomic::{AtomicU32, AtomicU64, Ordering::Relaxed},
+        atomic::{
+            AtomicU32, AtomicU64,
+            Ordering::{Acquire, Relaxed},
+        },
     },
 };
 
 use scf_core::{
-    ClusterView, FunctionName, Health, InvocationId, Name, Node, NodeId, NodeStatus, ObjectStore, Scheduler, SloPolicy,
-    Transport, Workflow,
+    ClusterView, FunctionName, Health, InvocationId, Name, Node, NodeId, NodeStatus, ObjectStore, Path, Scheduler,
+    SloPolicy, Transport, Workflow,
 };
 use tokio::sync::{Notify, watch};
 
@@ -97,26 +100,46 @@ impl Inner {
         member.or_else(|| self.peers.at(position).map(|peer| peer.id.clone()))
     }
 
+    /// The way between two nodes as measured here, or else as a node of another process told of it.
+    pub(crate) fn path(&self, from: &NodeId, to: &NodeId) -> Option<Path> {
+        let measured = self.transport.as_ref()?.path(from, to);
+        measured.or_else(|| self.peers.path(from, to))
+    }
+
     pub(crate) fn next_seed(&self) -> u64 {
         self.seed.fetch_add(1, Relaxed)
     }
 
     /// The nodes that `function` is ready on and that member `from` can reach, itself first.
     pub(crate) fn hosts_of(&self, from: usize, function: &FunctionName) -> Vec<Arc<Node>> {
+        let mut hosts = self.members_of(from, function);
+        let here = &self.members[from].node;
+        let reachable = |node: &Arc<Node>| {
+            self.transport.as_ref().is_some_and(|transport| transport.path(&here.id, &node.id).is_some())
+        };
+        hosts.retain(|node| node.id == here.id || reachable(node));
+        hosts
+    }
+
+    /// The nodes that `function` is ready on, member `from` first.
+    pub(crate) fn members_of(&self, from: usize, function: &FunctionName) -> Vec<Arc<Node>> {
         let main = self.deployed(function, |deployment| deployment.main().cloned()).flatten();
         let Some(route) = main else { return Vec::new() };
         let here = &self.members[from].node;
         let allowed = |node: &Arc<Node>| route.function.needs.allow(node);
-        let reachable = |node: &Arc<Node>| {
-            self.transport.as_ref().is_some_and(|transport| transport.path(&here.id, &node.id).is_some())
-        };
         let others = self.members.iter().filter(|member| member.health() == Health::Ready).map(|member| &member.node);
-        let others = others.filter(|node| node.id != here.id);
-        let others = others.filter(|node| allowed(node) && reachable(node));
+        let others = others.filter(|node| node.id != here.id && allowed(node));
         let peers = self.peers.all().into_iter().map(|peer| peer.status());
         let peers = peers.filter(|status| status.health == Health::Ready).map(|status| status.node);
-        let peers = peers.filter(|node| allowed(node) && reachable(node));
+        let peers = peers.filter(allowed);
         Some(here).filter(|here| allowed(here)).into_iter().chain(others).cloned().chain(peers).collect()
+    }
+
+    /// What changes with [`Inner::members_of`]; `None` where nodes of other processes may change it too, or there are no
+    /// ways between nodes.
+    pub(crate) fn members_version(&self) -> Option<u64> {
+        let version = (u64::from(self.epoch.load(Acquire)) << 32) | u64::from(self.near.forgotten());
+        (self.transport.is_some() && self.peers.is_empty()).then_some(version)
     }
 
     /// The cluster now, as member by member, without those of `left_out`.

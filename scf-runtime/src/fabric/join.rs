@@ -14,7 +14,7 @@ use crate::{
     controller::{Controller, Lifecycle, Ready},
     transport::{
         Nats, Presence,
-        fleet::{BEAT, Beat, Life, News, Roster, Status},
+        fleet::{BEAT, Beat, Life, News, Roster, SUSPECTED, Status},
     },
 };
 
@@ -24,6 +24,9 @@ const WHOLE_EVERY: u64 = 10;
 const MOST_TOLD: usize = 256;
 /// How long the machine of a suspected node has to say that the process is not there.
 const INQUIRY: Duration = Duration::from_secs(1);
+/// A connection over which nothing of what is said here came back for so long is made anew: what TCP repeats on one
+/// that was cut comes ever later, on a new one at once.
+const STALLED: Duration = Duration::from_secs(8);
 
 /// A node of another process, as this one knows it.
 #[derive(Clone, Debug)]
@@ -68,11 +71,16 @@ pub(super) struct Membership {
     voices: Vec<Voice>,
     inquiries: FuturesUnordered<BoxFuture<'static, Option<NodeId>>>,
     is_cut_off: bool,
+    /// When a beat of this process was last heard here, which came back from the broker.
+    echoed: Timestamp,
+    /// When the connection was last given up.
+    given_up: Timestamp,
 }
 
 impl Membership {
     pub(super) fn new(inner: &Arc<Inner>, nats: Arc<Nats>) -> Self {
         let voice = |member| Voice { member, beat: 0, told: None, has_left: false };
+        let now = inner.clock.now();
         Self {
             inner: Arc::downgrade(inner),
             nats,
@@ -80,6 +88,8 @@ impl Membership {
             voices: (0..inner.members.len()).map(voice).collect(),
             inquiries: FuturesUnordered::new(),
             is_cut_off: false,
+            echoed: now,
+            given_up: now,
         }
     }
 
@@ -92,25 +102,18 @@ impl Membership {
                 return;
             }
         };
-        self.nats.say(&Beat::Who { node: None }).await;
+        self.nats.say(&Beat::Who { node: None });
+        let Some(clock) = self.inner.upgrade().map(|inner| inner.clock.clone()) else { return };
         let mut due = Timestamp::default();
         loop {
-            let Some(inner) = self.inner.upgrade() else { return };
-            let clock = inner.clock.clone();
-            let now = clock.now();
-            if now >= due {
-                due = now + BEAT;
-                self.watch(&inner, now);
-                self.speak(&inner, false).await;
-            }
-            drop(inner);
+            // What was said is heard first: who was held up would take others for silent that were not.
             tokio::select! {
                 biased;
                 message = heard.next() => {
                     let Some(message) = message else { return };
                     let Some(inner) = self.inner.upgrade() else { return };
                     match postcard::from_bytes(&message.payload) {
-                        Ok(beat) => self.hear(&inner, beat).await,
+                        Ok(beat) => self.hear(&inner, beat),
                         Err(error) => tracing::warn!(%error, "dropped a beat that is none of ours"),
                     }
                 }
@@ -120,13 +123,19 @@ impl Membership {
                         self.lost(&inner, &node, Presence::Crashed);
                     }
                 }
-                () = clock.sleep(due.since(clock.now())) => {}
+                () = clock.sleep(due.since(clock.now())) => {
+                    let Some(inner) = self.inner.upgrade() else { return };
+                    let now = clock.now();
+                    due = now + BEAT;
+                    self.watch(&inner, now);
+                    self.speak(&inner, false);
+                }
             }
         }
     }
 
     /// Tells of every node of this process: what changed, or `all`.
-    async fn speak(&mut self, inner: &Inner, all: bool) {
+    fn speak(&mut self, inner: &Inner, all: bool) {
         for voice in self.voices.iter_mut().filter(|voice| !voice.has_left) {
             let life = Life { began: self.began, beat: voice.beat };
             let member = &inner.members[voice.member];
@@ -146,19 +155,21 @@ impl Membership {
             };
             voice.beat += 1;
             voice.told = Some(status);
-            self.nats.say(&beat).await;
+            self.nats.say(&beat);
         }
     }
 
-    async fn hear(&mut self, inner: &Arc<Inner>, beat: Beat) {
+    fn hear(&mut self, inner: &Arc<Inner>, beat: Beat) {
         let asked = match &beat {
             Beat::Who { node } => node.as_ref().is_none_or(|node| inner.positions.contains_key(node)),
-            Beat::Whole { node, .. } if inner.positions.contains_key(&node.id) => return,
-            Beat::Change { node, .. } | Beat::Left { node, .. } if inner.positions.contains_key(node) => return,
+            Beat::Whole { node, .. } if inner.positions.contains_key(&node.id) => return self.echo(inner),
+            Beat::Change { node, .. } | Beat::Left { node, .. } if inner.positions.contains_key(node) => {
+                return self.echo(inner);
+            }
             _ => false,
         };
         if asked {
-            return self.speak(inner, true).await;
+            return self.speak(inner, true);
         }
         let news = inner.roster().heard(beat, inner.clock.now());
         match news {
@@ -172,14 +183,28 @@ impl Membership {
                 let is_left = inner.roster().get(&node).is_some_and(|seen| seen.presence == Presence::Left);
                 if is_left { self.lost(inner, &node, Presence::Left) } else { inner.note(&node, false) }
             }
-            News::Unclear(node) => self.nats.say(&Beat::Who { node: Some(node) }).await,
+            News::Unclear(node) => self.nats.say(&Beat::Who { node: Some(node) }),
             News::Nothing => {}
         }
     }
 
+    /// What is said here came back from the broker.
+    fn echo(&mut self, inner: &Inner) {
+        self.echoed = inner.clock.now();
+        self.nats.set_heard(true);
+    }
+
     /// Looks who is not heard any more.
+    ///
+    /// Whether this process is cut off itself it does not know from its connection, on which silence is no error, but from
+    /// its own beats, which the broker gives back.
     fn watch(&mut self, inner: &Arc<Inner>, now: Timestamp) {
-        if !self.nats.is_connected() {
+        let silence = now.since(self.echoed);
+        if silence >= STALLED && now.since(self.given_up) >= STALLED && self.nats.connect_anew() {
+            self.given_up = now;
+        }
+        if silence >= SUSPECTED || !self.nats.is_connected() {
+            self.nats.set_heard(silence < SUSPECTED);
             self.is_cut_off = true;
             let cut_off = inner.roster().cut_off();
             for node in cut_off {

@@ -162,10 +162,11 @@ impl Fabric {
         self.inner.members.iter().map(|member| Arc::clone(&member.node)).collect()
     }
 
-    /// The way between two nodes as it was last measured; `None` where none is known.
+    /// The way between two nodes as it was last measured, by a node of another process where that told of it; `None`
+    /// where none is known.
     #[must_use]
     pub fn path(&self, from: &NodeId, to: &NodeId) -> Option<Path> {
-        self.inner.transport.as_ref()?.path(from, to)
+        self.inner.path(from, to)
     }
 
     /// Starts no more queued calls, waits for those that run, and publishes state that is local to a node, on every

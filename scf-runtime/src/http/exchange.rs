@@ -167,13 +167,15 @@ impl Progress {
         (size(&self.read), size(&self.written))
     }
 
-    /// Hands the response over, or says why there is none. Only the first counts.
+    /// Hands the response over, or says why there is none. Only the first counts. What a guest answers to a request
+    /// that was too long is not sent, also while it runs on: the caller is told by the call's error.
     #[cfg(feature = "wasi-http")]
     pub(crate) fn respond(&self, response: Result<Response<Relay>, String>) {
         let Some(sender) = self.close() else { return };
         let answer = response.as_ref().map(|response| response.body().clone()).map_err(String::clone);
         if self.answer.set(answer).is_ok()
             && let Ok(response) = response
+            && !self.is_input_too_long()
         {
             // Nobody waits for it where the caller has gone.
             drop(sender.send(response));
@@ -202,5 +204,31 @@ impl Progress {
 impl fmt::Debug for Exchange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Exchange").field("function", &self.function).finish_non_exhaustive()
+    }
+}
+
+#[cfg(all(test, feature = "wasi-http"))]
+mod tests {
+    use bytes::Bytes;
+    use http_body::Frame;
+    use http_body_util::StreamBody;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_answered_to_a_request_that_was_too_long_is_not_sent_though_the_call_goes_on() {
+        for (limit, is_sent) in [(3, true), (2, false)] {
+            let pieces = futures::stream::iter([Ok::<_, BoxError>(Frame::data(Bytes::from_static(b"abc")))]);
+            let request = Request::new(StreamBody::new(pieces));
+            let function = FunctionName::new("f").unwrap();
+            let (exchange, response) = Exchange::new(function, ByteSize::from_bytes(limit), request);
+            let read = exchange.take().unwrap().into_body().collect().await;
+            assert_eq!(read.is_ok(), is_sent);
+            let empty = Empty::new().map_err(|never| match never {}).boxed_unsync();
+            let progress = exchange.progress();
+            progress.respond(Ok(Response::new(Relay::new(empty, limit, Arc::clone(progress)))));
+            // The exchange is still there, as it is while the guest runs on.
+            assert_eq!(response.await.is_ok(), is_sent);
+        }
     }
 }

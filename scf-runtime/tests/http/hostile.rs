@@ -17,7 +17,7 @@ fn upper() -> Function {
 fn bounded(function: Function) -> Function {
     function.limits(limits(|limits| {
         limits.payload = ByteSize::from_kib(64);
-        limits.wall = Duration::from_millis(300);
+        limits.wall = Duration::from_secs(30);
     }))
 }
 
@@ -38,7 +38,7 @@ async fn a_body_without_an_end_is_refused_at_the_limit() {
 async fn a_body_that_stops_midway_without_an_end_costs_its_deadline_and_no_slot() {
     for function in [probe(), upper()] {
         let one = function.limits(limits(|limits| {
-            limits.wall = Duration::from_millis(200);
+            limits.wall = Duration::from_secs(2);
             limits.concurrency = 1;
         }));
         let ingress = ingress(one).await;

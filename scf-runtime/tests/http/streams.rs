@@ -99,7 +99,7 @@ async fn a_body_that_is_dropped_ends_the_call_and_frees_its_instance() {
 
 #[tokio::test]
 async fn a_reader_that_stands_still_does_not_keep_a_call_from_its_deadline() {
-    let soon = limits(|limits| limits.wall = Duration::from_millis(100));
+    let soon = limits(|limits| limits.wall = Duration::from_secs(1));
     let (fabric, ingress) = ingress_with(probe().limits(soon), 1, |builder| builder).await;
     let response = begin(&ingress, request("GET", "/large?16000000", Body::empty())).await;
     while fabric.bills()[0].1.failures == 0 {

@@ -17,17 +17,21 @@ use crate::{
     support::{node, process},
 };
 
-const CORE: Resources = Resources { cpu: MilliCpu::from_cores(1), memory: ByteSize::from_mib(64) };
+pub(crate) const CORE: Resources = Resources { cpu: MilliCpu::from_cores(1), memory: ByteSize::from_mib(64) };
 
 /// One process: a node of one core, and functions that say where they run or never return.
-struct Process {
-    fabric: Fabric,
+pub(crate) struct Process {
+    pub(crate) fabric: Fabric,
     nats: Arc<Nats>,
 }
 
 impl Process {
-    async fn start(server: &NatsServer, id: &str) -> Self {
-        let nats = Arc::new(process(server, id).await);
+    pub(crate) async fn start(server: &NatsServer, id: &str) -> Self {
+        Self::over(process(server, id).await, id)
+    }
+
+    pub(crate) fn over(nats: Nats, id: &str) -> Self {
+        let nats = Arc::new(nats);
         let where_it_runs = id.to_owned();
         let native = NativeFactory::new()
             .with_sync("where", move |_| Ok(Payload::new(where_it_runs.clone())))
@@ -45,7 +49,7 @@ impl Process {
     }
 
     /// Waits until it is as `is` says with a node of another process.
-    async fn until(&self, id: &str, is: impl Fn(Presence, Health) -> bool) {
+    pub(crate) async fn until(&self, id: &str, is: impl Fn(Presence, Health) -> bool) {
         loop {
             let peers = self.fabric.peers();
             let peer = peers.iter().find(|peer| peer.status.node.id == node(id));
@@ -57,7 +61,7 @@ impl Process {
     }
 
     /// Waits until calls may go to a node of another process.
-    async fn meets(&self, id: &str) {
+    pub(crate) async fn meets(&self, id: &str) {
         self.until(id, |presence, health| (presence, health) == (Presence::Alive, Health::Ready)).await;
         while self.fabric.path(&self.fabric.nodes()[0].id, &node(id)).is_none() {
             tokio::time::sleep(Duration::from_millis(10)).await;
@@ -65,7 +69,7 @@ impl Process {
     }
 
     /// Where a call of `function` ran.
-    async fn call(&self, function: &str) -> Result<NodeId, InvokeError> {
+    pub(crate) async fn call(&self, function: &str) -> Result<NodeId, InvokeError> {
         let outcome = self.fabric.call(&name(function), "").await?;
         assert_eq!(outcome.payload.bytes, outcome.receipt.node.as_str());
         Ok(outcome.receipt.node)
@@ -77,7 +81,7 @@ fn name(text: &str) -> FunctionName {
 }
 
 /// A function that says where it runs, on one of `nodes`.
-fn says(text: &str, nodes: &[&str], resources: Resources) -> Function {
+pub(crate) fn says(text: &str, nodes: &[&str], resources: Resources) -> Function {
     let mut function = Function::native(name(text), Name::new("where").unwrap());
     function.needs = Needs { nodes: nodes.iter().map(|id| node(id)).collect(), resources, ..Needs::default() };
     function
@@ -106,6 +110,17 @@ async fn a_call_that_names_a_node_of_another_process_runs_there() {
         let invocation = Invocation::new(a.fabric.new_id(), name("f"), "").on(node(id));
         assert_eq!(a.fabric.invoke(invocation).await.unwrap().receipt.node, node(id));
     }
+}
+
+#[tokio::test]
+async fn the_way_between_two_others_is_known_as_they_tell_of_it() {
+    let Some(server) = NatsServer::start("") else { return };
+    let (a, _b) = (Process::start(&server, "a").await, Process::start(&server, "b").await);
+    let _c = Process::start(&server, "c").await;
+    while a.fabric.path(&node("b"), &node("c")).is_none() {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(a.fabric.path(&node("b"), &node("d")), None);
 }
 
 #[tokio::test]

@@ -6,5 +6,6 @@ mod nats_server;
 mod data_plane;
 mod fleet;
 mod outbox;
+mod silence;
 mod support;
 mod transport;

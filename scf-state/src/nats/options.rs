@@ -8,6 +8,12 @@ use url::{Host, Url};
 
 use super::{broker::Broker, error::NatsError, monitor::Monitor};
 
+/// How long a connection may be silent before the broker is asked whether it is there; of three that are not answered the
+/// connection is given up.
+const PING: Duration = Duration::from_secs(2);
+/// Between attempts to connect again: a node that was cut off is back soon after its link is.
+const RETRY: Duration = Duration::from_millis(500);
+
 /// Who joins.
 #[derive(Clone)]
 #[non_exhaustive]
@@ -154,6 +160,8 @@ impl NatsOptions {
             .name("scf")
             .connection_timeout(self.patience)
             .request_timeout(Some(self.patience))
+            .ping_interval(PING)
+            .reconnect_delay_callback(|attempts| if attempts > 1 { RETRY } else { Duration::ZERO })
             .require_tls(encrypted);
         if !encrypted && !self.plaintext {
             // They would be told of in plain text, and be anywhere.

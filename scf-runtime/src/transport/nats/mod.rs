@@ -13,12 +13,12 @@ mod subject;
 use std::{
     collections::HashMap,
     fmt,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     sync::{Arc, PoisonError, RwLock, atomic::AtomicU64},
     time::Duration,
 };
 
-use async_nats::Client;
+use async_nats::{Client, ServerInfo};
 use async_trait::async_trait;
 use scf_core::{ByteSize, Clock, Envelope, Handler, Name, NodeId, Path, Subject, Transport, TransportError};
 use thiserror::Error;
@@ -40,7 +40,7 @@ use crate::clock::SystemClock;
 pub(crate) mod fleet {
     pub(crate) use super::{
         beat::{Beat, Life, Status},
-        roster::{BEAT, News, Roster},
+        roster::{BEAT, News, Roster, SUSPECTED},
     };
 }
 
@@ -81,6 +81,7 @@ pub struct NatsBuilder {
     shelf: ByteSize,
     largest: ByteSize,
     plane: Option<DataPlane>,
+    allows_plaintext: bool,
     clock: Option<Arc<dyn Clock>>,
 }
 
@@ -91,6 +92,12 @@ pub enum NatsError {
     /// The process has no node to join with.
     #[error("no node joins: name at least one with NatsBuilder::node")]
     NoNode,
+    /// What is said to the broker crosses a network unencrypted.
+    #[error("the broker {server} is on another machine and does not ask for TLS: let it, or allow plaintext")]
+    PlaintextBroker {
+        /// Its name.
+        server: String,
+    },
     /// The data plane would carry bodies unencrypted over a network.
     #[error("the data plane would listen on {address} without TLS: give it certificates or allow plaintext")]
     Plaintext {
@@ -171,6 +178,13 @@ impl NatsBuilder {
         self
     }
 
+    /// Lets messages go to a broker on another machine that does not ask for TLS, where something else protects them or
+    /// the client was told to encrypt them all the same. Default: such a broker is refused.
+    pub const fn allow_plaintext(mut self) -> Self {
+        self.allows_plaintext = true;
+        self
+    }
+
     /// Where time comes from. Default: the machine's monotonic clock.
     pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
         self.clock = Some(clock);
@@ -183,6 +197,10 @@ impl NatsBuilder {
     /// [`NatsError`] naming what is missing.
     pub async fn join(self) -> Result<Nats, NatsError> {
         let first = self.nodes.first().cloned().ok_or(NatsError::NoNode)?;
+        let server = self.client.server_info();
+        if !self.allows_plaintext && !server.tls_required && !is_near(&server) {
+            return Err(NatsError::PlaintextBroker { server: server.server_name });
+        }
         let bound = match self.plane {
             Some(plane) => Some(Direct::bind(plane).await?),
             None => None,
@@ -234,6 +252,7 @@ impl Nats {
             shelf: SHELF,
             largest: LARGEST,
             plane: None,
+            allows_plaintext: false,
             clock: None,
         }
     }
@@ -246,13 +265,23 @@ impl Nats {
     }
 
     /// Says something to all nodes of the fleet.
-    pub(crate) async fn say(&self, beat: &fleet::Beat) {
-        self.joined.post.say(frame::head(beat).into()).await;
+    pub(crate) fn say(&self, beat: &fleet::Beat) {
+        self.joined.post.say(frame::head(beat).into());
     }
 
     /// Whether the broker can be talked to.
     pub(crate) fn is_connected(&self) -> bool {
         self.joined.post.is_connected()
+    }
+
+    /// Notes whether what is said to the broker is heard there: where it is not, nobody can be reached.
+    pub(crate) fn set_heard(&self, is_heard: bool) {
+        self.joined.post.set_heard(is_heard);
+    }
+
+    /// Gives up the connection to the broker and makes another one; whether there was one.
+    pub(crate) fn connect_anew(&self) -> bool {
+        self.joined.post.connect_anew()
     }
 
     /// Where the data plane of this process is.
@@ -272,6 +301,11 @@ impl Nats {
         self.joined.post.lose(node);
         self.joined.direct.iter().for_each(|direct| direct.lose(node));
     }
+}
+
+/// Whether a broker is on this machine: it sees where a connection comes from.
+fn is_near(server: &ServerInfo) -> bool {
+    server.client_ip.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 /// Of subjects, where none is given.
@@ -354,5 +388,17 @@ impl Transport for Nats {
         let is_here = |node| self.joined.locals.contains_key(node);
         // Between nodes of one process messages are not sent.
         if is_here(from) && is_here(to) { Some(Path::HERE) } else { self.joined.estimator.path(from, to) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_broker_is_near_that_sees_its_client_on_the_loopback() {
+        let seen = |client_ip: &str| ServerInfo { client_ip: client_ip.to_owned(), ..ServerInfo::default() };
+        assert!(["127.0.0.1", "127.8.8.8", "::1"].iter().all(|ip| is_near(&seen(ip))));
+        assert!(!["10.0.0.1", "192.168.1.2", "fe80::1", "0.0.0.0", ""].iter().any(|ip| is_near(&seen(ip))));
     }
 }

@@ -5,13 +5,13 @@ use std::{
     fmt,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
 };
 
 use async_nats::{Client, Message, StatusCode, Subscriber, connection::State};
 use bytes::Bytes;
-use futures::StreamExt;
+use futures::{FutureExt, StreamExt};
 use scf_core::{NodeId, TransportError};
 use tokio::{runtime::Handle, sync::oneshot};
 
@@ -29,6 +29,8 @@ pub(super) struct Post {
     next: AtomicU64,
     /// By the number of the message: to whom it went, and who waits.
     waiting: Mutex<Waiting>,
+    /// Nothing that was said for a while reached the broker.
+    is_unheard: AtomicBool,
 }
 
 type Waiting = HashMap<u64, (NodeId, oneshot::Sender<Message>)>;
@@ -36,7 +38,8 @@ type Waiting = HashMap<u64, (NodeId, oneshot::Sender<Message>)>;
 impl Post {
     pub(super) fn new(client: Client, subjects: Subjects) -> Self {
         let session = u64::from_le_bytes(frame::secret());
-        Self { client, subjects, session, next: AtomicU64::new(0), waiting: Mutex::default() }
+        let (next, waiting, is_unheard) = (AtomicU64::new(0), Mutex::default(), AtomicBool::new(false));
+        Self { client, subjects, session, next, waiting, is_unheard }
     }
 
     pub(super) const fn client(&self) -> &Client {
@@ -107,15 +110,29 @@ impl Post {
         }
     }
 
-    /// Says something to all.
-    pub(super) async fn say(&self, beat: Bytes) {
-        if let Err(error) = self.client.publish(self.subjects.beats(), beat).await {
+    /// Says something to all. What the client has no room for is not said: the next beat tells more.
+    pub(super) fn say(&self, beat: Bytes) {
+        if let Some(Err(error)) = self.client.publish(self.subjects.beats(), beat).now_or_never() {
             tracing::warn!(%error, "the broker's client did not take a beat");
         }
     }
 
     pub(super) fn is_connected(&self) -> bool {
-        self.client.connection_state() == State::Connected
+        self.client.connection_state() == State::Connected && !self.is_unheard.load(Relaxed)
+    }
+
+    pub(super) fn set_heard(&self, is_heard: bool) {
+        self.is_unheard.store(!is_heard, Relaxed);
+    }
+
+    pub(super) fn connect_anew(&self) -> bool {
+        let is_connected = self.client.connection_state() == State::Connected;
+        if is_connected {
+            let client = self.client.clone();
+            // It waits for room in the client, which there is none of while nothing can be sent.
+            tokio::spawn(async move { client.force_reconnect().await });
+        }
+        is_connected
     }
 
     /// Nobody answers at a node any more: who waits for it is told so.

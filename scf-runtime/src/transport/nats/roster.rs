@@ -9,7 +9,7 @@ use super::beat::{Beat, Life, Status};
 /// How often a node says that it is there.
 pub(crate) const BEAT: Duration = Duration::from_millis(500);
 /// Three beats were missed, and time for one to be late.
-const SUSPECTED: Duration = Duration::from_millis(1750);
+pub(crate) const SUSPECTED: Duration = Duration::from_millis(1750);
 /// After that a node that is not heard is taken for gone.
 const GONE: Duration = Duration::from_secs(5);
 /// Nodes that are remembered, gone ones too; of more nothing is known.
@@ -23,7 +23,7 @@ pub enum Presence {
     Alive,
     /// Three beats of it were missed: nothing new is placed there, what runs there may still end.
     Suspected,
-    /// It is not heard, since this process has lost the broker: nothing is known of it.
+    /// It is not heard, since this process does not reach the broker: nothing is known of it.
     CutOff,
     /// Its machine answers and says that the process is not there.
     Crashed,
