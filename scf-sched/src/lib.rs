@@ -13,10 +13,11 @@
 //! | `autoscale/` | one [`Autoscaler`](scf_core::Autoscaler) a file: [`Kpa`], [`Queueing`], [`KeepAlive`] and others |
 //! | [`budget`] | a workflow's time, divided between its steps at the least cost |
 //! | [`inventory`] | the resource units of a fabric, whether they are there, and what this machine has |
+//! | `kube` (feature `kube`) | the nodes of a Kubernetes or K3s cluster as units of the inventory |
 //! | `slo/` | [`SloKeeper`], who keeps promises, by a [`Learner`] and a [`BurnRate`] |
 //!
 //! Every decision is synchronous and pure: same request, view and seed, same answer. Nothing here knows a
-//! runtime, an executor or a clock.
+//! runtime, an executor or a clock. The one exception is what asks a cluster's API, behind its feature.
 #![forbid(unsafe_code)]
 #![warn(clippy::print_stdout, clippy::print_stderr, clippy::unwrap_used)]
 
@@ -28,6 +29,8 @@ mod estimate;
 mod filter;
 pub mod fleet;
 pub mod inventory;
+#[cfg(feature = "kube")]
+pub mod kube;
 mod learned;
 mod pipeline;
 pub mod place;

@@ -150,7 +150,8 @@ fn lacking() -> Option<String> {
     let tried = ip(&["netns", "add", &probe]).and_then(|()| {
         let filter = arriving("lo", LOSSY);
         let filtered = run(Command::new("ip").args(["netns", "exec", &probe, "nft", "-f", "-"]), Some(&filter));
-        filtered.and(ip(&["netns", "del", &probe]))
+        let deleted = ip(&["netns", "del", &probe]);
+        filtered.and(deleted)
     });
     tried.err().map(|error| error.to_string())
 }

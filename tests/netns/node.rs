@@ -184,7 +184,7 @@ impl Life {
 
     fn others(&self) -> Result<Vec<NodeId>> {
         let others = PLACES.iter().filter(|place| **place != self.place);
-        Ok(others.map(|place| NodeId::new(*place)).collect::<std::result::Result<_, _>>()?)
+        Ok(others.map(|place| NodeId::new(place)).collect::<std::result::Result<_, _>>()?)
     }
 
     /// Calls of all nodes have ids of their own.
