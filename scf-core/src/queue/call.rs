@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{FunctionName, Invocation, InvocationId, Payload, Qualifier, Scope, TenantName, WallTime};
+use crate::{FunctionName, Invocation, InvocationId, Payload, Qualifier, Scope, TenantName, TraceContext, WallTime};
 
 /// A call as an [`InvocationQueue`](super::InvocationQueue) keeps it until it is done.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,6 +32,8 @@ pub struct QueuedCall {
     /// A reminder: how long after this call became due the next one does. What was missed in the meantime is left
     /// out, so that one call stands for all of it.
     pub every: Option<Duration>,
+    /// The trace that it belongs to, if somebody keeps one.
+    pub trace: Option<TraceContext>,
 }
 
 impl QueuedCall {
@@ -49,6 +51,7 @@ impl QueuedCall {
             max_age: None,
             timer: None,
             every: None,
+            trace: None,
         }
     }
 
@@ -116,6 +119,13 @@ impl QueuedCall {
         self
     }
 
+    /// The trace that it belongs to; default none.
+    #[must_use]
+    pub const fn trace(mut self, trace: TraceContext) -> Self {
+        self.trace = Some(trace);
+        self
+    }
+
     /// The state that it works on, of a stateful function.
     #[must_use]
     pub fn scope(&self) -> Scope {
@@ -126,7 +136,7 @@ impl QueuedCall {
     #[must_use]
     pub fn into_invocation(self) -> Invocation {
         let mut invocation = Invocation::new(self.id, self.function, self.payload).qualifier(self.qualifier);
-        (invocation.tenant, invocation.key) = (self.tenant, self.key);
+        (invocation.tenant, invocation.key, invocation.trace) = (self.tenant, self.key, self.trace);
         invocation
     }
 }
@@ -137,6 +147,7 @@ impl From<Invocation> for QueuedCall {
     fn from(invocation: Invocation) -> Self {
         let mut call = Self::new(invocation.id, invocation.function, invocation.payload);
         (call.qualifier, call.tenant, call.key) = (invocation.qualifier, invocation.tenant, invocation.key);
+        call.trace = invocation.trace;
         call
     }
 }
