@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Attachment, ByteSize, FunctionName, InvocationId, NodeId, Payload, Qualifier, Revision, Spent, TenantName,
+    TraceContext,
 };
 
 /// One call of a function.
@@ -28,13 +29,17 @@ pub struct Invocation {
     pub patience: Option<Duration>,
     /// The node it must run on; otherwise the scheduler decides.
     pub target: Option<NodeId>,
+    /// Which attempt at the call it is, counted from 1, as far as whoever makes it knows.
+    pub attempt: u32,
+    /// The trace that it belongs to, if somebody keeps one.
+    pub trace: Option<TraceContext>,
     /// Streams that go with it inside this process; mostly none.
     #[serde(skip)]
     pub attachment: Attachment,
 }
 
 impl Invocation {
-    /// A call of `function` with `payload`, without key, patience or target.
+    /// The first attempt at a call of `function` with `payload`, without key, patience or target.
     #[must_use]
     pub fn new(id: InvocationId, function: FunctionName, payload: impl Into<Payload>) -> Self {
         Self {
@@ -46,6 +51,8 @@ impl Invocation {
             payload: payload.into(),
             patience: None,
             target: None,
+            attempt: 1,
+            trace: None,
             attachment: Attachment::NONE,
         }
     }
@@ -82,6 +89,20 @@ impl Invocation {
     #[must_use]
     pub fn on(mut self, node: NodeId) -> Self {
         self.target = Some(node);
+        self
+    }
+
+    /// Which attempt at the call it is, for those who try again themselves; default 1, the first.
+    #[must_use]
+    pub const fn attempt(mut self, attempt: u32) -> Self {
+        self.attempt = attempt;
+        self
+    }
+
+    /// The trace that it belongs to; default none.
+    #[must_use]
+    pub const fn trace(mut self, trace: TraceContext) -> Self {
+        self.trace = Some(trace);
         self
     }
 

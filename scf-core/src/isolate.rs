@@ -9,7 +9,7 @@ use thiserror::Error;
 use crate::{
     Attachment, BoxError, ByteSize, Code, Function, FunctionName, InvocationId, Meter, Node, NodeId, ObjectStore,
     Outcome, OutputGate, Path, Payload, Qualifier, Receipt, Revision, ScheduleError, Span, StateError, StateSession,
-    Tenant, TenantName, Timestamp, Usage,
+    Tenant, TenantName, Timestamp, TraceContext, Usage,
 };
 
 /// Makes isolates of one kind of [`Code`].
@@ -143,6 +143,12 @@ pub struct Call {
     pub key: Option<String>,
     /// When the host gives up waiting.
     pub deadline: Timestamp,
+    /// Which attempt at the logical call it is, counted from 1: deliveries out of a queue, tries on another node after
+    /// one stopped answering, runs after the state had moved on. Two attempts that do not know of each other may have
+    /// the same.
+    pub attempt: u32,
+    /// The trace that it belongs to, behind the span of this call: what goes out on its behalf carries it on.
+    pub trace: Option<TraceContext>,
     /// Told what the isolate uses, as it arises.
     pub meter: Arc<Meter>,
     /// The node it runs on and what that offers.
@@ -156,7 +162,7 @@ pub struct Call {
 }
 
 impl Call {
-    /// A call of the first revision without key and state.
+    /// The first attempt at a call of the first revision, without key, state and trace.
     #[must_use]
     pub fn new(
         id: InvocationId,
@@ -166,8 +172,8 @@ impl Call {
         host: Arc<dyn Host>,
     ) -> Self {
         let (revision, meter, attachment) = (Revision::new(1), Arc::default(), Attachment::NONE);
-        let (key, state, output) = (None, None, None);
-        Self { id, function, revision, tenant, key, deadline, meter, host, state, attachment, output }
+        let (attempt, trace, key, state, output) = (1, None, None, None, None);
+        Self { id, function, revision, tenant, key, deadline, attempt, trace, meter, host, state, attachment, output }
     }
 }
 

@@ -63,6 +63,7 @@ mod split;
 mod state;
 mod tenant;
 mod topology;
+mod trace;
 mod transport;
 mod units;
 mod value;
@@ -119,6 +120,7 @@ pub use state::{
 };
 pub use tenant::Tenant;
 pub use topology::{Link, LinkQuality, Path};
+pub use trace::{InvalidTraceContext, TraceContext};
 pub use transport::{Envelope, Handler, Subject, Transport, TransportError};
 pub use units::{Bandwidth, ByteSize, MilliCpu, Slowdown};
 pub use value::{Value, ValueKind};

@@ -254,6 +254,10 @@ impl Node {
     /// What `cpu` of this CPU comes to there: a node that is slower is busy for longer.
     #[must_use]
     pub fn spent(&self, cpu: Duration) -> Spent {
+        // Asked by every call, and most nodes have no rates.
+        if self.rates == Rates::default() {
+            return Spent::NOTHING;
+        }
         let busy = self.slowdown.stretch(cpu).as_secs_f64();
         Spent {
             money: Money::from_units(busy * f64::from(self.rates.money)),

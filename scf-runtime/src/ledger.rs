@@ -160,7 +160,8 @@ impl Sums {
         self.bill.cpu += usage.cpu;
         self.bill.spent += spent;
         self.bill.accelerator += usage.accelerator;
-        let micros = u64::try_from(ran.as_nanos().div_ceil(1000)).unwrap_or(u64::MAX);
+        let begun = u64::from(!ran.subsec_nanos().is_multiple_of(1000));
+        let micros = u64::try_from(ran.as_micros()).unwrap_or(u64::MAX).saturating_add(begun);
         self.memory = self.memory.saturating_add(usage.memory.bytes().div_ceil(1024).saturating_mul(micros));
     }
 

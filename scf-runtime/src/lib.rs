@@ -41,6 +41,7 @@
 //! async-nats 0.51 and rustls 0.23.
 #![warn(clippy::print_stdout, clippy::print_stderr, clippy::unwrap_used)]
 
+mod budget;
 mod check;
 mod claim;
 mod clock;

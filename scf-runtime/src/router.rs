@@ -169,7 +169,7 @@ impl Inner {
     async fn bring_anew(
         self: &Arc<Self>,
         trip: Trip<'_>,
-        invocation: Invocation,
+        mut invocation: Invocation,
         deadline: Timestamp,
         mut failed: Failed,
     ) -> Result<Outcome, InvokeError> {
@@ -178,6 +178,10 @@ impl Inner {
         loop {
             let Failed { to: tried, error } = failed;
             left_out.push(tried);
+            // Who does not answer may have run it; who has no room has not.
+            if matches!(error, InvokeError::Unreachable { .. }) {
+                invocation.attempt = invocation.attempt.saturating_add(1);
+            }
             let to = match &error {
                 // Of a node that the call itself called, the call has said all there is to say.
                 InvokeError::Unreachable { node, .. } | InvokeError::Overloaded { node, .. }

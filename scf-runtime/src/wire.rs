@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use scf_core::{
     Envelope, FunctionName, Invocation, InvocationId, InvokeError, MediaType, Outcome, Payload, Qualifier, Receipt,
-    Revision, TenantName,
+    Revision, TenantName, TraceContext,
 };
 use serde::{Deserialize, Serialize};
 
@@ -23,6 +23,8 @@ struct Request {
     key: Option<String>,
     media: MediaType,
     patience: Duration,
+    attempt: u32,
+    trace: Option<TraceContext>,
 }
 
 /// What is to run.
@@ -48,6 +50,8 @@ pub(crate) fn request(invocation: &Invocation, decided: Decided, patience: Durat
         key: invocation.key.clone(),
         media: invocation.payload.media.clone(),
         patience,
+        attempt: invocation.attempt,
+        trace: invocation.trace,
     };
     Envelope { head: encode(&head), body: invocation.payload.bytes.clone() }
 }
@@ -60,6 +64,7 @@ pub(crate) fn read_request(envelope: Envelope) -> Option<(Invocation, Decided, D
     invocation.qualifier = head.qualifier;
     invocation.tenant = head.tenant;
     invocation.key = head.key;
+    (invocation.attempt, invocation.trace) = (head.attempt, head.trace);
     Some((invocation, head.decided, head.patience))
 }
 
@@ -104,6 +109,8 @@ mod tests {
         let invocation = Invocation::new(InvocationId::new(9), FunctionName::new("f").unwrap(), payload)
             .key("k")
             .tenant(TenantName::default())
+            .attempt(2)
+            .trace("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".parse().unwrap())
             .qualifier(Qualifier::Alias(scf_core::Name::new("canary").unwrap()));
         let (decided, patience) = (Decided::Revision(Revision::new(3)), Duration::from_millis(5));
         let read = read_request(request(&invocation, decided, patience)).unwrap();

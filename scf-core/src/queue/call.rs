@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{FunctionName, Invocation, InvocationId, NodeId, Payload, Qualifier, Scope, TenantName, WallTime};
+use crate::{
+    FunctionName, Invocation, InvocationId, NodeId, Payload, Qualifier, Scope, TenantName, TraceContext, WallTime,
+};
 
 /// A call as an [`InvocationQueue`](super::InvocationQueue) keeps it until it is done.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,6 +36,8 @@ pub struct QueuedCall {
     pub every: Option<Duration>,
     /// The node into whose queue it goes once it is due; `None` where it stays in the queue that accepts it.
     pub destination: Option<NodeId>,
+    /// The trace that it belongs to, if somebody keeps one.
+    pub trace: Option<TraceContext>,
 }
 
 impl QueuedCall {
@@ -52,6 +56,7 @@ impl QueuedCall {
             timer: None,
             every: None,
             destination: None,
+            trace: None,
         }
     }
 
@@ -127,6 +132,13 @@ impl QueuedCall {
         self
     }
 
+    /// The trace that it belongs to; default none.
+    #[must_use]
+    pub const fn trace(mut self, trace: TraceContext) -> Self {
+        self.trace = Some(trace);
+        self
+    }
+
     /// The state that it works on, of a stateful function.
     #[must_use]
     pub fn scope(&self) -> Scope {
@@ -137,7 +149,7 @@ impl QueuedCall {
     #[must_use]
     pub fn into_invocation(self) -> Invocation {
         let mut invocation = Invocation::new(self.id, self.function, self.payload).qualifier(self.qualifier);
-        (invocation.tenant, invocation.key) = (self.tenant, self.key);
+        (invocation.tenant, invocation.key, invocation.trace) = (self.tenant, self.key, self.trace);
         invocation
     }
 }
@@ -148,6 +160,7 @@ impl From<Invocation> for QueuedCall {
     fn from(invocation: Invocation) -> Self {
         let mut call = Self::new(invocation.id, invocation.function, invocation.payload);
         (call.qualifier, call.tenant, call.key) = (invocation.qualifier, invocation.tenant, invocation.key);
+        call.trace = invocation.trace;
         call
     }
 }

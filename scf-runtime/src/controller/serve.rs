@@ -1,6 +1,6 @@
 //! One call, from its admission to its receipt.
 
-use std::{pin::pin, sync::Arc, task::Poll, time::Duration};
+use std::{mem::take, pin::pin, sync::Arc, task::Poll, time::Duration};
 
 use scf_core::{
     Attached, Call, Commit, Function, Host, Invocation, InvokeError, Isolate, LimitKind, MediaType, Opened, Payload,
@@ -80,11 +80,12 @@ impl Controller {
         let has_waited = permit.as_ref().is_some_and(Permit::has_waited);
         let admitted = if has_waited { self.clock.now() } else { accepted };
         let invocation = invocation.take().expect("only this takes it");
+        let trace = observe::trace_of(&invocation, &self.node.id);
         let (called, input, tenant) = (invocation.function, invocation.payload, account.name(part));
         let bytes_in = input.size();
         let mut call = Call::new(invocation.id, called, tenant, deadline, Arc::clone(host));
         call.revision = ready.revision;
-        call.key = invocation.key;
+        (call.key, call.attempt, call.trace) = (invocation.key, invocation.attempt, trace);
         call.attachment = invocation.attachment;
         tab.runs(admitted, &call.meter);
 
@@ -97,7 +98,7 @@ impl Controller {
             started = self.clock.now();
         }
         let left = deadline.since(started);
-        let result = match function.state {
+        let mut result = match function.state {
             // The first call of a function that was dormant says when its isolate is there.
             Statefulness::Stateless if ready.life.is_ready() => {
                 let mut run = ready.prepared.invoke(&call, input);
@@ -123,7 +124,8 @@ impl Controller {
             self.unpin_all(ready);
         }
         let reply = match result {
-            Some(Ok(reply)) => reply,
+            // Not moved: it is large, and all that is in it goes to different places.
+            Some(Ok(ref mut reply)) => reply,
             Some(Err(error)) => return Err(error),
             None => return Err(too_late()),
         };
@@ -143,11 +145,12 @@ impl Controller {
         receipt.cold = !reply.reused;
         receipt.bytes_in = bytes_in + streamed_in;
         receipt.bytes_out = reply.payload.size() + streamed_out;
-        receipt.spans = reply.spans;
-        receipt.calls = reply.calls;
+        receipt.spans = take(&mut reply.spans);
+        receipt.calls = take(&mut reply.calls);
         // A function that is not declared to give a type says of each payload what it is.
-        let media = if function.output == MediaType::OCTETS { reply.payload.media } else { function.output.clone() };
-        Ok(Payload { bytes: reply.payload.bytes, media })
+        let Payload { bytes, media } = take(&mut reply.payload);
+        let media = if function.output == MediaType::OCTETS { media } else { function.output.clone() };
+        Ok(Payload { bytes, media })
     }
 
     /// Gives the slot of a call to its key, if that is to have one, and takes it from a key whose state has left.
@@ -253,6 +256,7 @@ impl Controller {
                 Ok(_) => {}
                 Err(StateError::Conflict { .. }) if tries < CONFLICT_RETRIES => {
                     tries += 1;
+                    call.attempt = call.attempt.saturating_add(1);
                     continue;
                 }
                 Err(source) => return Err(failed(source)),

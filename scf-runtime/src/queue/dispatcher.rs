@@ -164,8 +164,8 @@ fn wait_for_wake(dispatcher: &Dispatcher) -> impl Future<Output = ()> + Send + u
 /// Runs a call once and settles it.
 async fn attempt(fabric: Weak<Inner>, delivery: Delivery) {
     let Some(inner) = fabric.upgrade() else { return };
-    let Delivery { call, lease, .. } = delivery;
-    let result = inner.route(0, call.into_invocation(), false).await;
+    let Delivery { call, attempt, lease } = delivery;
+    let result = inner.route(0, call.into_invocation().attempt(attempt), false).await;
     let settle = match result {
         Ok(outcome) => Settle::Completed(outcome.payload),
         Err(error) => verdict(&error),

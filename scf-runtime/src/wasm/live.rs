@@ -13,6 +13,8 @@ use scf_core::{Call, LimitKind, Payload, Receipt, Timestamp, Usage};
 use wasmtime::{PoolConcurrencyLimitError, Store, StoreContextMut, UpdateDeadline, component::Func};
 use wasmtime_wasi::{WasiCtxView, WasiView};
 
+#[cfg(feature = "services")]
+use super::world::Context;
 use super::{
     account::Account,
     limits::{HANDLES, HOST_MEMORY, Ledger},
@@ -38,13 +40,16 @@ pub(super) enum Task {
 #[derive(Debug, Default)]
 pub(super) struct Run {
     pub(super) meter: CpuMeter,
+    /// Whether the instance was made for the call.
+    #[cfg_attr(not(feature = "services"), expect(dead_code, reason = "only services tell it"))]
+    pub(super) is_cold: bool,
     /// There once the call runs long.
     turn: OnceLock<Turn>,
 }
 
 impl Run {
-    fn of(call: &Call) -> Arc<Self> {
-        Arc::new(Self { meter: CpuMeter::telling(&call.meter), turn: OnceLock::new() })
+    fn of(call: &Call, is_cold: bool) -> Self {
+        Self { meter: CpuMeter::telling(&call.meter), is_cold, turn: OnceLock::new() }
     }
 }
 
@@ -78,7 +83,7 @@ pub(super) struct Live {
 impl Live {
     /// A fresh instance for `call`, on behalf of `account`.
     pub(super) fn fresh(program: &NearProgram, account: &Arc<Account>, call: &Call) -> Box<Self> {
-        let run = Run::of(call);
+        let run = Arc::new(Run::of(call, true));
         let world = program.world.imports_anything().then(|| Box::new(World::new(&program.world, Some(call), &run)));
         Self::new(program, account, run, world)
     }
@@ -117,9 +122,10 @@ impl Live {
         if !guest.ledger.charge_to(account) {
             return false;
         }
+        let next = Run::of(call, self.calls == 0);
         match Arc::get_mut(&mut self.run) {
-            Some(run) => run.meter = CpuMeter::telling(&call.meter),
-            None => self.run = Run::of(call),
+            Some(run) => *run = next,
+            None => self.run = Arc::new(next),
         }
         guest.run = Some(Arc::clone(&self.run));
         guest.booked = 0;
@@ -362,6 +368,14 @@ impl Guest {
     /// What host functions work on.
     pub(super) fn world(&mut self) -> &mut World {
         self.world.as_mut().expect("only components that import something are linked to anything")
+    }
+
+    /// What `scf:function/context` tells.
+    #[cfg(feature = "services")]
+    pub(super) fn context(&mut self) -> Context<'_> {
+        let Self { world, run, .. } = self;
+        let world = world.as_ref().expect("only components that import something are linked to anything");
+        world.context(run.as_ref())
     }
 
     /// What host functions of `wasi:filesystem` work on.

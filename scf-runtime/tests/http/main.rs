@@ -7,4 +7,5 @@ mod peers;
 mod status;
 mod streams;
 mod support;
+mod trace;
 mod warm;

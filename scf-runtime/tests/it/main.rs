@@ -6,6 +6,8 @@ mod cache;
 mod check;
 #[cfg(all(feature = "wasm", feature = "services"))]
 mod component_actor;
+#[cfg(all(feature = "wasm", feature = "services"))]
+mod context;
 mod control;
 mod isolate;
 #[cfg(feature = "metrics")]
@@ -15,6 +17,7 @@ mod no_compiler;
 mod objects;
 #[cfg(feature = "wasi-http")]
 mod outbound;
+mod pinned;
 #[cfg(all(feature = "process", target_os = "linux"))]
 mod process;
 mod queue;

@@ -267,7 +267,7 @@ async fn what_a_guest_logs_is_logged_escaped_and_up_to_a_bound() {
 }
 
 #[tokio::test]
-async fn the_context_is_that_of_the_call() {
+async fn the_first_version_of_the_context_is_that_of_the_call() {
     let mut function = services(Grants::default());
     function.needs.zone = Some(Zone::new("site-7").unwrap());
     let prepared = plain().prepare(&function).await.unwrap();
@@ -278,7 +278,7 @@ async fn the_context_is_that_of_the_call() {
     call.key = Some("cam".into());
     // A third of the 30 s that the function may take.
     call.deadline = Timestamp::from_nanos(10_000_000_000);
-    let commands = "current\nwhere\nleave site-7\nleave cloud\nquality\nquality\ncurrent";
+    let commands = "1 current\n1 where\n1 leave site-7\n1 leave cloud\n1 quality\n1 quality\n1 current";
     let reply = prepared.instantiate().await.unwrap().invoke(&call, commands.into()).await.unwrap();
     let answers = lines(&reply);
     let (head, left) = answers[0].rsplit_once(' ').unwrap();

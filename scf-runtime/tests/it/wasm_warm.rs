@@ -16,7 +16,7 @@ use crate::{
 
 /// Counts its calls in its memory and does with the first byte of its input what that says: `t` traps, `s` never
 /// returns, `g` asks for 32 MiB and goes on without, anything else answers with the count as a byte.
-fn counter() -> Function {
+pub(crate) fn counter() -> Function {
     let body = r#"(local $op i32)
         (if (i32.ne (local.get 1) (i32.const 0)) (then (local.set $op (i32.load8_u (local.get 0)))))
         (i32.store8 (i32.const 64) (i32.add (i32.load8_u (i32.const 64)) (i32.const 1)))

@@ -8,7 +8,7 @@ use scf_core::{
 /// What a queue is asked to change.
 #[derive(Clone, Debug)]
 pub(crate) enum Ask {
-    Accept(QueuedCall),
+    Accept(Box<QueuedCall>),
     Lease(LeaseAsk),
     Settle(Lease, Settle),
     Redrive(InvocationId),

@@ -88,7 +88,7 @@ impl Book {
     /// Does what `ask` says; the outer error ends the transaction, the inner one is the answer.
     pub(crate) fn apply<R: Records>(&self, records: &mut R, ask: &Ask) -> Result<Result<Answer, QueueError>, R::Error> {
         if let Ask::Accept(call) = ask
-            && let Some(refused) = self.refuses([call])
+            && let Some(refused) = self.refuses([&**call])
         {
             return Ok(Err(refused));
         }

@@ -91,7 +91,7 @@ impl InvocationQueue for MemoryQueue {
     }
 
     async fn accept(&self, call: QueuedCall) -> Result<Acceptance, QueueError> {
-        self.apply(&Ask::Accept(call)).and_then(Answer::accepted)
+        self.apply(&Ask::Accept(Box::new(call))).and_then(Answer::accepted)
     }
 
     async fn lease(&self, ask: LeaseAsk) -> Result<Vec<Delivery>, QueueError> {

@@ -169,7 +169,7 @@ impl InvocationQueue for RedbQueue {
             return Err(refused);
         }
         let scope = call.scope();
-        self.ask(Ask::Accept(call), scope).await.and_then(Answer::accepted)
+        self.ask(Ask::Accept(Box::new(call)), scope).await.and_then(Answer::accepted)
     }
 
     async fn lease(&self, ask: LeaseAsk) -> Result<Vec<Delivery>, QueueError> {

@@ -1,7 +1,7 @@
 //! Uses the services of its host as it is told to, for tests of what a guest is granted of them.
 //!
 //! A command begins with the version of the interface that it is for, where there are two: `1` is what wasmtime and
-//! wasmCloud have, `2` what Spin has.
+//! wasmCloud have, `2` what Spin has; of `scf:function/context` they are 0.1 and 0.2.
 //!
 //! | command | answers |
 //! |---|---|
@@ -14,7 +14,8 @@
 //! | `swap B K T U` | swaps T for U; when the value is another, tries once more with the handle that it was given |
 //! | `V config K`, `V configs` | configuration |
 //! | `log LEVEL C M` | logs a message |
-//! | `current`, `where`, `leave Z`, `quality` | what the fabric says of the call |
+//! | `V current`, `V where`, `V leave Z`, `V quality`, `2 budget` | what the fabric says of the call |
+//! | `spin ROUNDS` | uses CPU time, and says what is left of it |
 //! | `call F T`, `keyed F K T` | what another function gives |
 //! | `calls F N` | how many of N calls went well |
 //! | `timer NAME MS T`, `remind NAME MS T`, `cancel NAME` | sets or calls off a timer that gives T as commands |
@@ -38,6 +39,7 @@ mod bindings {
                 import wasi:config/store@0.2.0-draft-2024-09-27;
                 import wasi:logging/logging@0.1.0-draft;
                 import scf:function/context@0.1.0;
+                import scf:function/context@0.2.0;
                 import scf:function/functions@0.1.0;
                 import scf:function/actor@0.1.0;
                 /// Takes commands, one a line, and returns a line for each: see the source.
@@ -50,9 +52,12 @@ mod bindings {
 }
 
 use bindings::{
-    scf::function::{
-        actor::{self, Due},
-        context, functions,
+    scf::{
+        function0_1_0::{
+            actor::{self, Due},
+            context as context1, functions,
+        },
+        function0_2_0::context as context2,
     },
     wasi::{
         config0_2_0_draft_2024_09_27::store as config2, config0_2_0_rc_1::store as config1, keyvalue0_2_0_draft as kv1,
@@ -165,6 +170,40 @@ fn answer(line: &str) -> Result<String, String> {
             let found = kv2::batch::get_many(&bucket, &[first.into(), second.into()])?;
             Ok(format!("{:?}", found.into_iter().map(|(key, value)| (key, value.is_some())).collect::<Vec<_>>()))
         })),
+        ["1", "current"] => {
+            let current = context1::current();
+            let key = current.key.as_deref().unwrap_or("none");
+            let (id, function, tenant) = (current.id, current.function, current.tenant);
+            Ok(format!("{id} {function} {tenant} {key} {}", current.deadline_remaining_ms))
+        }
+        ["2", "current"] => {
+            let current = context2::current();
+            let start = if current.cold_start { "cold" } else { "warm" };
+            let trace = current.traceparent.as_deref().unwrap_or("none");
+            let (id, attempt, left) = (current.idempotency_key, current.attempt, current.deadline_remaining_ms);
+            let (function, tenant, key) = (current.function, current.tenant, current.key.as_deref().unwrap_or("none"));
+            Ok(format!("{id} {attempt} {start} {trace} {function} {tenant} {key} {left}"))
+        }
+        ["1", "where"] => {
+            let place = context1::where_am_i();
+            Ok(format!("{} {:?} {}", place.node, place.tier, place.zone.as_deref().unwrap_or("none")))
+        }
+        ["2", "where"] => {
+            let place = context2::where_am_i();
+            let (zone, battery) = (place.zone.as_deref().unwrap_or("none"), place.battery_percent);
+            Ok(format!("{} {:?} {zone} {battery:?}", place.node, place.tier))
+        }
+        ["1", "leave", zone] => Ok(context1::may_leave(zone).to_string()),
+        ["2", "leave", zone] => Ok(context2::may_leave(zone).to_string()),
+        ["1", "quality"] => Ok(format!("{:.2}", context1::quality_hint())),
+        ["2", "quality"] => Ok(format!("{:.2}", context2::quality_hint())),
+        ["2", "budget"] => Ok(budget()),
+        ["spin", rounds] => {
+            (0..number(rounds)?).for_each(|round| {
+                std::hint::black_box(round);
+            });
+            Ok(budget())
+        }
         ["1", ref command @ ..] => said(store1(command)),
         ["2", ref command @ ..] => said(store2(command)),
         ["swap", bucket, key, from, to] => swap(bucket, key, from, to),
@@ -177,18 +216,6 @@ fn answer(line: &str) -> Result<String, String> {
             logging::log(level, context, &message.join(" "));
             Ok("done".into())
         }
-        ["current"] => {
-            let current = context::current();
-            let key = current.key.as_deref().unwrap_or("none");
-            let (id, function, tenant) = (current.id, current.function, current.tenant);
-            Ok(format!("{id} {function} {tenant} {key} {}", current.deadline_remaining_ms))
-        }
-        ["where"] => {
-            let place = context::where_am_i();
-            Ok(format!("{} {:?} {}", place.node, place.tier, place.zone.as_deref().unwrap_or("none")))
-        }
-        ["leave", zone] => Ok(context::may_leave(zone).to_string()),
-        ["quality"] => Ok(format!("{:.2}", context::quality_hint())),
         ["call", function, ref payload @ ..] => call(function, None, &payload.join(" ")),
         ["keyed", function, key, ref payload @ ..] => call(function, Some(key), &payload.join(" ")),
         ["calls", function, count] => {
@@ -211,6 +238,11 @@ fn answer(line: &str) -> Result<String, String> {
         }
         _ => Err("unknown command".into()),
     }
+}
+
+fn budget() -> String {
+    let left = context2::budget_remaining();
+    format!("{} {:?}", left.cpu_us, left.energy_uj)
 }
 
 fn number(text: &str) -> Result<u64, String> {

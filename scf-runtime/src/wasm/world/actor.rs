@@ -8,7 +8,7 @@ use scf_core::{
 
 use super::{
     World,
-    bindings::scf::function::actor::{self, ActorError},
+    bindings::scf::function0_1_0::actor::{self, ActorError},
     function::CALLS,
     state::OwnState,
 };
@@ -83,7 +83,7 @@ impl actor::Host for World {
         payload: Vec<u8>,
     ) -> Told<String> {
         let call = self.call()?;
-        let (id, tenant) = (call.id.child(self.steps), call.tenant.clone());
+        let (id, tenant, trace) = (call.id.child(self.steps), call.tenant.clone(), call.trace);
         let granted = |name: &FunctionName| *name == call.function || self.plan.grants.functions.contains(name);
         let Some(callee) = FunctionName::new(&function).ok().filter(granted) else {
             return Ok(Err(ActorError::Denied));
@@ -98,7 +98,7 @@ impl actor::Host for World {
         self.steps += 1;
         let deed = move |session: &dyn StateSession, _: &str, payload| {
             let mut call = QueuedCall::new(id, callee, payload).tenant(tenant).due(when(due));
-            call.key = key;
+            (call.key, call.trace) = (key, trace);
             session.enqueue(call)
         };
         Ok(kept.act(deed).await.map(|()| id.to_string()))

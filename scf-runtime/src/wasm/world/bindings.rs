@@ -2,7 +2,7 @@
 
 use wasmtime::component::Linker;
 
-use super::{HasWorld, interface::Interface};
+use super::{HasWorld, context::HasContext, interface::Interface};
 use crate::wasm::live::Guest;
 
 wasmtime::component::bindgen!({
@@ -20,6 +20,7 @@ wasmtime::component::bindgen!({
             import wasi:config/store@0.2.0-draft-2024-09-27;
             import wasi:logging/logging@0.1.0-draft;
             import scf:function/context@0.1.0;
+            import scf:function/context@0.2.0;
             import scf:function/functions@0.1.0;
             import scf:function/actor@0.1.0;
         }
@@ -28,6 +29,7 @@ wasmtime::component::bindgen!({
     imports: {
         "wasi:logging/logging@0.1.0-draft": trappable,
         "scf:function/context@0.1.0": trappable,
+        "scf:function/context@0.2.0": trappable,
         default: async | trappable,
     },
     with: {
@@ -38,7 +40,10 @@ wasmtime::component::bindgen!({
 });
 
 use self::{
-    scf::function::{actor, context, functions},
+    scf::{
+        function0_1_0::{actor, context as context01, functions},
+        function0_2_0::context,
+    },
     wasi::{
         config0_2_0_draft_2024_09_27 as config_draft, config0_2_0_rc_1 as config_rc1, keyvalue0_2_0_draft as draft,
         keyvalue0_2_0_draft2 as draft2, logging::logging,
@@ -61,7 +66,8 @@ pub(super) fn link(service: Interface, linker: &mut Linker<Guest>) -> wasmtime::
         Interface::ConfigRc1 => config_rc1::store::add_to_linker::<_, HasWorld>(linker, Guest::world),
         Interface::ConfigDraft => config_draft::store::add_to_linker::<_, HasWorld>(linker, Guest::world),
         Interface::Logging => logging::add_to_linker::<_, HasWorld>(linker, Guest::world),
-        Interface::Context => context::add_to_linker::<_, HasWorld>(linker, Guest::world),
+        Interface::Context => context::add_to_linker::<_, HasContext>(linker, Guest::context),
+        Interface::Context01 => context01::add_to_linker::<_, HasWorld>(linker, Guest::world),
         Interface::Functions => functions::add_to_linker::<_, HasWorld>(linker, Guest::world),
         Interface::Actor => actor::add_to_linker::<_, HasWorld>(linker, Guest::world),
         Interface::Wasi(_) | Interface::Sockets(_) | Interface::Http | Interface::Nn => Ok(()),

@@ -34,17 +34,22 @@ impl GrantedClock {
     /// Time since the call began.
     fn elapsed(&self) -> Duration {
         let Some(host) = &self.host else { return Duration::ZERO };
-        match self.grant {
-            ClockGrant::Coarse => whole_steps(host.now().since(self.began)),
-            ClockGrant::Precise => host.now().since(self.began),
-            _ => Duration::ZERO,
-        }
+        self.shown(|| host.now().since(self.began))
     }
 
     fn step(&self) -> Duration {
         match self.grant {
             ClockGrant::Precise => Duration::from_nanos(1),
             _ => STEP,
+        }
+    }
+
+    /// As much of a time that was measured since the call began as the clock shows. Not measured where it stands.
+    pub(super) fn shown(&self, measured: impl FnOnce() -> Duration) -> Duration {
+        match self.grant {
+            ClockGrant::Coarse => whole_steps(measured()),
+            ClockGrant::Precise => measured(),
+            _ => Duration::ZERO,
         }
     }
 

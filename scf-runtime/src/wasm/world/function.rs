@@ -1,53 +1,14 @@
-//! `scf:function`: what the fabric tells a function about itself, and calling other functions.
+//! `scf:function/functions`: calling other functions.
 
-use scf_core::{Callee, FunctionName, InvokeError, LimitKind, Payload, Tier};
+use scf_core::{Callee, FunctionName, InvokeError, LimitKind, Payload};
 
 use super::{
     World,
-    bindings::scf::function::{
-        context::{self, Invocation, Placement},
-        functions::{self, InvokeError as Failure},
-    },
+    bindings::scf::function0_1_0::functions::{self, InvokeError as Failure},
 };
 
 /// Calls of other functions that one invocation may make, those that it enqueues included.
 pub(super) const CALLS: u64 = 256;
-
-impl context::Host for World {
-    fn current(&mut self) -> wasmtime::Result<Invocation> {
-        let call = self.call()?;
-        let left = self.clock.until(call.deadline).as_millis();
-        Ok(Invocation {
-            id: call.id.to_string(),
-            function: call.function.to_string(),
-            tenant: call.tenant.to_string(),
-            key: call.key.clone(),
-            deadline_remaining_ms: u64::try_from(left).unwrap_or(u64::MAX),
-        })
-    }
-
-    fn where_am_i(&mut self) -> wasmtime::Result<Placement> {
-        let node = self.call()?.host.node();
-        let tier = match node.tier {
-            Tier::Device => context::Tier::Device,
-            Tier::Edge => context::Tier::Edge,
-            Tier::Region => context::Tier::Region,
-            Tier::Cloud => context::Tier::Cloud,
-            other => return Err(wasmtime::format_err!("tier {other:?} is newer than this interface")),
-        };
-        Ok(Placement { node: node.id.to_string(), tier, zone: node.zone.as_ref().map(ToString::to_string) })
-    }
-
-    fn may_leave(&mut self, zone: String) -> wasmtime::Result<bool> {
-        Ok(self.plan.zone.as_ref().is_none_or(|allowed| allowed.as_str() == zone))
-    }
-
-    fn quality_hint(&mut self) -> wasmtime::Result<f32> {
-        let left = self.clock.until(self.call()?.deadline).as_secs_f32();
-        let all = self.plan.wall.as_secs_f32();
-        Ok(if all > 0.0 { (left / all).clamp(0.0, 1.0) } else { 0.0 })
-    }
-}
 
 impl functions::Host for World {
     async fn invoke(

@@ -23,6 +23,8 @@ pub(super) enum Interface {
     Logging,
     /// What the fabric tells a function about itself.
     Context,
+    /// The same in version 0.1.
+    Context01,
     /// Calling other functions.
     Functions,
     /// Timers and calls that come about with the state.
@@ -55,7 +57,8 @@ impl Interface {
             ("wasi:config/store", "0.2.0-rc.1") => Self::ConfigRc1,
             ("wasi:config/store", "0.2.0-draft-2024-09-27") => Self::ConfigDraft,
             ("wasi:logging/logging", "0.1.0-draft") => Self::Logging,
-            ("scf:function/context", "0.1.0") => Self::Context,
+            ("scf:function/context", "0.2.0") => Self::Context,
+            ("scf:function/context", "0.1.0") => Self::Context01,
             ("scf:function/functions", "0.1.0") => Self::Functions,
             ("scf:function/actor", "0.1.0") => Self::Actor,
             ("wasi:nn/tensor" | "wasi:nn/graph" | "wasi:nn/inference" | "wasi:nn/errors", "0.2.0-rc-2024-10-28") => {
@@ -91,7 +94,8 @@ mod tests {
             ("wasi:http/outgoing-handler@0.2.12", Interface::Http),
             ("wasi:keyvalue/batch@0.2.0-draft", Interface::KeyValueDraft),
             ("wasi:keyvalue/batch@0.2.0-draft2", Interface::KeyValueDraft2),
-            ("scf:function/context@0.1.0", Interface::Context),
+            ("scf:function/context@0.2.0", Interface::Context),
+            ("scf:function/context@0.1.0", Interface::Context01),
         ] {
             assert_eq!(Interface::of(import), Some(interface), "{import}");
         }
@@ -102,6 +106,8 @@ mod tests {
             "wasi:cli/x@0.2.0",
             "wasi:keyvalue/watcher@0.2.0-draft",
             "wasi:keyvalue/store@0.2.0",
+            "scf:function/context@0.3.0",
+            "scf:function/functions@0.2.0",
             "evil",
             "evil:cli/stdout@0.2.0",
         ] {

@@ -12,6 +12,8 @@ mod bindings;
 mod clock;
 #[cfg(feature = "services")]
 mod config;
+#[cfg(feature = "services")]
+mod context;
 mod files;
 #[cfg(feature = "services")]
 mod function;
@@ -40,9 +42,9 @@ use wasmtime::component::HasData;
 use wasmtime::component::ResourceTable;
 use wasmtime_wasi::{WasiCtx, WasiCtxView};
 
-#[cfg(feature = "services")]
-pub(super) use self::state::Desk;
 use self::{clock::GrantedClock, output::Output, random::Sequence};
+#[cfg(feature = "services")]
+pub(super) use self::{context::Context, state::Desk};
 pub(super) use self::{
     files::Files,
     plan::{Plan, Services},
@@ -197,7 +199,7 @@ fn copy(call: &Call) -> Call {
     let Call { id, deadline, .. } = *call;
     let mut copy = Call::new(id, call.function.clone(), call.tenant.clone(), deadline, call.host.clone());
     copy.key.clone_from(&call.key);
-    copy.revision = call.revision;
+    (copy.revision, copy.attempt, copy.trace) = (call.revision, call.attempt, call.trace);
     copy.meter = Arc::clone(&call.meter);
     copy.output.clone_from(&call.output);
     copy

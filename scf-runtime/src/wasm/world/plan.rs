@@ -13,7 +13,7 @@ use wasmtime::{
 use wasmtime_wasi::{FsPerms, WasiCtx, filesystem::WasiFilesystemCtx};
 
 use super::{GrantedClock, Output, RANDOM, Sequence, files::Folders, interface::Interface, sockets, wasi};
-use crate::{escape::escape, wasm::live::Guest};
+use crate::{budget::Budget, escape::escape, wasm::live::Guest};
 
 /// What the host offers to the guests of all functions.
 #[derive(Clone, Debug)]
@@ -47,6 +47,8 @@ pub(in crate::wasm) struct Plan {
     /// Time that a call may take, and size of what it passes to other functions and to services.
     pub(super) wall: std::time::Duration,
     pub(super) payload: ByteSize,
+    /// What else a call may use, for those who are told what is left.
+    pub(super) budget: Budget,
     /// Memory that a guest may have.
     #[cfg(feature = "wasi-nn")]
     pub(super) memory: ByteSize,
@@ -145,6 +147,7 @@ impl Plan {
             zone: function.needs.zone.clone(),
             wall: function.limits.wall,
             payload: function.limits.payload,
+            budget: Budget::of(function),
             #[cfg(feature = "wasi-nn")]
             memory: function.limits.memory,
             grants: grants.clone(),

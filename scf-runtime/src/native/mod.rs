@@ -1,32 +1,31 @@
 //! Functions written in the embedding program: trusted, not sandboxed.
 
+mod call;
+
 use std::{
     any::Any,
     collections::HashMap,
     fmt,
     future::poll_fn,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::Arc,
     task::Poll,
-    time::Duration,
 };
 
 use async_trait::async_trait;
 use futures::future::BoxFuture;
 use scf_core::{
-    Call, Callee, Code, Due, Function, FunctionName, GrantedObjects, InvalidName, InvocationId, InvokeError, Isolate,
-    IsolateFactory, LimitKind, Limits, MediaType, Name, ObjectError, ObjectGrant, Outcome, Payload, PrepareError,
-    Prepared, QueuedCall, Receipt, Reply, Span, StateError, StateSession, Usage,
+    Call, Code, Function, FunctionName, InvalidName, InvokeError, Isolate, IsolateFactory, LimitKind, Limits,
+    MediaType, Name, ObjectError, ObjectGrant, Payload, PrepareError, Prepared, Reply, StateError, StateSession, Usage,
 };
 use thiserror::Error;
 
+use self::call::Memory;
+pub use self::call::NativeCall;
 use crate::{
+    budget::Budget,
     cpu::CpuMeter,
     escape::escape,
-    timer::timer,
     upgrade::{Upgrade, UpgradeFuture},
 };
 
@@ -151,6 +150,7 @@ impl IsolateFactory for NativeFactory {
             name: function.name.clone(),
             output: function.output.clone(),
             limits: function.limits,
+            budget: Budget::of(function),
             objects: function.grants.objects,
             run: Arc::clone(run),
             upgrade: self.upgrades.get(entry).cloned(),
@@ -163,6 +163,7 @@ struct Registered {
     name: FunctionName,
     output: MediaType,
     limits: Limits,
+    budget: Budget,
     objects: ObjectGrant,
     run: Arc<Entry>,
     upgrade: Option<Arc<Upgrade>>,
@@ -171,7 +172,7 @@ struct Registered {
 impl Registered {
     /// Runs the function, on state of its layout.
     fn start<'a>(&'a self, call: &'a NativeCall<'a>, input: Payload) -> NativeFuture<'a> {
-        match (&self.upgrade, call.call.state.as_deref()) {
+        match (&self.upgrade, call.call().state.as_deref()) {
             (Some(upgrade), Some(state)) => Box::pin(async move {
                 upgrade.run(state).await?;
                 (self.run)(call, input).await
@@ -215,16 +216,14 @@ struct Pinned {
     has_served: bool,
 }
 
-type Memory = Arc<Mutex<Option<Box<dyn Any + Send>>>>;
-
 #[async_trait]
 impl Isolate for NativeIsolate {
     async fn invoke(&mut self, call: &Call, input: Payload) -> Result<Reply, InvokeError> {
         let function = &*self.function;
         let memory = self.pinned.as_ref().map(|pinned| Arc::clone(&pinned.memory));
-        let objects = function.objects;
-        let native = NativeCall { call, objects, step: AtomicU64::new(0), record: Mutex::default(), memory };
         let meter = CpuMeter::telling(&call.meter);
+        let has_served = self.pinned.as_ref().is_some_and(|pinned| pinned.has_served);
+        let native = NativeCall::new(call, function, &meter, !has_served, memory);
         let outcome = meter.run(caught(function, &meter, &native, input)).await;
         let cpu = meter.used();
         call.host.pace(cpu).await;
@@ -235,9 +234,11 @@ impl Isolate for NativeIsolate {
         if payload.media == MediaType::OCTETS {
             payload.media = function.output.clone();
         }
-        let (spans, calls) = native.record.into_inner().unwrap_or_else(PoisonError::into_inner);
-        let reused = self.pinned.as_mut().is_some_and(|pinned| std::mem::replace(&mut pinned.has_served, true));
-        Ok(Reply { spans, calls, reused, ..Reply::new(payload, Usage { cpu, ..Usage::default() }) })
+        let (spans, calls) = native.into_record();
+        if let Some(pinned) = &mut self.pinned {
+            pinned.has_served = true;
+        }
+        Ok(Reply { spans, calls, reused: has_served, ..Reply::new(payload, Usage { cpu, ..Usage::default() }) })
     }
 }
 
@@ -348,125 +349,5 @@ impl NativeError {
     #[must_use]
     pub fn refused(message: impl Into<String>) -> Self {
         Self::Refused { message: message.into() }
-    }
-}
-
-/// One call as a native function sees it.
-#[derive(Debug)]
-pub struct NativeCall<'a> {
-    call: &'a Call,
-    objects: ObjectGrant,
-    step: AtomicU64,
-    record: Mutex<(Vec<Span>, Vec<Receipt>)>,
-    memory: Option<Memory>,
-}
-
-impl NativeCall<'_> {
-    /// The call: its id, key, deadline and host.
-    #[must_use]
-    pub const fn call(&self) -> &Call {
-        self.call
-    }
-
-    /// The state of the call's key; what is written is committed after the call.
-    ///
-    /// # Errors
-    /// [`NativeError::Stateless`].
-    pub fn state(&self) -> Result<&dyn StateSession, NativeError> {
-        self.call.state.as_deref().ok_or(NativeError::Stateless)
-    }
-
-    /// The fabric's object store, as much of it as the function is granted: put, get, ranges and streams, and the
-    /// references of the call's tenant.
-    ///
-    /// # Errors
-    /// [`NativeError::Objects`] when the function is deployed without [`Grants::objects`](scf_core::Grants::objects).
-    pub fn objects(&self) -> Result<GrantedObjects, NativeError> {
-        let store = self.call.host.objects().filter(|_| self.objects != ObjectGrant::None);
-        let store = store.ok_or(ObjectError::Denied { what: "read" })?;
-        Ok(GrantedObjects::new(store, self.objects, &self.call.tenant, self.call.output.clone()))
-    }
-
-    /// Takes what the call before left with [`NativeCall::keep`]: there while the state of the call's key is local on
-    /// this node and nothing but calls of this function changed it, where the function is deployed with
-    /// [`Reuse::Pinned`](scf_core::Reuse::Pinned). What is kept beside the state must follow from it.
-    #[must_use]
-    pub fn kept<T: Any + Send>(&self) -> Option<Box<T>> {
-        self.memory.as_ref()?.lock().unwrap_or_else(PoisonError::into_inner).take()?.downcast().ok()
-    }
-
-    /// Leaves `value` for the next call of the same key, if its memory is kept.
-    pub fn keep<T: Any + Send>(&self, value: Box<T>) {
-        if let Some(memory) = &self.memory {
-            *memory.lock().unwrap_or_else(PoisonError::into_inner) = Some(value);
-        }
-    }
-
-    /// Sets a timer of the call's key: a call of this function with this key and `payload`, in place of an earlier timer
-    /// of that `name`. It is set when this call commits, or not at all.
-    ///
-    /// # Errors
-    /// [`NativeError::Stateless`], [`NativeError::State`]. The call fails when its commit finds no room for the timer.
-    pub fn set_timer(&self, name: &str, due: Due, payload: impl Into<Payload>) -> Result<(), NativeError> {
-        let timer = self.timer(name, due)?.payload(payload);
-        Ok(self.state()?.enqueue(timer)?)
-    }
-
-    /// Sets a timer that comes again every `period` until it is called off or set anew. What was missed while
-    /// nothing ran comes once.
-    ///
-    /// # Errors
-    /// As [`NativeCall::set_timer`].
-    pub fn set_reminder(
-        &self,
-        name: &str,
-        first: Due,
-        period: Duration,
-        payload: impl Into<Payload>,
-    ) -> Result<(), NativeError> {
-        let timer = self.timer(name, first)?.payload(payload).every(period);
-        Ok(self.state()?.enqueue(timer)?)
-    }
-
-    /// Calls a timer of the call's key off when the call commits; nothing when there is none of that name.
-    ///
-    /// # Errors
-    /// As [`NativeCall::set_timer`].
-    pub fn cancel_timer(&self, name: &str) -> Result<(), NativeError> {
-        Ok(self.state()?.cancel_timer(name)?)
-    }
-
-    /// Accepts a call that nobody waits for when this call commits, or not at all. `make` is given its id, which a retry
-    /// repeats.
-    ///
-    /// # Errors
-    /// As [`NativeCall::set_timer`].
-    pub fn enqueue(&self, make: impl FnOnce(InvocationId) -> QueuedCall) -> Result<(), NativeError> {
-        let step = self.step.fetch_add(1, Ordering::Relaxed);
-        Ok(self.state()?.enqueue(make(self.call.id.child(step)))?)
-    }
-
-    fn timer(&self, name: &str, due: Due) -> Result<QueuedCall, NativeError> {
-        Ok(timer(self.call, self.state()?, name, due))
-    }
-
-    /// Calls another function, or this one on another node. Its bill becomes part of this call's.
-    ///
-    /// A retry of this call repeats the ids of the calls it makes in the order in which it makes them: make
-    /// them in the same order, then each takes effect once.
-    ///
-    /// # Errors
-    /// [`NativeError::Callee`].
-    pub async fn invoke(&self, callee: Callee) -> Result<Payload, NativeError> {
-        let step = self.step.fetch_add(1, Ordering::Relaxed);
-        let Outcome { payload, receipt } = self.call.host.invoke(self.call, step, callee).await?;
-        self.record.lock().unwrap_or_else(PoisonError::into_inner).1.push(receipt);
-        Ok(payload)
-    }
-
-    /// Reports a part of the call that took so long; it appears in the receipt.
-    pub fn span(&self, name: &'static str, took: Duration) {
-        let span = Span { name: name.into(), took };
-        self.record.lock().unwrap_or_else(PoisonError::into_inner).0.push(span);
     }
 }
