@@ -12,9 +12,10 @@
 //! | `llama` | [`Llama`]: language models out of GGUF files; [`Generation`]: tokens as they come, stored as session state |
 //! | `device` | [`Device`]: CPU, CUDA, Metal |
 //! | `codec` | [`to_wire`], [`from_wire`], [`codec_cost`]: activations on the wire, exact or in eight bits |
-//! | `split` | [`LatencyOptimal`], [`FixedSplit`]: planners of chains; [`MinCut`] of networks that are none |
+//! | `wire` | runs on the wire: what is done and every tensor still taken; [`Agreement`]: which forms lose nothing |
+//! | `split` | [`LatencyOptimal`], [`FixedSplit`]: planners of chains; [`MinCutSplit`] of networks that are none |
 //! | `profile` | [`BlockProfiler`]: what blocks took where |
-//! | `function` | [`ModelFactory`]: models as functions; [`SplitTrace`]: which split a call used |
+//! | `function` | [`ModelFactory`], [`SplitModel`]: models as functions; [`SplitTrace`]: which split a call used |
 //! | `inference` | [`ModelHost`]: whole models by name |
 //! | `registry` | [`ModelServer`]: queries answered by the variant that fits, out of [`ModelRegistry`], [`ModelCache`], [`Batcher`] |
 //! | `kernel` | convolutions, channels last, and transformer layers for AVX-512, AVX2 and everything else |
@@ -22,6 +23,7 @@
 //! | feature | what it adds |
 //! |---|---|
 //! | `cuda` | [`Device::Cuda`]; needs nvcc when built: `scf-ai/with-cuda` runs cargo with one |
+//! | `jpeg` | `behind_jpeg`, `jpeg_input`: photos as the files that they are, in front of a network |
 //! | `metal` | [`Device::Metal`]; macOS only |
 //!
 //! A device that is configured and not there is an error that says what is missing; nothing falls back to the CPU.
@@ -36,6 +38,8 @@ mod function;
 mod gguf;
 mod header;
 mod inference;
+#[cfg(feature = "jpeg")]
+mod jpeg;
 mod kernel;
 mod llama;
 mod minilm;
@@ -44,13 +48,16 @@ mod registry;
 mod split;
 mod tensor;
 mod weights;
+mod wire;
 
 pub use candle_core;
 pub use codec::{CodecError, codec_cost, from_wire, to_wire};
 pub use device::Device;
 pub use efficientnet::{EfficientNetLite, efficientnet_lite0, efficientnet_lite0_from};
-pub use function::{ModelFactory, SplitPreview, SplitTrace, Stretch};
+pub use function::{ModelFactory, SplitModel, SplitPreview, SplitTrace, Stretch};
 pub use inference::ModelHost;
+#[cfg(feature = "jpeg")]
+pub use jpeg::{behind_jpeg, jpeg_input};
 pub use llama::{Generation, GenerationError, Llama, Role, Sampling, TextDecoder, TextTokenizer};
 pub use minilm::{MiniLm, SentenceTokenizer, TokenizerError};
 pub use profile::BlockProfiler;
@@ -58,4 +65,5 @@ pub use registry::{
     Admission, Batch, BatchError, BatchLimits, BatchQueue, BatchTimes, Batched, Batcher, CacheError, Executor,
     ModelCache, ModelRegistry, ModelServer, NoVariant, Query, Refused, Resident, Selection, ServeError, Variant,
 };
-pub use split::{DagBlock, DagCut, DagProblem, FixedSplit, LatencyOptimal, MinCut};
+pub use split::{DagBlock, DagCut, DagProblem, FixedSplit, LatencyOptimal, MinCut, MinCutSplit};
+pub use wire::{Agreement, through_wire};
