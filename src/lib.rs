@@ -45,6 +45,7 @@
 //! | `wasi-http` | components that handle HTTP requests, and that send them to the origins that they are granted |
 //! | `wasi-nn` | components that ask models which are resident in the host: `wasi:nn` |
 //! | `cuda` | candle's CUDA backend; needs nvcc when built |
+//! | `jpeg` | `ai::behind_jpeg`: photos as the files that they are, in front of a network |
 //! | `metal` | candle's Metal backend; macOS only |
 //!
 //! No feature changes a default.

@@ -1,10 +1,11 @@
 //! Crops of real photos, as pixels and as JPEG.
 
-use std::{path::Path, sync::Arc};
+use std::path::Path;
 
 use jpeg_encoder::{ColorType, Encoder};
-use scf::core::{
-    Activation, BlockCost, BlockGraph, BoxError, Bytes, DType, ModelBlock, ModelError, ModelName, TensorSpec, WireForm,
+use scf::{
+    ai::{behind_jpeg, jpeg_input},
+    core::{Activation, BlockGraph, BoxError, ByteSize, Bytes, ModelName},
 };
 use zune_jpeg::{
     JpegDecoder,
@@ -82,50 +83,9 @@ pub(crate) fn compressed(graph: &BlockGraph, crops: &[Vec<u8>]) -> Result<(Block
         Encoder::new(&mut jpeg, QUALITY).encode(crop, side, side, ColorType::Rgb).map(|()| jpeg)
     };
     let jpegs = crops.iter().map(encode).collect::<Result<Vec<_>, _>>()?;
-    let size = jpegs.iter().map(Vec::len).max().unwrap_or(0);
-    let input = TensorSpec::new(DType::U8, &[size]);
-    let block = Arc::new(Decode { takes: input.clone(), gives: graph.input.clone() }) as Arc<dyn ModelBlock>;
-    let blocks = std::iter::once(block).chain(graph.blocks().iter().cloned()).collect();
-    let graph = BlockGraph::chain(ModelName::new("efficientnet-lite0-jpeg")?, input.clone(), blocks)?;
-    let filled = jpegs.into_iter().map(|mut jpeg| {
-        jpeg.resize(size, 0);
-        Ok(Activation::new(input.clone(), jpeg.into())?)
-    });
-    Ok((graph, filled.collect::<Result<_, BoxError>>()?))
-}
-
-/// Decodes a JPEG of the network's size.
-#[derive(Debug)]
-struct Decode {
-    takes: TensorSpec,
-    gives: TensorSpec,
-}
-
-impl ModelBlock for Decode {
-    fn name(&self) -> &str {
-        "jpeg"
-    }
-
-    fn output(&self, input: &TensorSpec) -> Result<TensorSpec, ModelError> {
-        if *input == self.takes {
-            return Ok(self.gives.clone());
-        }
-        Err(ModelError::Shape { block: "jpeg".into(), takes: format!("{:?}", self.takes), given: input.clone() })
-    }
-
-    fn cost(&self, _: &TensorSpec) -> BlockCost {
-        // Some hundred operations for each pixel.
-        BlockCost { flops: (SIDE * SIDE * 100) as u64, ..BlockCost::default() }
-    }
-
-    fn wire_forms(&self) -> &[WireForm] {
-        &[WireForm::Exact, WireForm::Int8]
-    }
-
-    fn forward(&self, input: Activation) -> Result<Activation, ModelError> {
-        let failed = |source| ModelError::Block { block: "jpeg".into(), source };
-        let bytes = input.bytes().map_err(|error| failed(error.into()))?;
-        let picture = Picture::decode(&bytes).map_err(failed)?;
-        Activation::new(self.gives.clone(), normalised(&picture.samples)).map_err(|error| failed(error.into()))
-    }
+    let largest = ByteSize::from_bytes(jpegs.iter().map(Vec::len).max().unwrap_or(0) as u64);
+    let graph = behind_jpeg(graph, ModelName::new("efficientnet-lite0-jpeg")?, largest)?;
+    let input = |jpeg: &Vec<u8>| jpeg_input(&graph, jpeg).ok_or_else(|| "larger than the largest".into());
+    let inputs = jpegs.iter().map(input).collect::<Result<_, BoxError>>()?;
+    Ok((graph, inputs))
 }

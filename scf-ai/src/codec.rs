@@ -3,20 +3,22 @@
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use scf_core::{Activation, ActivationError, DType, Payload, Quantisation, TensorSpec, WireForm};
+use scf_core::{
+    Activation, ActivationError, DType, ModelError, ModelName, Payload, Quantisation, TensorSpec, WireForm,
+};
 use thiserror::Error;
 
 use crate::tensor;
 
-/// Why an activation cannot travel in a form.
+/// Why an activation cannot travel in a form, or a message is none.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum CodecError {
     /// The message is no activation, or the device does not give the elements out.
     #[error("the activation cannot be read")]
     Activation(#[from] ActivationError),
-    /// An element is infinite or no number; no affine map takes it to a byte.
-    #[error("the activation has an element that is no finite number")]
+    /// An element is infinite, no number, or larger than a half float; no map takes it to fewer bits.
+    #[error("the activation has an element that is no finite number of the form")]
     NotFinite,
     /// There is no such form of these elements.
     #[error("elements of {dtype:?} do not travel as {}", form.as_str())]
@@ -26,9 +28,39 @@ pub enum CodecError {
         /// The form.
         form: WireForm,
     },
+    /// The message of a run ends before its field does.
+    #[error("run: {field} is cut off")]
+    Truncated {
+        /// The field.
+        field: &'static str,
+    },
+    /// A field of a run's message has a value that it cannot have for the network.
+    #[error("run: {field} is {value}")]
+    Invalid {
+        /// The field.
+        field: &'static str,
+        /// Its value.
+        value: u64,
+    },
+    /// The run is of another network, or of another version of it.
+    #[error("run: it is not of {model} as it is here")]
+    OtherModel {
+        /// The network that it was taken for.
+        model: ModelName,
+    },
+    /// The message changed on its way.
+    #[error("run: the message is not what its hash says")]
+    Hash,
+    /// The body does not decompress to what the network's tensors take.
+    #[error("run: the compressed body is damaged")]
+    Compressed,
+    /// The network does not go on from there.
+    #[error("the run cannot be resumed")]
+    Resume(#[from] ModelError),
 }
 
-/// Encodes `activation` in `form`. Called before a hop, on a thread that may compute.
+/// Encodes `activation` as a message of its own, exactly or in eight bits. Called on a thread that may compute. A hop of
+/// a split run sends all that is alive at once, in any form.
 ///
 /// [`WireForm::Int8`] takes 32-bit floats to signed bytes with one affine map for the whole tensor, in which
 /// zero is exact: each element comes back within half a step, a 255th of the range from the smallest to the
@@ -77,19 +109,23 @@ pub(crate) fn restored(activation: Activation) -> Result<Activation, CodecError>
 pub fn codec_cost(spec: &TensorSpec, form: WireForm) -> Duration {
     let picoseconds = match form {
         WireForm::Exact => EXACT_PS,
+        WireForm::F16 => F16_PS,
+        WireForm::Int4 => INT4_PS,
         _ => INT8_PS,
     };
     Duration::from_nanos(spec.elements().unwrap_or(usize::MAX).saturating_mul(picoseconds) as u64 / 1000)
 }
 
 const EXACT_PS: usize = 400;
+const F16_PS: usize = 600;
 const INT8_PS: usize = 800;
+const INT4_PS: usize = 1600;
 
 /// Added to a float between -2^22 and 2^22 it leaves the nearest integer in the lowest bits of the mantissa:
 /// rounding that vectorises on every instruction set.
 const ROUND: f32 = 12_582_912.0;
 
-fn quantise(elements: &[f32]) -> Result<(Bytes, Quantisation), CodecError> {
+pub(crate) fn quantise(elements: &[f32]) -> Result<(Bytes, Quantisation), CodecError> {
     let (low, high) = range(elements)?;
     // Half a range each, so that the difference of two finite numbers is finite.
     let scale = ((high / 255.0) - (low / 255.0)).max(f32::MIN_POSITIVE);
@@ -104,7 +140,7 @@ fn quantise(elements: &[f32]) -> Result<(Bytes, Quantisation), CodecError> {
 }
 
 /// The smallest and the largest of the elements and zero.
-fn range(elements: &[f32]) -> Result<(f32, f32), CodecError> {
+pub(crate) fn range(elements: &[f32]) -> Result<(f32, f32), CodecError> {
     const LANES: usize = 32;
     let (mut low, mut high, mut finite) = ([0.0f32; LANES], [0.0f32; LANES], [0.0f32; LANES]);
     let (chunks, rest) = elements.as_chunks::<LANES>();
@@ -126,7 +162,7 @@ fn range(elements: &[f32]) -> Result<(f32, f32), CodecError> {
     Ok((low.iter().copied().fold(0.0, f32::min), high.iter().copied().fold(0.0, f32::max)))
 }
 
-fn dequantise(bytes: &[u8], quantisation: Quantisation) -> Bytes {
+pub(crate) fn dequantise(bytes: &[u8], quantisation: Quantisation) -> Bytes {
     let zero = quantisation.zero_point as f32;
     let mut out = BytesMut::zeroed(bytes.len() * 4);
     for (out, &q) in out.as_chunks_mut().0.iter_mut().zip(bytes) {

@@ -14,9 +14,10 @@
 //! | [`lifecycle`] | models and data as artefacts; training, gates, drift, canaries: the life of a model |
 //! | `device` | [`Device`]: CPU, CUDA, Metal |
 //! | `codec` | [`to_wire`], [`from_wire`], [`codec_cost`]: activations on the wire, exact or in eight bits |
-//! | `split` | [`LatencyOptimal`], [`FixedSplit`]: planners of chains; [`MinCut`] of networks that are none |
+//! | `wire` | runs on the wire: what is done and every tensor still taken; [`Agreement`]: which forms lose nothing |
+//! | `split` | [`LatencyOptimal`], [`FixedSplit`]: planners of chains; [`MinCutSplit`] of networks that are none |
 //! | `profile` | [`BlockProfiler`]: what blocks took where |
-//! | `function` | [`ModelFactory`]: models as functions; [`SplitTrace`]: which split a call used |
+//! | `function` | [`ModelFactory`], [`SplitModel`]: models as functions; [`SplitTrace`]: which split a call used |
 //! | `inference` | [`ModelHost`]: whole models by name |
 //! | `registry` | [`ModelServer`]: queries answered by the variant that fits, out of [`ModelRegistry`], [`ModelCache`], [`Batcher`] |
 //! | `kernel` | convolutions, channels last, and transformer layers for AVX-512, AVX2 and everything else |
@@ -24,6 +25,7 @@
 //! | feature | what it adds |
 //! |---|---|
 //! | `cuda` | [`Device::Cuda`]; needs nvcc when built: `scf-ai/with-cuda` runs cargo with one |
+//! | `jpeg` | `behind_jpeg`, `jpeg_input`: photos as the files that they are, in front of a network |
 //! | `metal` | [`Device::Metal`]; macOS only |
 //!
 //! A device that is configured and not there is an error that says what is missing; nothing falls back to the CPU.
@@ -39,6 +41,8 @@ mod function;
 mod gguf;
 mod header;
 mod inference;
+#[cfg(feature = "jpeg")]
+mod jpeg;
 mod kernel;
 pub mod lifecycle;
 mod llama;
@@ -48,14 +52,17 @@ mod registry;
 mod split;
 mod tensor;
 mod weights;
+mod wire;
 
 pub use candle_core;
 pub use codec::{CodecError, codec_cost, from_wire, to_wire};
 pub use device::Device;
 pub use digits::{DigitImages, DigitsCnn, DigitsError};
 pub use efficientnet::{EfficientNetLite, efficientnet_lite0, efficientnet_lite0_from};
-pub use function::{ModelFactory, SplitPreview, SplitTrace, Stretch};
+pub use function::{ModelFactory, SplitModel, SplitPreview, SplitTrace, Stretch};
 pub use inference::ModelHost;
+#[cfg(feature = "jpeg")]
+pub use jpeg::{behind_jpeg, jpeg_input};
 pub use llama::{Generation, GenerationError, Llama, Role, Sampling, TextDecoder, TextTokenizer};
 pub use minilm::{MiniLm, SentenceTokenizer, TokenizerError};
 pub use profile::BlockProfiler;
@@ -63,4 +70,5 @@ pub use registry::{
     Admission, Batch, BatchError, BatchLimits, BatchQueue, BatchTimes, Batched, Batcher, CacheError, Executor,
     ModelCache, ModelRegistry, ModelServer, NoVariant, Query, Refused, Resident, Selection, ServeError, Variant,
 };
-pub use split::{DagBlock, DagCut, DagProblem, FixedSplit, LatencyOptimal, MinCut};
+pub use split::{DagBlock, DagCut, DagProblem, FixedSplit, LatencyOptimal, MinCut, MinCutSplit};
+pub use wire::{Agreement, through_wire};

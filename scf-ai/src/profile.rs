@@ -31,6 +31,8 @@ const LOAD_CHANGED: f64 = 1.4;
 const LOAD_HALF_LIFE: Duration = Duration::from_secs(5);
 /// Below this share of what it was, the time without load is taken for lower than was known.
 const LIGHTER: f64 = 0.95;
+/// In the place of a block's median before there is one.
+const UNKNOWN: u64 = u64::MAX;
 
 /// Times of the blocks of one model on every node, shared by all functions over that model.
 ///
@@ -52,6 +54,9 @@ struct Profile {
     slowdown: Slowdown,
     /// Without load.
     blocks: Box<[Times]>,
+    /// Of each block in nanoseconds, [`UNKNOWN`] before [`ENOUGH`] were measured. Apart from what they are of: a decision
+    /// reads these alone, in a few cache lines that the network's weights have pushed out since the last one.
+    medians: Box<[u64]>,
     load: f64,
     loaded: Timestamp,
     /// Sums over the blocks that were measured often enough.
@@ -66,8 +71,6 @@ struct Profile {
 struct Times {
     last: [u64; WINDOW],
     seen: usize,
-    /// In nanoseconds; meaningful from [`ENOUGH`] on.
-    median: u64,
 }
 
 impl Times {
@@ -75,25 +78,21 @@ impl Times {
         self.last[self.seen % WINDOW] = nanos;
         // Wraps from a full window to a full window.
         self.seen = if self.seen + 1 == 2 * WINDOW { WINDOW } else { self.seen + 1 };
-        self.update();
     }
 
     fn scale(&mut self, factor: f64) {
         self.last.iter_mut().for_each(|nanos| *nanos = (*nanos as f64 * factor) as u64);
-        if self.seen > 0 {
-            self.update();
-        }
     }
 
-    fn update(&mut self) {
+    /// In nanoseconds, [`UNKNOWN`] before there are enough.
+    fn median(&self) -> u64 {
+        if self.seen < ENOUGH {
+            return UNKNOWN;
+        }
         let mut sorted = self.last;
         let sorted = &mut sorted[..self.seen.min(WINDOW)];
         sorted.sort_unstable();
-        self.median = sorted[(sorted.len() - 1) / 2];
-    }
-
-    fn known(&self) -> Option<u64> {
-        (self.seen >= ENOUGH).then_some(self.median)
+        sorted[(sorted.len() - 1) / 2].min(UNKNOWN - 1)
     }
 }
 
@@ -103,6 +102,7 @@ impl Profile {
             node: node.id.clone(),
             slowdown: node.slowdown,
             blocks: vec![Times::default(); blocks].into(),
+            medians: vec![UNKNOWN; blocks].into(),
             load: 1.0,
             loaded: Timestamp::default(),
             measured: 0,
@@ -114,10 +114,10 @@ impl Profile {
     }
 
     fn add(&mut self, block: usize, nanos: u64, flops: u64) {
-        let times = &mut self.blocks[block];
-        let before = times.known();
-        times.add(nanos);
-        let Some(now) = times.known() else { return };
+        let before = self.known(block);
+        self.blocks[block].add(nanos);
+        self.medians[block] = self.blocks[block].median();
+        let Some(now) = self.known(block) else { return };
         self.nanos += now as f64 - before.map_or(0.0, |b| b as f64);
         if before.is_none() {
             self.measured += 1;
@@ -133,20 +133,31 @@ impl Profile {
         self.loaded = now;
         if self.load < LIGHTER {
             let factor = self.load;
-            self.blocks.iter_mut().for_each(|times| times.scale(factor));
-            self.nanos = self.blocks.iter().filter_map(Times::known).map(|nanos| nanos as f64).sum();
+            for (times, median) in self.blocks.iter_mut().zip(&mut self.medians) {
+                times.scale(factor);
+                *median = times.median();
+            }
+            self.nanos = (0..self.blocks.len()).filter_map(|block| self.known(block)).map(|nanos| nanos as f64).sum();
             self.load = 1.0;
         }
     }
 
     /// The load, nearer to none by half for each half-life since it was last seen.
     fn load(&self, now: Timestamp) -> f64 {
+        if self.load == 1.0 {
+            return 1.0;
+        }
         1.0 + (self.load - 1.0) * faded(now.since(self.loaded), LOAD_HALF_LIFE)
+    }
+
+    /// The median of a block that was measured often enough, in nanoseconds.
+    fn known(&self, block: usize) -> Option<u64> {
+        self.medians.get(block).copied().filter(|&nanos| nanos != UNKNOWN)
     }
 
     /// Time of a block without load in nanoseconds, if anything was measured here.
     fn time(&self, block: usize, flops: u64) -> Option<f64> {
-        if let Some(known) = self.blocks[block].known() {
+        if let Some(known) = self.known(block) {
             return Some(known as f64);
         }
         (self.measured > 0 && self.flops > 0.0).then(|| flops as f64 * self.nanos / self.flops)
@@ -157,8 +168,10 @@ impl BlockProfiler {
     /// A profiler of the blocks of `graph` that has measured nothing.
     #[must_use]
     pub fn new(graph: &BlockGraph) -> Self {
-        let costs = graph.blocks().iter().zip(graph.edges()).map(|(block, input)| block.cost(input).flops);
-        Self { flops: costs.collect(), nodes: Mutex::default() }
+        Self {
+            flops: (0..graph.blocks().len()).map(|block| graph.cost(block).flops).collect(),
+            nodes: Mutex::default(),
+        }
     }
 
     /// Whether it is for blocks like those of `graph`.
@@ -175,7 +188,7 @@ impl BlockProfiler {
         profile.slowdown = node.slowdown;
         let (mut took, mut usual) = (0.0, 0.0);
         for (block, time) in blocks.clone() {
-            if let Some(known) = profile.blocks.get(block).and_then(Times::known) {
+            if let Some(known) = profile.known(block) {
                 took += time.as_nanos() as f64;
                 usual += known as f64;
             }
@@ -217,30 +230,43 @@ impl BlockProfiler {
     #[must_use]
     pub fn estimate(&self, node: &Node, block: usize) -> Duration {
         let mut times = Vec::with_capacity(1);
-        self.estimates(node, block..block + 1, None, &mut times);
+        self.estimates(&self.lock(), node, block..block + 1, None, &mut times);
         times.first().copied().unwrap_or(Duration::MAX)
     }
 
-    /// Appends the times of the blocks of `range` on `node`; of each, [`BlockProfiler::estimate`], times the load that is
-    /// expected there `now`.
-    pub(crate) fn estimates(
+    /// Appends for each of `nodes` the times of `blocks` there, each [`BlockProfiler::estimate`] times the
+    /// load that is expected `now`; and to `waits`, [`BlockProfiler::wait`].
+    pub(crate) fn expected<'a>(
         &self,
+        nodes: impl Iterator<Item = &'a Node>,
+        blocks: &[usize],
+        now: Timestamp,
+        times: &mut impl Extend<Duration>,
+        waits: &mut impl Extend<Duration>,
+    ) {
+        let known = self.lock();
+        waits.extend(nodes.map(|node| {
+            self.estimates(&known, node, blocks.iter().copied(), Some(now), times);
+            known.iter().find(|p| p.node == node.id).map_or(Duration::ZERO, |p| p.expected_wait(now))
+        }));
+    }
+
+    fn estimates(
+        &self,
+        known: &[Profile],
         node: &Node,
-        range: std::ops::Range<usize>,
+        blocks: impl Iterator<Item = usize>,
         now: Option<Timestamp>,
         times: &mut impl Extend<Duration>,
     ) {
-        let nodes = self.lock();
-        let own = nodes.iter().find(|p| p.node == node.id).filter(|p| p.measured > 0);
-        let other = || nodes.iter().max_by_key(|p| p.measured).filter(|p| p.measured > 0);
-        let (profile, ratio) = match (own, other()) {
-            (Some(own), _) => (Some(own), now.map_or(1.0, |now| own.load(now))),
-            (None, Some(other)) => {
-                (Some(other), f64::from(node.slowdown.factor()) / f64::from(other.slowdown.factor()))
-            }
-            (None, None) => (None, f64::from(node.slowdown.factor())),
+        let own = known.iter().find(|p| p.node == node.id).filter(|p| p.measured > 0);
+        let other = || known.iter().max_by_key(|p| p.measured).filter(|p| p.measured > 0);
+        let (profile, ratio) = match own.or_else(other) {
+            Some(own) if own.node == node.id => (Some(own), now.map_or(1.0, |now| own.load(now))),
+            Some(other) => (Some(other), f64::from(node.slowdown.factor()) / f64::from(other.slowdown.factor())),
+            None => (None, f64::from(node.slowdown.factor())),
         };
-        times.extend(range.map(|block| {
+        times.extend(blocks.map(|block| {
             let Some(&flops) = self.flops.get(block) else { return Duration::MAX };
             let measured = profile.and_then(|p| p.time(block, flops));
             let nanos = measured.unwrap_or_else(|| flops as f64 / ASSUMED_RATE * 1e9) * ratio;
@@ -251,8 +277,7 @@ impl BlockProfiler {
     /// The time that a call will wait on `node`, by what calls waited there lately.
     #[must_use]
     pub fn wait(&self, node: &NodeId, now: Timestamp) -> Duration {
-        let nodes = self.lock();
-        nodes.iter().find(|p| p.node == *node).map_or(Duration::ZERO, |p| Duration::from_secs_f64(p.wait(now)))
+        self.lock().iter().find(|p| p.node == *node).map_or(Duration::ZERO, |p| p.expected_wait(now))
     }
 
     /// Where `node` is among `nodes`, put there if it was not.
@@ -274,8 +299,15 @@ impl BlockProfiler {
 }
 
 impl Profile {
+    fn expected_wait(&self, now: Timestamp) -> Duration {
+        Duration::from_secs_f64(self.wait(now))
+    }
+
     /// The mean wait in seconds, halved for each half-life since it was last seen.
     fn wait(&self, now: Timestamp) -> f64 {
+        if self.wait == 0.0 {
+            return 0.0;
+        }
         self.wait * faded(now.since(self.waited), WAIT_HALF_LIFE)
     }
 }
@@ -397,7 +429,8 @@ mod tests {
     /// What `node` is expected to take for each block at `now`.
     fn expected(profiler: &BlockProfiler, node: &Node, now: Timestamp) -> Vec<Duration> {
         let mut times = Vec::new();
-        profiler.estimates(node, 0..profiler.flops.len(), Some(now), &mut times);
+        let blocks: Vec<usize> = (0..profiler.flops.len()).collect();
+        profiler.expected(std::iter::once(node), &blocks, now, &mut times, &mut Vec::new());
         times
     }
 

@@ -7,8 +7,8 @@ use std::{
 };
 
 use photo::Photo;
-use scf_ai::{Device, EfficientNetLite, from_wire, to_wire};
-use scf_core::{Activation, BlockGraph, Bytes, WireForm};
+use scf_ai::{Agreement, Device, EfficientNetLite, from_wire, through_wire, to_wire};
+use scf_core::{Activation, BlockGraph, BlockSet, Bytes, WireForm};
 
 #[path = "../../examples/assets/fetched.rs"]
 mod fetched;
@@ -16,6 +16,8 @@ mod photo;
 
 const PHOTOS: [&str; 4] = ["camera", "chelsea", "coffee", "rocket"];
 const CROPS_PER_PHOTO: u64 = 16;
+/// The share of crops on which a form has to give the same best score to be offered.
+const GUARD: f64 = 0.98;
 
 fn assets() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/assets")
@@ -129,4 +131,62 @@ fn lite1_and_lite2_split_anywhere_give_the_scores_of_the_whole_run() {
             found.agreed
         );
     }
+}
+
+#[test]
+fn lite0_with_its_additions_apart_split_anywhere_gives_the_scores_of_the_chain() {
+    let weights = std::fs::read(assets().join("efficientnet-lite0.safetensors")).unwrap();
+    let chain = EfficientNetLite::Lite0.load(&weights, Device::Cpu).unwrap();
+    let fine = EfficientNetLite::Lite0.load_fine(&weights, Device::Cpu).unwrap();
+    let (blocks, crops) = (fine.blocks().len(), crops(&chain));
+    // Four crops of each photo.
+    let crops: Vec<_> = crops.into_iter().step_by(4).collect();
+    let (mut different, mut agreed, mut several) = (0f32, vec![0; blocks], 0);
+    for input in &crops {
+        let whole = floats(&chain.run(0..chain.blocks().len(), input.clone()).unwrap());
+        let mut here = fine.begin(input.clone());
+        for (cut, agreed) in agreed.iter_mut().enumerate() {
+            several += usize::from(here.tensors().len() > 1);
+            let there = |form| {
+                let sent = here.tensors().iter().map(|(tensor, x)| (*tensor, through_wire(x, form).unwrap()));
+                let mut there = fine.resume(BlockSet::first(cut), sent.collect()).unwrap();
+                (cut..blocks).for_each(|block| assert!(fine.advance(&mut there, block).unwrap().is_none()));
+                floats(&there.into_only().unwrap())
+            };
+            for (a, b) in there(WireForm::Exact).iter().zip(&whole) {
+                different = different.max((a - b).abs());
+            }
+            *agreed += usize::from(top1(&there(WireForm::Int8)) == top1(&whole));
+            fine.advance(&mut here, cut).unwrap();
+        }
+    }
+    // Of Lite0's 16 blocks 9 add their input.
+    assert_eq!((blocks, several), (chain.blocks().len() + 9, 9 * crops.len()));
+    let worst = agreed.iter().copied().min().unwrap_or(0) as f64 / crops.len() as f64;
+    figure("ai.split.dag.max_abs_diff", different.into(), "abs", crops.len() * blocks);
+    figure("ai.split.dag.int8_top1", worst, "share", crops.len());
+    assert!(different <= 1e-4, "a split run differs by {different}");
+    assert!(worst >= 0.9, "agreement by split point: {agreed:?} of {}", crops.len());
+}
+
+#[test]
+fn four_bits_break_some_cuts_of_lite0_and_are_offered_where_they_do_not() {
+    let weights = std::fs::read(assets().join("efficientnet-lite0.safetensors")).unwrap();
+    let graph = EfficientNetLite::Lite0.load(&weights, Device::Cpu).unwrap();
+    let crops = crops(&graph);
+    let forms = [WireForm::F16, WireForm::Int8Rows, WireForm::Int4];
+    let agreement = Agreement::measure(&graph, &crops, &forms).unwrap();
+    let shares = |form| (0..graph.blocks().len()).map(move |cut| (cut, form));
+    let shares = |form| shares(form).map(|(cut, form)| agreement.share(cut, form).unwrap()).collect::<Vec<_>>();
+    let worst = |form| shares(form).into_iter().fold(1.0, f64::min);
+    figure("ai.wire.f16_top1", worst(WireForm::F16), "share", crops.len());
+    figure("ai.wire.int8_rows_top1", worst(WireForm::Int8Rows), "share", crops.len());
+    figure("ai.wire.int4_top1_unguarded", worst(WireForm::Int4), "share", crops.len());
+    let kept: Vec<f64> = shares(WireForm::Int4).into_iter().filter(|share| *share >= GUARD).collect();
+    figure("ai.wire.int4_top1_guarded", kept.iter().copied().fold(1.0, f64::min), "share", crops.len());
+    figure("ai.wire.int4_cuts", kept.len() as f64, "cuts", graph.blocks().len());
+    assert!(worst(WireForm::F16) >= GUARD && worst(WireForm::Int8Rows) >= GUARD, "{agreement:?}");
+    assert!(worst(WireForm::Int4) < GUARD, "there is nothing to guard: {agreement:?}");
+    assert!(!kept.is_empty(), "four bits nowhere do: {agreement:?}");
+    assert_eq!(agreement.share(0, WireForm::Int8), None, "it was not measured");
 }

@@ -2,6 +2,7 @@
 
 use candle_core::{Device, Result, Tensor};
 
+use super::Skip;
 use crate::kernel::{MbConvShape, same};
 
 type Layer = (Vec<f32>, Vec<f32>);
@@ -17,6 +18,8 @@ pub(super) enum Composed {
     },
     MbConv {
         shape: MbConvShape,
+        /// Whether the input is added to the output.
+        adds: bool,
         expand: Option<(Tensor, Tensor)>,
         depthwise: (Tensor, Tensor),
         project: (Tensor, Tensor),
@@ -49,12 +52,15 @@ pub(super) fn stem(
 pub(super) fn mbconv(
     device: &Device,
     shape: MbConvShape,
+    skip: Skip,
     expand: Option<Layer>,
     depthwise: Layer,
     project: Layer,
 ) -> Result<Composed> {
     let expand = expand.map(|layer| matrix(device, layer)).transpose()?;
-    Ok(Composed::MbConv { shape, expand, depthwise: matrix(device, depthwise)?, project: matrix(device, project)? })
+    let (depthwise, project) = (matrix(device, depthwise)?, matrix(device, project)?);
+    let adds = skip == Skip::Inside && shape.residual();
+    Ok(Composed::MbConv { shape, adds, expand, depthwise, project })
 }
 
 pub(super) fn head(device: &Device, conv: Layer, classes: Layer) -> Result<Composed> {
@@ -69,13 +75,13 @@ impl Composed {
                 let y = x.conv2d(w, 0, *stride, 1, 1)?.permute((0, 2, 3, 1))?.contiguous()?;
                 y.broadcast_add(b)?.clamp(0f32, 6f32)
             }
-            Self::MbConv { shape, expand, depthwise, project } => {
+            Self::MbConv { shape, adds, expand, depthwise, project } => {
                 let wide = match expand {
                     Some(layer) => pointwise(x, layer)?.clamp(0f32, 6f32)?,
                     None => x.clone(),
                 };
                 let y = pointwise(&depthwise_sum(&wide, shape, depthwise)?.clamp(0f32, 6f32)?, project)?;
-                if shape.residual() { y + x } else { Ok(y) }
+                if *adds { y + x } else { Ok(y) }
             }
             Self::Head { conv, classes } => {
                 let features = pointwise(x, conv)?.clamp(0f32, 6f32)?.mean((1, 2))?;

@@ -1,15 +1,19 @@
 //! EfficientNet-Lite: image classification, as 18 to 23 blocks.
 
+mod add;
 mod block;
 mod composed;
 mod variant;
 
 use std::sync::Arc;
 
-use scf_core::{BlockGraph, ByteSize, DType, ModelBlock, ModelError, ModelName, ObjectId, ObjectStore, TensorSpec};
+use scf_core::{
+    BlockGraph, ByteSize, DType, DagNode, ModelBlock, ModelError, ModelName, ObjectId, ObjectStore, TensorSpec,
+};
 
 pub use self::variant::EfficientNetLite;
 use self::{
+    add::Add,
     block::{Block, Body},
     variant::STEM,
 };
@@ -47,6 +51,19 @@ impl EfficientNetLite {
         let device = device.open()?;
         let isa = if matches!(device, candle_core::Device::Cpu) { Some(Isa::detect()) } else { None };
         graph(self, &file, &device, isa)
+    }
+
+    /// Loads the same network in finer blocks: of each residual block the addition is a block of its own, `mbconv2.add`
+    /// behind `mbconv2`, so that it can also be cut between the two. It is no chain then: at such a cut two tensors
+    /// travel. The results are the same.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load).
+    pub fn load_fine(self, weights: &[u8], device: Device) -> Result<BlockGraph, ModelError> {
+        let file = WeightFile::open(weights)?;
+        let device = device.open()?;
+        let isa = if matches!(device, candle_core::Device::Cpu) { Some(Isa::detect()) } else { None };
+        fine_graph(self, &file, &device, isa)
     }
 
     /// Loads the network from the safetensors file that is kept as `object` in `store` onto `device`, on a thread that
@@ -104,12 +121,45 @@ fn graph(
     let side = variant.side();
     let mut blocks: Vec<Arc<dyn ModelBlock>> = vec![Arc::new(stem(file, device, isa, side)?)];
     for (i, shape) in variant.shapes().enumerate() {
-        blocks.push(Arc::new(mbconv(file, device, isa, i, shape)?));
+        blocks.push(Arc::new(mbconv(file, device, isa, i, shape, Skip::Inside)?));
     }
     let last = variant.shapes().last().expect("there are blocks");
     blocks.push(Arc::new(head(file, device, isa, last)?));
     let model = ModelName::new(variant.name()).expect("a valid name");
     BlockGraph::chain(model, picture(side, side, 3), blocks)
+}
+
+/// The network with additions as blocks of their own.
+fn fine_graph(
+    variant: EfficientNetLite,
+    file: &WeightFile<'_>,
+    device: &candle_core::Device,
+    isa: Option<Isa>,
+) -> Result<BlockGraph, ModelError> {
+    let side = variant.side();
+    let mut nodes = vec![DagNode { block: Arc::new(stem(file, device, isa, side)?), inputs: vec![0] }];
+    for (i, shape) in variant.shapes().enumerate() {
+        let before = nodes.len();
+        let block = mbconv(file, device, isa, i, shape, Skip::Apart)?;
+        nodes.push(DagNode { block: Arc::new(block), inputs: vec![before] });
+        if shape.residual() {
+            let (height, width) = shape.output();
+            let add = Add::new(format!("mbconv{i}.add"), &picture(height, width, shape.cout), device.clone());
+            nodes.push(DagNode { block: Arc::new(add), inputs: vec![before, before + 1] });
+        }
+    }
+    let last = variant.shapes().last().expect("there are blocks");
+    let inputs = vec![nodes.len()];
+    nodes.push(DagNode { block: Arc::new(head(file, device, isa, last)?), inputs });
+    let model = ModelName::new(&format!("{}-fine", variant.name())).expect("a valid name");
+    BlockGraph::dag(model, picture(side, side, 3), nodes)
+}
+
+/// Where the input of a residual block is added to its output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Skip {
+    Inside,
+    Apart,
 }
 
 fn picture(height: usize, width: usize, channels: usize) -> TensorSpec {
@@ -144,6 +194,7 @@ fn mbconv(
     isa: Option<Isa>,
     index: usize,
     shape: MbConvShape,
+    skip: Skip,
 ) -> Result<Block, ModelError> {
     let (wide, taps) = (shape.wide(), shape.kernel * shape.kernel);
     let name = format!("mbconv{index}");
@@ -166,10 +217,11 @@ fn mbconv(
         Some(isa) => {
             let expand = expand.as_ref().map(|(w, b)| (&w[..], &b[..]));
             let (depthwise, project) = ((&depthwise.0[..], &depthwise.1[..]), (&project.0[..], &project.1[..]));
-            Body::MbConv(MbConv::new(isa, shape, expand, depthwise, project))
+            let whole = MbConv::new(isa, shape, expand, depthwise, project);
+            Body::MbConv(if skip == Skip::Inside { whole } else { whole.without_addition() })
         }
         None => {
-            let body = composed::mbconv(device, shape, expand, depthwise, project);
+            let body = composed::mbconv(device, shape, skip, expand, depthwise, project);
             Body::Composed(body.map_err(fixed::failed(&name))?)
         }
     };

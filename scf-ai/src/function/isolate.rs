@@ -10,16 +10,18 @@ use std::{
 
 use async_trait::async_trait;
 use scf_core::{
-    Activation, Call, Callee, Clock, DType, FunctionName, InvokeError, Isolate, LimitKind, Limits, MediaType,
+    Activation, BlockSet, Call, Callee, Clock, DType, FunctionName, InvokeError, Isolate, LimitKind, Limits, MediaType,
     ModelError, Node, NodeId, Outcome, Payload, PlanError, Receipt, Reply, Segment, Span, Usage,
 };
 
 use super::{
-    Model,
-    situation::{Planned, Standing},
-    stretch::{self, CancelOnDrop, Done, Stopped, Then, Work},
+    members::Members,
+    model::Model,
+    situation::{Order, Planned, Standing},
+    stretch::{self, CancelOnDrop, Done, Input, Stopped, Then, Work},
     trace::{DECODE, ENCODE, PLAN},
 };
+use crate::wire;
 
 /// The least that a hop is waited for.
 const LEAST_PATIENCE: Duration = Duration::from_millis(200);
@@ -32,6 +34,7 @@ const MAX_MESSAGE: usize = 1024;
 #[derive(Debug)]
 pub(super) struct ModelIsolate {
     pub(super) model: Arc<Model>,
+    pub(super) members: Arc<Members>,
     pub(super) limits: Limits,
     pub(super) clock: Option<Arc<dyn Clock>>,
 }
@@ -43,36 +46,36 @@ impl Isolate for ModelIsolate {
         if model.memory > self.limits.memory {
             return Err(InvokeError::Limit { function: call.function.clone(), limit: LimitKind::Memory });
         }
-        let (mut activation, begin) = accept(model, &call.function, &input)?;
-        // The call before this one counted on it.
-        let handed_over = activation.resume.is_some();
+        let (mut input, mut handed_over) = accept(model, &call.function, &input)?;
         let mut bill = Bill { usage: Usage { memory: model.memory, ..Usage::default() }, spans: Vec::new() };
-        let (mut at, mut step) = (begin, 0);
+        let mut step = 0;
         let (mut excluded, mut failure) = (Vec::new(), None);
         loop {
-            let pinned = handed_over && at == begin;
-            let standing = Standing { function: &call.function, at, pinned, excluded: &excluded };
+            // The call before this one counted on it.
+            let pinned = std::mem::take(&mut handed_over);
+            let (function, now) = (&call.function, call.host.now());
+            let standing = Standing { function, done: input.done(), now, pinned, excluded: &excluded };
             let asked = Instant::now();
-            let planned = model.plan(&*call.host, standing);
+            let planned = model.plan(&*call.host, &self.members, standing);
             bill.spans.push(Span { name: PLAN.into(), took: asked.elapsed() });
             let planned = match (planned, failure) {
                 (Ok(planned), _) => planned,
                 (Err(_), Some(failure)) => return Err(failure),
                 (Err(error), None) => return Err(no_plan(call, &error)),
             };
-            let (until, next) = first_move(&planned, at);
-            tracing::debug!(faas.name = %call.function, node = %call.host.node().id, at, until, ?next, "split");
+            let (blocks, next) = first_move(&planned, input.done().len());
+            tracing::debug!(faas.name = %call.function, node = %call.host.node().id, ?blocks, ?next, "split");
 
             let then = next.map_or(Then::Finish, |segment| Then::Send(segment.form));
             let cpu = self.limits.cpu.saturating_sub(bill.usage.cpu);
-            let work = Work { graph: model.graph.clone(), input: activation, blocks: at..until, then, cpu };
+            let work = Work { model: model.clone(), input, blocks: blocks.clone(), then, cpu };
             let done = compute(call, work).await?;
-            bill.enter(call, model, at, &done).await;
+            bill.enter(call, model, &blocks, &done).await;
 
             let Some(next) = next.filter(|_| !done.exited) else {
                 return Ok(bill.reply(done.message, Vec::new()));
             };
-            (activation, at) = (done.activation, until);
+            let kept = done.frontier;
             let node = &planned.nodes[next.node];
             let callee = Callee {
                 function: call.function.clone(),
@@ -82,8 +85,9 @@ impl Isolate for ModelIsolate {
             };
             let without = || {
                 let excluded: Vec<NodeId> = excluded.iter().chain([&node.id]).cloned().collect();
-                let standing = Standing { function: &call.function, at, pinned: false, excluded: &excluded };
-                model.plan(&*call.host, standing).is_ok()
+                let now = call.host.now();
+                let standing = Standing { function, done: kept.done(), now, pinned: false, excluded: &excluded };
+                model.plan(&*call.host, &self.members, standing).is_ok()
             };
             match self.hop(call, step, callee, &planned, without).await {
                 Ok(outcome) => {
@@ -95,6 +99,7 @@ impl Isolate for ModelIsolate {
                     excluded.push(node.id.clone());
                     failure = Some(error);
                     step += 1;
+                    input = Input::Kept(kept);
                 }
                 Err(error) => return Err(error),
             }
@@ -155,15 +160,24 @@ impl ModelIsolate {
     }
 }
 
-/// The activation of a message and the block that takes it.
-fn accept(model: &Model, function: &FunctionName, input: &Payload) -> Result<(Activation, usize), InvokeError> {
+/// What a message has, and whether it is of a run that was begun elsewhere.
+fn accept(model: &Model, function: &FunctionName, input: &Payload) -> Result<(Input, bool), InvokeError> {
     let refused = |message: String| InvokeError::Refused { function: function.clone(), message };
+    if wire::is_run(input) {
+        let run = wire::Run::read(input, &model.graph, model.fingerprint).map_err(|error| refused(told(&error)))?;
+        return Ok((Input::Run(run), true));
+    }
     let activation = Activation::decode(input).map_err(|error| refused(told(&error)))?;
     let block = activation.resume.unwrap_or(0) as usize;
     if block >= model.graph.blocks().len() {
         return Err(refused(format!("there is no block {block}")));
     }
-    let takes = &model.graph.edges()[block];
+    let done = BlockSet::first(block);
+    let alive = model.graph.alive(&done);
+    let [tensor] = alive[..] else {
+        return Err(refused(format!("block {block} does not go on from one tensor")));
+    };
+    let takes = &model.graph.edges()[tensor];
     let same_elements = match activation.quantisation {
         None => activation.spec.dtype == takes.dtype,
         Some(_) => activation.spec.dtype == DType::I8 && takes.dtype == DType::F32,
@@ -171,15 +185,16 @@ fn accept(model: &Model, function: &FunctionName, input: &Payload) -> Result<(Ac
     if activation.spec.shape != takes.shape || !same_elements {
         return Err(refused(format!("block {block} takes {takes:?}, not {:?}", activation.spec)));
     }
-    Ok((activation, block))
+    let handed_over = activation.resume.is_some();
+    Ok((Input::Activation(activation, done), handed_over))
 }
 
-/// Up to which block this node runs, and who goes on.
-fn first_move(planned: &Planned, at: usize) -> (usize, Option<Segment>) {
+/// The blocks that this node runs when so many are done, and who goes on.
+fn first_move(planned: &Planned, done: usize) -> (Order, Option<Segment>) {
     let segments = &planned.plan.segments;
     match segments.first() {
-        Some(first) if first.node == 0 => (first.to, segments.get(1).copied()),
-        first => (at, first.copied()),
+        Some(first) if first.node == 0 => (planned.order[..first.to - done].into(), segments.get(1).copied()),
+        first => (Order::new(), first.copied()),
     }
 }
 
@@ -212,8 +227,8 @@ struct Bill {
 }
 
 impl Bill {
-    /// Enters what `done` took from block `first` on, and lets the node's emulated time pass.
-    async fn enter(&mut self, call: &Call, model: &Model, first: usize, done: &Done) {
+    /// Enters what `done` took with the first of `blocks`, and lets the node's emulated time pass.
+    async fn enter(&mut self, call: &Call, model: &Model, blocks: &[usize], done: &Done) {
         let cpu = done.cpu();
         self.usage.cpu += cpu;
         call.meter.add_cpu(cpu);
@@ -227,10 +242,10 @@ impl Bill {
         if let Some(decode) = done.decode {
             span(DECODE.into(), decode);
         }
-        for (block, &cpu) in model.graph.blocks()[first..].iter().zip(&done.blocks) {
-            span(block.name().to_owned().into(), cpu);
+        for (&block, &cpu) in blocks.iter().zip(&done.blocks) {
+            span(model.graph.blocks()[block].name().to_owned().into(), cpu);
         }
-        let blocks = done.blocks.iter().enumerate().map(|(i, cpu)| (first + i, cpu.mul_f64(stretch)));
+        let blocks = blocks.iter().zip(&done.blocks).map(|(&block, cpu)| (block, cpu.mul_f64(stretch)));
         model.profiler.observe_run(call.host.node(), blocks, call.host.now());
         span(ENCODE.into(), done.encode);
     }

@@ -1,11 +1,13 @@
 //! Models as functions: every call runs the blocks placed here and calls the next placement.
 //!
 //! An isolate of a model plans, runs its segment of blocks on a blocking thread, and calls the same function on
-//! the node of the next segment with the activation, marked with the block that it resumes at
-//! ([`Activation::resume`](scf_core::Activation)); there the same happens again. A node that was handed an
-//! activation runs at least one block of it, so that the number of hops is bounded by the number of blocks.
+//! the node of the next segment with what the blocks left still take and the set of those that are done (`wire`);
+//! there the same happens again. A node that was handed a run runs at least one block of it, so that the number of
+//! hops is bounded by the number of blocks.
 
 mod isolate;
+mod members;
+mod model;
 mod situation;
 mod stretch;
 mod trace;
@@ -14,22 +16,20 @@ use std::{collections::HashMap, sync::Arc};
 
 use async_trait::async_trait;
 use scf_core::{
-    BlockGraph, ByteSize, Clock, Code, Envelope, FormCost, Function, FunctionName, Host, InvokeError, Isolate,
-    IsolateFactory, Limits, ModelName, Node, PlanError, PrepareError, Prepared, SplitPlan, SplitPlanner, TensorSpec,
-    WireForm,
+    BlockGraph, BlockSet, Clock, Code, Function, FunctionName, Host, InvokeError, Isolate, IsolateFactory, Limits,
+    ModelName, Node, PlanError, PrepareError, Prepared, SplitPlan, SplitPlanner,
 };
-use smallvec::SmallVec;
 
 use self::{
     isolate::ModelIsolate,
+    members::Members,
+    model::Model,
     situation::{Planned, Standing},
 };
-use crate::{codec::codec_cost, profile::BlockProfiler};
+use crate::profile::BlockProfiler;
 
+pub use model::SplitModel;
 pub use trace::{SplitTrace, Stretch};
-
-/// Size of the head of an activation message and what it travels in, as planners count it.
-const MESSAGE: ByteSize = ByteSize::from_bytes(32);
 
 /// Makes isolates of [`Code::Model`].
 ///
@@ -44,41 +44,6 @@ pub struct ModelFactory {
     clock: Option<Arc<dyn Clock>>,
 }
 
-/// A registered model.
-#[derive(Debug)]
-struct Model {
-    graph: BlockGraph,
-    planner: Arc<dyn SplitPlanner>,
-    profiler: Arc<BlockProfiler>,
-    /// What the activation before each block costs to send.
-    edges: Vec<SmallVec<[FormCost; 2]>>,
-    result: ByteSize,
-    /// The most that two neighbouring activations take.
-    memory: ByteSize,
-}
-
-impl Model {
-    fn new(graph: &BlockGraph, planner: Arc<dyn SplitPlanner>, profiler: Arc<BlockProfiler>) -> Self {
-        let size = |spec: &TensorSpec| spec.size().unwrap_or(ByteSize::from_bytes(u64::MAX));
-        let forms = |(block, spec): (usize, &TensorSpec)| {
-            let cost = |&form| {
-                let elements = WireForm::size(form, spec).unwrap_or(ByteSize::from_bytes(u64::MAX));
-                FormCost { form, size: elements + MESSAGE + Envelope::OVERHEAD, codec: codec_cost(spec, form) }
-            };
-            graph.wire_forms(block).iter().map(cost).collect()
-        };
-        let edges = graph.edges();
-        Self {
-            graph: graph.clone(),
-            planner,
-            profiler,
-            edges: edges[..graph.blocks().len()].iter().enumerate().map(forms).collect(),
-            result: size(&edges[edges.len() - 1]) + MESSAGE + Envelope::OVERHEAD,
-            memory: edges.windows(2).map(|pair| size(&pair[0]) + size(&pair[1])).max().unwrap_or_default(),
-        }
-    }
-}
-
 impl ModelFactory {
     /// A factory without models.
     pub fn new() -> Self {
@@ -87,17 +52,21 @@ impl ModelFactory {
 
     /// Registers `graph` under its own name, its runs split by `planner`.
     pub fn with(self, graph: &BlockGraph, planner: impl SplitPlanner) -> Self {
-        let name = graph.model.clone();
-        self.with_as(name, graph, planner)
+        self.register(SplitModel::new(graph, planner))
     }
 
     /// Registers `graph` under `name`, its runs split by `planner`; in place of an earlier one of that name.
     /// Functions over one graph share its profiler, whatever they are registered as.
-    pub fn with_as(mut self, name: ModelName, graph: &BlockGraph, planner: impl SplitPlanner) -> Self {
-        let known = self.profilers.get(&graph.model).filter(|profiler| profiler.fits(graph));
-        let profiler = known.map_or_else(|| Arc::new(BlockProfiler::new(graph)), Arc::clone);
-        self.profilers.insert(graph.model.clone(), profiler.clone());
-        self.models.insert(name, Arc::new(Model::new(graph, Arc::new(planner), profiler)));
+    pub fn with_as(self, name: ModelName, graph: &BlockGraph, planner: impl SplitPlanner) -> Self {
+        self.register(SplitModel::new(graph, planner).named(name))
+    }
+
+    /// Registers `model` under its name; in place of an earlier one of that name.
+    pub fn register(mut self, model: SplitModel) -> Self {
+        let known = self.profilers.get(&model.graph.model).filter(|profiler| profiler.fits(&model.graph));
+        let profiler = known.map_or_else(|| Arc::new(BlockProfiler::new(&model.graph)), Arc::clone);
+        self.profilers.insert(model.graph.model.clone(), profiler.clone());
+        self.models.insert(model.name.clone(), Arc::new(Model::new(model, profiler)));
         self
     }
 
@@ -123,8 +92,10 @@ impl ModelFactory {
         function: &FunctionName,
     ) -> Option<Result<SplitPreview, PlanError>> {
         let model = self.models.get(model)?;
-        let planned = model.plan(host, Standing { function, at: 0, pinned: false, excluded: &[] });
-        Some(planned.map(|Planned { plan, nodes, .. }| SplitPreview { plan, nodes: nodes.into_vec() }))
+        let done = BlockSet::new();
+        let standing = Standing { function, done: &done, now: host.now(), pinned: false, excluded: &[] };
+        let planned = model.plan(host, &Members::default(), standing);
+        Some(planned.map(|Planned { plan, nodes, .. }| SplitPreview { plan, nodes: nodes.to_vec() }))
     }
 
     /// The measured block times of the graph of that name.
@@ -163,13 +134,19 @@ impl IsolateFactory for ModelFactory {
             let name = model.as_str().into();
             return Err(PrepareError::NotRegistered { function: function.name.clone(), kind: "model", name });
         };
-        Ok(Arc::new(PreparedModel { model: found.clone(), limits: function.limits, clock: self.clock.clone() }))
+        Ok(Arc::new(PreparedModel {
+            model: found.clone(),
+            members: Arc::default(),
+            limits: function.limits,
+            clock: self.clock.clone(),
+        }))
     }
 }
 
 #[derive(Debug)]
 struct PreparedModel {
     model: Arc<Model>,
+    members: Arc<Members>,
     limits: Limits,
     clock: Option<Arc<dyn Clock>>,
 }
@@ -177,7 +154,12 @@ struct PreparedModel {
 #[async_trait]
 impl Prepared for PreparedModel {
     async fn instantiate(&self) -> Result<Box<dyn Isolate>, InvokeError> {
-        Ok(Box::new(ModelIsolate { model: self.model.clone(), limits: self.limits, clock: self.clock.clone() }))
+        Ok(Box::new(ModelIsolate {
+            model: self.model.clone(),
+            members: self.members.clone(),
+            limits: self.limits,
+            clock: self.clock.clone(),
+        }))
     }
 }
 

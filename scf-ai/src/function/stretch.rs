@@ -1,7 +1,6 @@
-//! Consecutive blocks on this node, on a thread that may compute.
+//! Blocks on this node, on a thread that may compute.
 
 use std::{
-    ops::Range,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -10,37 +9,86 @@ use std::{
 };
 
 use rustix::time::{ClockId, clock_gettime};
-use scf_core::{Activation, BlockGraph, Flow, ModelError, Payload, WireForm};
+use scf_core::{Activation, BlockGraph, BlockSet, Frontier, ModelError, Payload, WireForm};
+use smallvec::SmallVec;
 
-use crate::codec::{self, CodecError, to_wire};
+use super::model::Model;
+use crate::{
+    codec::{self, CodecError, to_wire},
+    wire,
+};
 
 /// What is to be done.
 #[derive(Debug)]
 pub(super) struct Work {
-    pub(super) graph: BlockGraph,
-    /// As it arrived, maybe quantised.
-    pub(super) input: Activation,
-    pub(super) blocks: Range<usize>,
+    pub(super) model: Arc<Model>,
+    pub(super) input: Input,
+    /// In an order in which they can run.
+    pub(super) blocks: SmallVec<[usize; 32]>,
     pub(super) then: Then,
     /// CPU time that is left.
     pub(super) cpu: Duration,
 }
 
-/// What happens to the activation behind the last block.
+/// What it is done with.
+#[derive(Debug)]
+pub(super) enum Input {
+    /// An activation, maybe quantised, as it arrived, and the blocks that it has behind it.
+    Activation(Activation, BlockSet),
+    /// A run as it arrived.
+    Run(wire::Run),
+    /// What was kept of the part before.
+    Kept(Frontier),
+}
+
+impl Input {
+    /// The blocks that have run.
+    pub(super) const fn done(&self) -> &BlockSet {
+        match self {
+            Self::Activation(_, done) => done,
+            Self::Run(run) => &run.done,
+            Self::Kept(frontier) => frontier.done(),
+        }
+    }
+
+    /// Whether there is something to bring back into a block's memory.
+    const fn is_encoded(&self) -> bool {
+        match self {
+            Self::Activation(activation, _) => activation.quantisation.is_some(),
+            Self::Run(_) => true,
+            Self::Kept(_) => false,
+        }
+    }
+
+    fn restore(self, graph: &BlockGraph) -> Result<Frontier, Stopped> {
+        match self {
+            Self::Activation(activation, done) => {
+                let mut activation = codec::restored(activation).map_err(Stopped::Codec)?;
+                activation.resume = None;
+                let tensors = graph.alive(&done).first().map(|&tensor| (tensor, activation));
+                graph.resume(done, tensors.into_iter().collect()).map_err(Stopped::Model)
+            }
+            Self::Run(run) => run.restore(graph).map_err(Stopped::Codec),
+            Self::Kept(frontier) => Ok(frontier),
+        }
+    }
+}
+
+/// What happens to what the last block gives.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Then {
     /// It is the result.
     Finish,
-    /// It travels on in a form.
+    /// It travels on in a form, with all that is alive.
     Send(WireForm),
 }
 
 /// What was done.
 #[derive(Debug)]
 pub(super) struct Done {
-    /// The activation behind the last block, to go on from when nobody else does.
-    pub(super) activation: Activation,
-    /// The same, encoded.
+    /// Where the run is, to go on from when nobody else does.
+    pub(super) frontier: Frontier,
+    /// The same, or the result, encoded.
     pub(super) message: Payload,
     pub(super) decode: Option<Duration>,
     /// CPU time of each block.
@@ -77,43 +125,38 @@ pub(super) fn run(work: Work, cancelled: &AtomicBool) -> Result<Done, Stopped> {
         let now = thread_cpu();
         now.saturating_sub(std::mem::replace(&mut last, now))
     };
-    let quantised = work.input.quantisation.is_some();
-    let mut activation = codec::restored(work.input).map_err(Stopped::Codec)?;
-    activation.resume = None;
+    let graph = &work.model.graph;
+    let encoded = work.input.is_encoded();
+    let mut frontier = work.input.restore(graph)?;
     let mut left = work.cpu;
-    let decode = quantised.then(&mut lap);
+    let decode = encoded.then(&mut lap);
     let mut blocks = Vec::with_capacity(work.blocks.len());
-    let mut exited = false;
-    for block in work.blocks.clone() {
+    let mut answer = None;
+    for &block in &work.blocks {
         if cancelled.load(Ordering::Relaxed) {
             return Err(Stopped::Cancelled);
         }
-        let flow = work.graph.step(block..block + 1, activation).map_err(Stopped::Model)?;
-        exited = !matches!(flow, Flow::Continue(_));
-        activation = flow.into_activation();
+        answer = graph.advance(&mut frontier, block).map_err(Stopped::Model)?;
         let took = lap();
         left = left.checked_sub(took).ok_or(Stopped::OverCpu)?;
         blocks.push(took);
-        if exited {
+        if answer.is_some() {
             break;
         }
     }
-    let message = match work.then {
-        _ if exited => to_wire(&activation, WireForm::Exact),
-        Then::Finish => to_wire(&activation, WireForm::Exact),
-        Then::Send(form) => {
-            // There are never as many blocks as do not fit: a graph of them would not fit into memory.
-            let next = u32::try_from(work.blocks.end).unwrap_or(u32::MAX);
-            let marked = activation.clone().resume(next);
-            match to_wire(&marked, form) {
-                // Such elements travel only as they are; the answer is the one that this node alone would give.
-                Err(CodecError::NotFinite) => to_wire(&marked, WireForm::Exact),
-                sent => sent,
-            }
-        }
+    let message = match (&answer, work.then) {
+        (Some(answer), _) => to_wire(answer, WireForm::Exact),
+        (None, Then::Send(form)) => work.model.message(&frontier, form),
+        (None, Then::Finish) => frontier.tensors().first().map_or_else(
+            || {
+                let (model, problem) = (graph.model.clone(), "nothing is left");
+                Err(ModelError::Cut { model, problem }.into())
+            },
+            |(_, result)| to_wire(result, WireForm::Exact),
+        ),
     };
     let message = message.map_err(Stopped::Codec)?;
-    Ok(Done { activation, message, decode, blocks, encode: lap(), exited })
+    Ok(Done { frontier, message, decode, blocks, encode: lap(), exited: answer.is_some() })
 }
 
 /// Cancels work when the future that waits for it is dropped.

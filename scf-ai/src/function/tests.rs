@@ -5,13 +5,15 @@ use std::{
 };
 
 use scf_core::{
-    Activation, Bandwidth, BlockCost, Call, Callee, DType, Flow, FunctionName, Host, InvocationId, LimitKind,
+    Activation, Bandwidth, BlockCost, ByteSize, Call, Callee, DType, Flow, FunctionName, Host, InvocationId, LimitKind,
     ManualClock, MediaType, ModelBlock, ModelError, Node, NodeId, Outcome, Path, Payload, PlanError, Receipt, Reply,
-    Segment, Slowdown, SplitPlan, SplitProblem, TenantName, Tier, Timestamp, WireForm,
+    Segment, Slowdown, SplitPlan, SplitProblem, TenantName, TensorSpec, Tier, Timestamp, WireForm,
 };
 
 use super::*;
 use crate::{FixedSplit, LatencyOptimal, tensor::little_endian};
+
+mod network;
 
 /// Multiplies by two and adds its number.
 #[derive(Debug)]

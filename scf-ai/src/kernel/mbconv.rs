@@ -44,6 +44,8 @@ impl MbConvShape {
 #[derive(Debug)]
 pub(crate) struct MbConv {
     shape: MbConvShape,
+    /// Whether the input is added to the output.
+    adds: bool,
     expand: Option<Pointwise>,
     depthwise: Depthwise,
     project: Pointwise,
@@ -70,10 +72,17 @@ impl MbConv {
         assert_eq!(expand.is_some(), shape.expand != 1, "an expansion of 1 has no weights");
         Self {
             shape,
+            adds: shape.residual(),
             expand: expand.map(|(w, b)| Pointwise::new(isa, shape.cin, shape.wide(), w, b)),
             depthwise: Depthwise::new(isa, shape.kernel, shape.stride, depthwise.0, depthwise.1),
             project: Pointwise::new(isa, shape.wide(), shape.cout, project.0, project.1),
         }
+    }
+
+    /// The same without adding the input to the output.
+    pub(crate) const fn without_addition(mut self) -> Self {
+        self.adds = false;
+        self
     }
 
     /// Runs the block on `x`, `[height][width][cin]`, and gives `[height'][width'][cout]`.
@@ -131,7 +140,7 @@ impl MbConv {
                 self.depthwise.row(&lines[..covered], sums);
             }
             let place = first * out_width * cout;
-            let finish = if self.shape.residual() { Finish::Add(x) } else { Finish::Linear };
+            let finish = if self.adds { Finish::Add(x) } else { Finish::Linear };
             let pixels = Rows { width: rows * out_width, starts: &[place] };
             self.project.run(sums, pixels, finish, &mut out);
         }

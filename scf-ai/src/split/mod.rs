@@ -4,6 +4,7 @@ mod fixed;
 mod flow;
 mod latency;
 mod mincut;
+mod network;
 
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use scf_core::{FormCost, PlanError, Segment, SplitProblem};
 pub use fixed::FixedSplit;
 pub use latency::LatencyOptimal;
 pub use mincut::{DagBlock, DagCut, DagProblem, MinCut};
+pub use network::MinCutSplit;
 
 /// Checks that the tables of `problem` have the sizes that it says.
 fn check(problem: &SplitProblem<'_>) -> Result<(), PlanError> {
