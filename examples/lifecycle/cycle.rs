@@ -17,7 +17,7 @@ use super::{
     drifted::Drift,
     functions::{Federate, MODEL, Process, Round, Validate, Validated},
     site::{ACCURATE, Disks, EDGES, Failure, SERVE, Site},
-    traffic::{Log, Traffic},
+    traffic::{Log, Traffic, is_held_back},
 };
 
 /// How large the run is.
@@ -96,7 +96,7 @@ pub(crate) async fn live(
     let mut splits = vec![(site.fabric.now(), vec![(old, 1)])];
 
     let stream = DigitImages::read(&site.catalogue.content(&stream, ByteSize::from_mib(1)).await?)?;
-    let labelled = stream.len() * 7 / 10;
+    let labelled = (0..stream.len()).filter(|picture| !is_held_back(*picture)).count();
     let mut traffic = Traffic::start(&site, stream, validated.reference, scale.drift, scale.seed);
     (cycle.tell)(Event::Step("version 1 serves"));
     traffic.until(|log| (log.calls.len() >= scale.calm).then_some(())).await?;
@@ -145,7 +145,7 @@ impl Cycle<'_> {
     /// Trains a model on all edges, round by round.
     async fn learn(&mut self, parent: Option<ArtefactId>) -> Result<Learned, Failure> {
         let sites: Vec<_> = self.shards.iter().map(|(edge, data)| (edge.clone(), data.clone())).collect();
-        let plan = TrainingPlan { epochs: 4, batch: 16, seed: self.scale.seed, ..TrainingPlan::default() };
+        let plan = TrainingPlan { epochs: 4, batch: 16, rate: 0.03, seed: self.scale.seed, ..TrainingPlan::default() };
         let version = if parent.is_some() { 2 } else { 1 };
         let job = Federate { sites, parent, rounds: self.scale.rounds, plan, batches: 40 };
         let validation = self.images(&self.site.validation().await?).await?.examples();

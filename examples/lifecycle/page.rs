@@ -144,11 +144,11 @@ fn latency(out: &mut String, story: &Story) -> Result<(), Error> {
     Ok(())
 }
 
-/// Names of curves, one below the other at the upper left.
+/// Names of curves, one below the other in the middle.
 fn legend(out: &mut String, axes: &Axes, names: impl Iterator<Item = String>) -> Result<(), Error> {
     let (width, height) = (axes.x.1 - axes.x.0, axes.y.1 - axes.y.0);
     for (row, (name, colour)) in names.zip(COLOURS).enumerate() {
-        let at = (axes.x.0 + 0.02 * width, axes.y.0 + height * (0.5 - 0.06 * row as f64));
+        let at = (axes.x.0 + 0.35 * width, axes.y.0 + height * (0.5 - 0.06 * row as f64));
         axes.label(out, at, colour, &name)?;
     }
     Ok(())

@@ -83,11 +83,12 @@ pub(crate) fn table(story: &Story) -> Result<String, Error> {
         let (p50, p99, by) = (millis(p50), millis(p99), by.join(", "));
         writeln!(out, "{name:<28} {calls:>6} {failed:>7} {accuracy:>9} {p50:>9} {p99:>9}  {by}")?;
     }
+    out.push('\n');
     for learned in &story.learned {
         let (rounds, last) = (learned.accuracy.len(), learned.accuracy.last().copied().unwrap_or_default());
         writeln!(
             out,
-            "\n{}: {} examples on three edges, {rounds} rounds, {:.1} % right in validation",
+            "{}: {} examples on three edges, {rounds} rounds, {:.1} % right in validation",
             learned.model.id,
             learned.examples,
             last * 100.0

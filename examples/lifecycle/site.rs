@@ -30,7 +30,7 @@ const UPLINK: Link = Link { latency: Duration::from_millis(5), bandwidth: Bandwi
 /// The function that answers.
 pub(crate) const SERVE: &str = "classify";
 /// The accuracy that a model needs to serve.
-pub(crate) const ACCURATE: f64 = 0.9;
+pub(crate) const ACCURATE: f64 = 0.85;
 
 /// What outlives a fabric: objects, and the state of each node.
 #[derive(Clone, Debug)]

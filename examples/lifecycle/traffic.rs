@@ -39,6 +39,11 @@ const ON_THE_WAY: usize = 64;
 /// How long the run waits for calls before it is given up.
 const PATIENCE: Duration = Duration::from_secs(120);
 
+/// Whether a picture of the stream is never labelled for training: three of ten are not.
+pub(crate) const fn is_held_back(picture: usize) -> bool {
+    picture % 10 >= 7
+}
+
 /// One call, for the figures.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Call {
@@ -82,8 +87,6 @@ pub(crate) struct Traffic {
 
 struct Shared {
     stream: DigitImages,
-    /// Pictures of the stream from here on are never labelled for training.
-    held_back: usize,
     drift: Drift,
     drifts: AtomicBool,
     stops: AtomicBool,
@@ -104,10 +107,9 @@ struct Served {
 impl Traffic {
     /// Starts the clients of every edge, who show the pictures of `stream` in turn, as they are for now.
     pub(crate) fn start(site: &Arc<Site>, stream: DigitImages, reference: ArtefactId, drift: Drift, seed: u64) -> Self {
-        let held_back = stream.len() * 7 / 10;
         let (reference, log) = (Mutex::new(reference), Mutex::default());
         let (drifts, stops, next) = (AtomicBool::new(false), AtomicBool::new(false), AtomicUsize::new(0));
-        let shared = Arc::new(Shared { stream, held_back, drift, drifts, stops, next, reference, log });
+        let shared = Arc::new(Shared { stream, drift, drifts, stops, next, reference, log });
         let (served, log) = mpsc::channel(ON_THE_WAY);
         let (changes, changed) = watch::channel(0);
         let mut tasks = JoinSet::new();
@@ -203,7 +205,7 @@ async fn keep(
 ) -> Result<(), Failure> {
     let mut calls: Vec<Observation> = Vec::with_capacity(BATCH);
     while let Some(one) = served.recv().await {
-        calls.extend(shared.log.lock().unwrap_or_else(PoisonError::into_inner).take(one, shared.held_back));
+        calls.extend(shared.log.lock().unwrap_or_else(PoisonError::into_inner).take(one, shared.stream.len()));
         if calls.len() == BATCH {
             let reference = shared.reference.lock().unwrap_or_else(PoisonError::into_inner).clone();
             let watch = Watch { reference, calls: std::mem::take(&mut calls) };
@@ -217,7 +219,7 @@ async fn keep(
 
 impl Log {
     /// Takes a call down, and gives what the monitor is told of it.
-    fn take(&mut self, served: Served, held_back: usize) -> Option<Observation> {
+    fn take(&mut self, served: Served, stream: usize) -> Option<Observation> {
         let Served { mut call, picture, pixels, label, logits } = served;
         let logits = match logits {
             Ok(logits) => logits,
@@ -229,15 +231,15 @@ impl Log {
         };
         let seen = observation(&pixels, &logits, Some(label));
         let right = seen.answer == u32::from(label);
-        call.right = (picture >= held_back).then_some(right);
+        call.right = is_held_back(picture).then_some(right);
         if let Some(revision) = call.revision {
             let fared = self.fared.entry(revision).or_default();
             fared.calls += 1;
             fared.labelled += 1;
             fared.right += u64::from(right);
         }
-        self.is_labelled.resize(held_back, false);
-        if call.drifted && picture < held_back && !std::mem::replace(&mut self.is_labelled[picture], true) {
+        self.is_labelled.resize(stream, false);
+        if call.drifted && !is_held_back(picture) && !std::mem::replace(&mut self.is_labelled[picture], true) {
             self.labelled.push(&pixels, label);
         }
         self.calls.push(call);

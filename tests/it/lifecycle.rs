@@ -1,6 +1,7 @@
 //! A model's life with the parts of the example `lifecycle`, and the artefacts that it leaves.
 
 #[path = "../../examples/lifecycle/cycle.rs"]
+#[expect(dead_code, reason = "the example prints and draws more than is looked at here")]
 mod cycle;
 #[path = "../../examples/lifecycle/drifted.rs"]
 mod drifted;
@@ -9,6 +10,7 @@ mod functions;
 #[path = "../../examples/lifecycle/site.rs"]
 mod site;
 #[path = "../../examples/lifecycle/traffic.rs"]
+#[expect(dead_code, reason = "the example draws more than is looked at here")]
 mod traffic;
 
 use std::{error::Error, sync::Arc};
@@ -55,7 +57,7 @@ fn chain(error: &dyn Error) -> String {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_model_that_pictures_drift_away_from_is_trained_again_and_swapped_without_a_failed_call() {
-    let scale = Scale { rounds: 10, calm: 300, seed: 1, drift: Drift::Inverted };
+    let scale = Scale { rounds: 6, calm: 300, seed: 1, drift: Drift::Inverted };
     let story = live(&Disks::new(objects()), digits(), scale, &mut |_| {}).await.unwrap();
     let log = &story.log;
     assert_eq!(log.errors, Vec::<String>::new());
@@ -164,12 +166,12 @@ async fn a_training_goes_on_from_its_checkpoint_when_its_fabric_is_gone() {
 async fn who_consumes_what_is_not_there_is_told_what_is_missing() {
     let site = Site::new(&Disks::new(objects())).await.unwrap();
     let missing = chain(&*site.consumed(SERVE).await.unwrap_err());
-    let wanted = "function classify cannot have what it consumes: there is no model {task = digits, accuracy >= 0.9}";
+    let wanted = "function classify cannot have what it consumes: there is no model {task = digits, accuracy >= 0.85}";
     assert_eq!(missing, format!("{wanted}; none was published"));
     let draft = || Draft::model(name("digits")).tag(name("task"), "digits");
     let model = site.catalogue.publish(draft(), Bytes::from_static(b"1")).await.unwrap();
     let missing = chain(&*site.consumed(SERVE).await.unwrap_err());
-    let lacks = "of model digits v1, which is nearest, accuracy was not measured, >= 0.9 is wanted";
+    let lacks = "of model digits v1, which is nearest, accuracy was not measured, >= 0.85 is wanted";
     assert_eq!(missing, format!("{wanted}; {lacks}"));
     site.catalogue.measured(&model.id, [(name("accuracy"), 0.95)]).await.unwrap();
     assert_eq!(site.consumed(SERVE).await.unwrap(), [model.id]);
@@ -190,7 +192,7 @@ async fn a_catalogue_counts_versions_and_knows_where_they_come_from() {
     let second = catalogue.publish(model(0.8), content("one")).await.unwrap();
     assert_eq!((first.id.version, second.id.version), (1, 2));
     assert_eq!(first.id.content, second.id.content, "equal content is one object");
-    assert_eq!(catalogue.lineage(&second).await.unwrap(), [part, raw]);
+    assert_eq!(catalogue.lineage(&second).await.unwrap(), [part.clone(), raw]);
     assert_eq!(catalogue.get(&second.id).await.unwrap(), second);
 
     let accurate = |least| Selector::model().metric(name("accuracy"), Bound::AtLeast(least));

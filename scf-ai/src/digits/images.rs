@@ -80,6 +80,7 @@ impl DigitImages {
 
     /// The file that [`DigitImages::read`] reads.
     #[must_use]
+    #[expect(clippy::missing_panics_doc, reason = "the tensors are made here, of as many bytes as they have")]
     pub fn to_bytes(&self) -> Bytes {
         let view = |shape, values| TensorView::new(Dtype::U8, shape, values).expect("as many bytes as pixels");
         let tensors = [
@@ -140,6 +141,7 @@ impl DigitImages {
 
     /// The pictures as what the digits CNN takes: pixels from 0 to 1.
     #[must_use]
+    #[expect(clippy::missing_panics_doc, reason = "there are as many pixels as pictures have")]
     pub fn examples(&self) -> Examples {
         let inputs = self.pixels.iter().map(|pixel| f32::from(*pixel) / f32::from(INK)).collect();
         let labels = self.labels.iter().map(|label| u32::from(*label)).collect();

@@ -33,7 +33,8 @@ fn parts_share_no_picture_and_leave_none_out() {
     assert_eq!(parts, images.split(7, &[2, 2, 1]), "the seed determines it");
     let mut all: Vec<_> = parts.iter().flat_map(|part| (0..part.len()).map(|at| part.get(at).unwrap())).collect();
     let mut whole: Vec<_> = (0..images.len()).map(|at| images.get(at).unwrap()).collect();
-    (all.sort_unstable(), whole.sort_unstable());
+    all.sort_unstable();
+    whole.sort_unstable();
     assert_eq!(all, whole);
 }
 
@@ -55,7 +56,7 @@ fn a_file_of_something_else_is_refused_with_the_tensor() {
 fn every_block_passes_the_suite_of_model_blocks() {
     let parameters = Parameters::random(&DigitsCnn.shapes(), 1);
     let elements: Vec<f32> = (0..64).map(|i| (i % 17) as f32 / 16.0).collect();
-    let mut input = Activation::new(graph(&parameters).input.clone(), little_endian(&elements)).unwrap();
+    let mut input = Activation::new(graph(&parameters).input, little_endian(&elements)).unwrap();
     for at in 0..4 {
         let block = || Arc::clone(&graph(&parameters).blocks()[at]);
         conformance::model::model_block(block, || input.clone());

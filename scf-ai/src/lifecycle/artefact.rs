@@ -2,8 +2,10 @@
 
 use std::{collections::BTreeMap, fmt};
 
-use scf_core::{ByteSize, FunctionName, InvalidName, InvocationId, ModelName, Name, ObjectId};
+use scf_core::{ByteSize, FunctionName, InvalidName, InvocationId, ModelName, Name, ObjectId, Share};
 use serde::{Deserialize, Serialize};
+
+use crate::registry::Variant;
 
 /// What an artefact is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -122,6 +124,20 @@ pub struct Artefact {
     pub metrics: BTreeMap<Name, f64>,
     /// Where it comes from.
     pub lineage: Lineage,
+}
+
+impl Artefact {
+    /// The model as a [`ModelRegistry`](crate::ModelRegistry) chooses by it, out of its tag `task` and its metric
+    /// `accuracy`; `None` where one of them is missing or it is data. It has the name of all versions, so that registering
+    /// it takes the place of the version before at once.
+    #[must_use]
+    pub fn variant(&self) -> Option<Variant> {
+        let of = |key| Name::new(key).ok();
+        let task = Name::new(self.tags.get(&of("task")?)?).ok()?;
+        let accuracy = Share::from_fraction(*self.metrics.get(&of("accuracy")?)?);
+        let name = ModelName::new(self.id.name.as_str()).ok()?;
+        (self.id.kind == ArtefactKind::Model).then(|| Variant::new(name, task, accuracy, self.size))
+    }
 }
 
 /// An artefact before it is published.

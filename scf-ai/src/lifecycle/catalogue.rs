@@ -121,7 +121,7 @@ impl Catalogue {
                 nearest = Some((artefact.id, lacks));
             }
         }
-        Err(Unmet { wanted: selector.clone(), nearest }.into())
+        Err(Box::new(Unmet { wanted: selector.clone(), nearest }).into())
     }
 
     /// All versions of `name`, or of every name, by name and version.
@@ -249,7 +249,7 @@ pub enum CatalogueError {
     },
     /// No artefact is as it must be.
     #[error(transparent)]
-    Unmet(#[from] Unmet),
+    Unmet(#[from] Box<Unmet>),
     /// What was measured is no finite number.
     #[error("metric {metric} is {value}, which is no finite number")]
     Metric {

@@ -42,7 +42,7 @@ impl Gate {
         let Some(serving) = serving else { return Ok(()) };
         let serves = measured(serving)?;
         if value < serves - self.margin {
-            return Err(Held::Worse { artefact, metric, value, serving: serving.id.clone(), serves });
+            return Err(Held::Worse { artefact, metric, value, serving: Box::new(serving.id.clone()), serves });
         }
         Ok(())
     }
@@ -82,7 +82,7 @@ pub enum Held {
         /// What it is.
         value: f64,
         /// The model that serves.
-        serving: ArtefactId,
+        serving: Box<ArtefactId>,
         /// What it is there.
         serves: f64,
     },

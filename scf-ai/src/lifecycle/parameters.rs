@@ -38,6 +38,7 @@ impl Parameters {
 
     /// The numbers as a safetensors file of `f32`. Equal parameters give equal files.
     #[must_use]
+    #[expect(clippy::missing_panics_doc, reason = "as many numbers as the shape has, under names of their own")]
     pub fn to_bytes(&self) -> Bytes {
         let tensors = self.tensors.iter().map(|(name, (shape, values))| (name, shape, little_endian(values)));
         let tensors: Vec<_> = tensors.collect();

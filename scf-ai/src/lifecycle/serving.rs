@@ -20,6 +20,8 @@ const KEPT: usize = 4;
 
 type Load = dyn Fn(&ModelName, &[u8]) -> Result<ModelFactory, ModelError> + Send + Sync;
 
+type Loaded = Vec<(ModelName, Arc<ModelFactory>)>;
+
 /// Makes isolates of the versions of models that a [`Catalogue`] has: a function of the model `NAME-vVERSION` runs that
 /// version. It is read, held against its digest and loaded when the function is deployed, once for all nodes of a
 /// process; calls of the versions before go on meanwhile.
@@ -31,7 +33,7 @@ pub struct PublishedModels {
     catalogue: Arc<Catalogue>,
     loads: Vec<(Name, Arc<Load>)>,
     /// The latest last.
-    loaded: Arc<Mutex<Vec<(ModelName, Arc<ModelFactory>)>>>,
+    loaded: Arc<Mutex<Loaded>>,
 }
 
 impl PublishedModels {
@@ -60,9 +62,8 @@ impl PublishedModels {
     }
 
     async fn factory(&self, name: &ModelName) -> Result<Arc<ModelFactory>, BoxError> {
-        let known = |loaded: &Vec<(ModelName, Arc<ModelFactory>)>| {
-            loaded.iter().find(|(known, _)| known == name).map(|(_, factory)| Arc::clone(factory))
-        };
+        let known =
+            |loaded: &Loaded| loaded.iter().find(|(known, _)| known == name).map(|(_, factory)| Arc::clone(factory));
         if let Some(factory) = known(&self.loaded.lock().unwrap_or_else(PoisonError::into_inner)) {
             return Ok(factory);
         }

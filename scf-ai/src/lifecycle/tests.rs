@@ -1,7 +1,10 @@
 use candle_core::Tensor;
-use scf_core::{FunctionName, Name, ObjectId};
+use std::time::Duration;
+
+use scf_core::{FunctionName, Name, ObjectId, Share, Timestamp};
 
 use super::{parameters::Random, *};
+use crate::{Executor, ModelRegistry, Query};
 
 /// The smallest network: logits are a matrix times the input.
 #[derive(Debug)]
@@ -117,6 +120,19 @@ fn a_gate_holds_what_is_unmeasured_too_low_or_worse_than_what_serves() {
     assert_eq!(held(&model(2, 0.92), Some(&model(1, 0.95))), worse);
     let unmeasured = held(&artefact(ArtefactKind::Model, 2, &[]), None);
     assert_eq!(unmeasured, "model digits v2 is held: its accuracy was not measured");
+}
+
+#[test]
+fn a_registry_answers_by_the_version_that_was_registered_last() {
+    let model = |version, accuracy| artefact(ArtefactKind::Model, version, &[("accuracy", accuracy)]);
+    let executor = Executor::new(name("cpu"), 1);
+    let mut registry = ModelRegistry::new(1).executor(executor).variant(model(1, 0.9).variant().unwrap());
+    let query = Query::new(name("digits"), Duration::from_secs(9)).accuracy(Share::from_fraction(0.95));
+    assert!(registry.select(&query, Timestamp::default()).is_err());
+    registry.register(model(2, 0.97).variant().unwrap());
+    let selection = registry.select(&query, Timestamp::default()).unwrap();
+    assert_eq!((selection.variant.as_str(), selection.accuracy), ("digits", Share::from_fraction(0.97)));
+    assert_eq!(artefact(ArtefactKind::Model, 3, &[]).variant(), None, "not measured");
 }
 
 #[test]

@@ -143,6 +143,7 @@ pub struct Checkpoint {
 impl Checkpoint {
     /// The checkpoint as bytes, for a function's state or an object.
     #[must_use]
+    #[expect(clippy::missing_panics_doc, reason = "plain numbers and bytes can be written")]
     pub fn to_bytes(&self) -> Bytes {
         postcard::to_allocvec(self).expect("plain numbers and bytes can be written").into()
     }

@@ -31,9 +31,9 @@ pub struct Observation {
 #[non_exhaustive]
 pub enum DriftMetric {
     /// The population stability index of the feature, or of the answers, that drifted most: `Σ (p - q) ln (p / q)` over
-    /// ten bins, or the classes. From it goes what two samples of one distribution have on average, `(bins - 1)(1/n +
-    /// 1/m)` (Yurdakul, Naranjo, "Statistical properties of the population stability index", J. Risk Model Validation
-    /// 14(4), 2020, section 3). 0.1 to 0.25 is a change, above it a large one.
+    /// ten bins, or the classes. From it goes what chance alone exceeds in one of 10 000 measurements: two samples of one
+    /// distribution have a χ² of `bins - 1` degrees times `1/n + 1/m` (Yurdakul, Naranjo, "Statistical properties of the
+    /// population stability index", J. Risk Model Validation 14(4), 2020, section 3). Above 0.25 is a large change.
     Psi,
     /// How far the mean embedding moved, in standard deviations of the embeddings, less what it moves by chance.
     EmbeddingShift,

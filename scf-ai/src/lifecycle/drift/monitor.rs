@@ -67,7 +67,7 @@ impl DriftMonitor {
             }
             let window = self.latest.iter().rev().take(policy.window as usize);
             let value = match policy.metric {
-                DriftMetric::Psi => Some(self.reference.psi(window)),
+                DriftMetric::Psi => Some(self.reference.psi(&window)),
                 DriftMetric::EmbeddingShift => Some(self.reference.embedding_shift(window)),
                 DriftMetric::AccuracyLoss => self.reference.accuracy_loss(window),
             };

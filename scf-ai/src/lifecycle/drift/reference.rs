@@ -8,6 +8,10 @@ use super::{DriftError, Observation};
 const BINS: usize = 10;
 /// Least observations of a reference: ten of each bin.
 const LEAST: usize = 10 * BINS;
+/// Classes that are told apart; those above count as one.
+const MOST_CLASSES: usize = 4096;
+/// How often chance alone may exceed what is taken off an index.
+const CHANCE: f64 = 1e-4;
 /// Added to the count of every bin, so that none is empty (Jeffreys).
 const PRIOR: f64 = 0.5;
 
@@ -93,17 +97,15 @@ impl Reference {
         check(observation, self.features.len(), self.embedding.len())
     }
 
-    pub(super) fn psi<'a>(&self, window: impl Iterator<Item = &'a Observation> + Clone) -> f64 {
+    pub(super) fn psi<'a>(&self, window: &(impl Iterator<Item = &'a Observation> + Clone)) -> f64 {
+        let compared = self.features.len() + 1;
         let feature = |(at, bins): (usize, &Bins)| {
-            psi(&bins.counts, &bins.count(window.clone().map(|o: &Observation| o.features[at])))
+            psi(&bins.counts, &bins.count(window.clone().map(|o: &Observation| o.features[at])), compared)
         };
-        let of_answers = {
-            let mut was = self.answers.clone();
-            let is = answers(window.clone(), was.len());
-            was.resize(is.len(), 0);
-            psi(&was, &is)
-        };
-        self.features.iter().enumerate().map(feature).fold(of_answers, f64::max)
+        let mut was = self.answers.clone();
+        let is = answers(window.clone(), was.len());
+        was.resize(is.len(), 0);
+        self.features.iter().enumerate().map(feature).fold(psi(&was, &is, compared), f64::max)
     }
 
     pub(super) fn embedding_shift<'a>(&self, window: impl Iterator<Item = &'a Observation> + Clone) -> f64 {
@@ -123,8 +125,9 @@ impl Reference {
     }
 }
 
-/// Of counts of two samples over the same bins, less what they have by chance, and not below 0.
-fn psi(was: &[u32], is: &[u32]) -> f64 {
+/// Of counts of two samples over the same bins, less what they exceed by chance in one of 10 000 measurements in which so
+/// many indices are `compared`; not below 0.
+fn psi(was: &[u32], is: &[u32], compared: usize) -> f64 {
     let total = |counts: &[u32]| counts.iter().map(|c| f64::from(*c)).sum::<f64>();
     let (n, m, bins) = (total(was), total(is), was.len() as f64);
     let share = |count: u32, of: f64| (f64::from(count) + PRIOR) / (of + PRIOR * bins);
@@ -133,14 +136,26 @@ fn psi(was: &[u32], is: &[u32]) -> f64 {
         (p - q) * (p / q).ln()
     };
     let sum: f64 = was.iter().zip(is).map(part).sum();
-    (sum - (bins - 1.0) * (1.0 / n + 1.0 / m)).max(0.0)
+    (sum - chi_square(bins - 1.0, CHANCE / compared as f64) * (1.0 / n + 1.0 / m)).max(0.0)
+}
+
+/// What a χ² variable of `freedom` degrees exceeds with a probability `tail` below a half: the normal quantile by
+/// Abramowitz and Stegun 26.2.23, taken to χ² as Wilson and Hilferty do (26.4.17).
+fn chi_square(freedom: f64, tail: f64) -> f64 {
+    if freedom < 1.0 {
+        return 0.0;
+    }
+    let t = (-2.0 * tail.ln()).sqrt();
+    let over = 2.515_517 + t * (0.802_853 + t * 0.010_328);
+    let under = 1.0 + t * (1.432_788 + t * (0.189_269 + t * 0.001_308));
+    let (z, part) = (t - over / under, 2.0 / (9.0 * freedom));
+    freedom * (1.0 - part + z * part.sqrt()).powi(3)
 }
 
 /// How often each class was answered, at least as long as `classes`.
 fn answers<'a>(observations: impl Iterator<Item = &'a Observation>, classes: usize) -> Vec<u32> {
     let mut counts = vec![0; classes];
     for observation in observations {
-        // Classes that the reference never saw count as one, which bounds how many there are.
         let class = (observation.answer as usize).min(MOST_CLASSES);
         if class >= counts.len() {
             counts.resize(class + 1, 0);
@@ -149,9 +164,6 @@ fn answers<'a>(observations: impl Iterator<Item = &'a Observation>, classes: usi
     }
     counts
 }
-
-/// Classes that are told apart.
-const MOST_CLASSES: usize = 4096;
 
 /// How often answers are right, and of how many that is known; `None` where of none.
 fn accuracy<'a>(observations: impl Iterator<Item = &'a Observation>) -> Option<(f64, usize)> {
@@ -192,4 +204,26 @@ fn check(observation: &Observation, features: usize, embedding: usize) -> Result
         return Err(DriftError::NotFinite { what: "a number in its embedding" });
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quantiles_are_those_of_the_tables() {
+        for (freedom, tail, table) in [(9.0, 0.05, 16.92), (9.0, 0.001, 27.88), (1.0, 0.01, 6.63), (4.0, 0.0001, 23.51)]
+        {
+            let quantile = chi_square(freedom, tail);
+            assert!((quantile / table - 1.0).abs() < 0.02, "{freedom} degrees, {tail}: {quantile} for {table}");
+        }
+    }
+
+    #[test]
+    fn an_index_is_nothing_between_equals_and_much_between_opposites() {
+        assert_eq!(psi(&[50, 50, 100], &[25, 25, 50], 1), 0.0);
+        assert_eq!(psi(&[60, 40], &[50, 50], 1), 0.0, "chance");
+        assert!(psi(&[190, 10], &[10, 190], 1) > 4.0);
+        assert_eq!(psi(&[7], &[9], 1), 0.0, "one bin");
+    }
 }
