@@ -6,7 +6,7 @@
 //! of its own.
 
 use std::{
-    collections::{BTreeSet, HashMap, HashSet},
+    collections::{BTreeSet, HashMap},
     sync::{Arc, Mutex, PoisonError, Weak, atomic::Ordering::Acquire},
     time::Duration,
 };
@@ -100,7 +100,7 @@ impl Guests {
 
     /// The revisions of functions of other processes.
     #[cfg(feature = "nats")]
-    pub(crate) fn revisions(&self) -> HashSet<(FunctionName, Revision)> {
+    pub(crate) fn revisions(&self) -> std::collections::HashSet<(FunctionName, Revision)> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
     }
 

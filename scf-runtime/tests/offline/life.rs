@@ -89,12 +89,18 @@ impl Life {
         let home = Arc::clone(&state);
         let local = Arc::new(MemoryState::new());
         let phased = PhasedState::new(here.clone(), home, local, Arc::new(AlwaysRemote), Arc::clone(&clock));
-        let options = ConnectOptions::new()
-            .retry_on_initial_connect()
-            .reconnect_delay_callback(|attempts| Duration::from_millis(20 * attempts as u64).min(RECONNECT));
-        let client = options.connect(&self.broker).await?;
+        let options = || {
+            let delay = |attempts| Duration::from_millis(20 * attempts as u64).min(RECONNECT);
+            ConnectOptions::new().reconnect_delay_callback(delay)
+        };
+        // The broker may be killed while this process starts.
+        let client = loop {
+            match options().connect(&self.broker).await {
+                Ok(client) => break client,
+                Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+            }
+        };
         let nats = loop {
-            // The broker may be killed while this process starts.
             match Nats::builder(client.clone()).node(here.clone()).join().await {
                 Err(NatsError::Unconfirmed { .. }) => {}
                 joined => break Arc::new(joined?),

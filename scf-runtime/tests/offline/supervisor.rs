@@ -17,6 +17,9 @@ use crate::{
 /// Nothing takes as long as this.
 const PATIENCE: Duration = Duration::from_secs(300);
 
+/// What is noted when a process says nothing any more.
+const ENDED: &str = "ended";
+
 /// What is killed; it is started again at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kill {
@@ -189,6 +192,8 @@ impl Run<'_> {
                     return;
                 }
             }
+            // It fails when nobody listens any more.
+            let _ = said.send(Line { role, life, text: ENDED.to_owned(), at: Instant::now() });
         });
         *self.process(role) = Some(Process { child, stdin, life });
         Ok(())
@@ -241,6 +246,9 @@ impl Run<'_> {
             }
             if self.process(line.role).as_ref().is_none_or(|process| process.life != line.life) {
                 continue;
+            }
+            if line.text == ENDED {
+                return Err(format!("the {:?} ended by itself after {:?}", line.role, self.report).into());
             }
             match (line.role, line.text.split_once(' ').unwrap_or((&line.text, ""))) {
                 (Role::Hub, ("up", _)) => (self.up, self.silent) = (Some(line.at), Some(line.at)),

@@ -156,5 +156,5 @@ async fn a_store_of_another_format_is_refused_by_number() {
     drop(state);
     let error = RedbState::on(disk).unwrap_err();
     let OpenError::Store(source) = error else { panic!("{error:?}") };
-    assert_eq!(source.to_string(), "the store has format 99, this program knows 3");
+    assert_eq!(source.to_string(), "the store has format 99, this program knows 4");
 }
