@@ -39,6 +39,7 @@
 //! |---|---|
 //! | `check` | [`Fabric::check`](runtime::Fabric::check); workflows whose steps do not fit are refused |
 //! | `http` | `runtime::http::Ingress`: functions behind an axum router |
+//! | `kube` | `sched::kube`: the nodes of a Kubernetes or K3s cluster in the inventory |
 //! | `metrics` | `runtime::Metrics`: counters and histograms of calls for Prometheus |
 //! | `nats` | `runtime::transport::Nats` and [`FabricBuilder`](runtime::FabricBuilder)`::join`: nodes of several processes |
 //! | `process` | `runtime::process`: programs as jailed processes, on Linux |

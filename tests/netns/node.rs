@@ -10,7 +10,10 @@ use scf::{
         CallState, Clock, Durability, Function, FunctionName, Health, Invocation, InvocationId, Limits, Name, Node,
         NodeId, Payload, QueuedCall, RetryPolicy, Scope, StateBackend as _, Tier,
     },
-    runtime::{Fabric, NativeError, NativeFactory, SystemClock, transport::DataPlane},
+    runtime::{
+        Fabric, NativeError, NativeFactory, SystemClock,
+        transport::{DataPlane, Nats},
+    },
     sched::Pipeline,
     state::{AlwaysRemote, MemoryState, NatsOptions, NatsState, PhasedState, QueueConfig, RedbQueue, RedbState},
 };
@@ -62,7 +65,7 @@ impl Life {
         let id = NodeId::new(place)?;
         let listen: SocketAddr = format!("{}:{PLANE}", Network::address(place)).parse()?;
         let plane = DataPlane::new(listen).allow_plaintext();
-        let nats = scf::nats(&broker).node(id.clone()).data_plane(plane).join().await?;
+        let nats = Nats::builder(broker.client()).allow_plaintext().node(id.clone()).data_plane(plane).join().await?;
         let home = Arc::new(NatsState::at(broker).shards(1).durability(Durability::Durable).open().await?);
         let state = Arc::new(RedbState::open(folder.join(place))?);
         let retry = RetryPolicy { attempts: ATTEMPTS, longest: LONGEST, ..RetryPolicy::default() };
