@@ -101,6 +101,22 @@ impl Subscriber for Spans {
 }
 
 impl Spans {
+    /// What `call` gives once there are spans of `functions`. A call site that another test registers at this moment
+    /// has not heard of this subscriber yet.
+    async fn of<T>(&self, functions: &[&str], call: impl AsyncFn() -> T) -> T {
+        let all = async {
+            loop {
+                tracing::callsite::rebuild_interest_cache();
+                let given = call().await;
+                let seen = self.0.lock().unwrap();
+                if functions.iter().all(|function| seen.contains_key(*function)) {
+                    return given;
+                }
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(60), all).await.expect("calls have spans")
+    }
+
     fn field(&self, function: &str, field: &str) -> Option<String> {
         self.0.lock().unwrap()[function].0.get(field).cloned()
     }
@@ -137,7 +153,8 @@ async fn a_trace_goes_on_through_calls_of_calls_and_spans_say_where_each_stands(
     fabric.deploy(told("inner")).await.unwrap();
     let spans = Spans::default();
     let guard = tracing::subscriber::set_default(spans.clone());
-    let [_, _, inner] = current(&fabric, asks(1, "outer", "call inner 2 current").trace(trace())).await;
+    let call = async || current(&fabric, asks(1, "outer", "call inner 2 current").trace(trace())).await;
+    let [_, _, inner] = spans.of(&["outer", "inner"], call).await;
     drop(guard);
     let span = |function| spans.field(function, "span_id").unwrap();
     assert_eq!(inner, format!("00-{TRACE}-{}-01", span("inner")));
@@ -154,8 +171,9 @@ async fn a_call_that_nobody_traces_has_no_trace() {
     fabric.deploy(told("f")).await.unwrap();
     let spans = Spans::default();
     let guard = tracing::subscriber::set_default(spans.clone());
-    assert_eq!(current(&fabric, asks(1, "f", "2 current")).await[2], "none");
+    let [_, _, trace] = spans.of(&["f"], async || current(&fabric, asks(1, "f", "2 current")).await).await;
     drop(guard);
+    assert_eq!(trace, "none");
     for field in ["trace_id", "span_id", "parent_span_id"] {
         assert_eq!(spans.field("f", field), None, "{field}");
     }
