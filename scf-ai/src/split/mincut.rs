@@ -58,8 +58,9 @@ pub struct DagCut {
 /// several blocks take is sent once; infinite edges from the takers back to it keep on the far machine what
 /// follows from what ran there. Of equally good cuts it takes the one with the fewest blocks on the far machine.
 ///
-/// A decision tool of its own, which [`MinCutSplit`](super::MinCutSplit) asks for each node. Keeps its memory between decisions: of networks no larger than one before, it allocates the answer
-/// alone. Networks have at most 4096 blocks; times over three days count as infinite.
+/// A decision tool of its own, which [`MinCutSplit`](super::MinCutSplit) asks for each node. Keeps its memory between
+/// decisions: of networks no larger than one before, it allocates the answer alone. Networks have at most 4096 blocks;
+/// times over three days count as infinite.
 #[derive(Debug, Default)]
 pub struct MinCut {
     network: Network,
