@@ -19,7 +19,6 @@ mod nats_server;
 use nats_server::NatsServer;
 
 const VALUE: usize = 100;
-const TASKS: usize = 16;
 
 fn figure(bar: &str, value: f64, unit: &str, n: usize) {
     println!(r#"{{"bar":"{bar}","value":{value:.4},"unit":"{unit}","n":{n}}}"#);
@@ -72,7 +71,7 @@ async fn reads(
         let one = start.elapsed().as_secs_f64() / LOCAL as f64;
         let start = Instant::now();
         for _ in 0..REMOTE {
-            black_box(stream.get_last_raw_message_by_subject("bare.0").await?);
+            black_box(stream.get_last_raw_message_by_subject("bare.0.0").await?);
         }
         bare.push(start.elapsed().as_secs_f64() / REMOTE as f64 / one);
         let start = Instant::now();
@@ -87,38 +86,74 @@ async fn reads(
     Ok(())
 }
 
-/// Durable commits of several tasks, each of one value with its result, over as many single publishes.
-async fn commits(
-    state: &Arc<NatsState>,
-    context: &jetstream::Context,
-    rounds: usize,
-    each: usize,
-) -> Result<(), Box<dyn Error>> {
-    let mut ratios = Vec::new();
-    for round in 0..rounds {
-        let start = Instant::now();
-        try_join_all((0..TASKS).map(async |task| {
-            for _ in 0..each {
-                context.publish(format!("bare.{task}"), vec![7; VALUE].into()).await?.await?;
+/// Commits of several tasks at the same time.
+struct Load {
+    bar: &'static str,
+    tasks: usize,
+    /// Of each commit, beside its result.
+    values: usize,
+}
+
+const LOADS: [Load; 3] = [
+    Load { bar: "fleet.commit.vs_publish", tasks: 128, values: 1 },
+    Load { bar: "fleet.commit16.vs_publish", tasks: 16, values: 1 },
+    Load { bar: "fleet.commit16x4.vs_publish", tasks: 16, values: 4 },
+];
+
+/// How long each of the tasks takes to publish its values, one after the other, and how often they do.
+async fn publishes(context: &jetstream::Context, load: &Load, each: usize) -> Result<f64, Box<dyn Error>> {
+    let start = Instant::now();
+    try_join_all((0..load.tasks).map(async |task| {
+        for _ in 0..each {
+            for value in 0..load.values {
+                context.publish(format!("bare.{task}.{value}"), vec![7; VALUE].into()).await?.await?;
             }
-            Ok::<_, Box<dyn Error>>(())
-        }))
-        .await?;
-        let publishes = start.elapsed().as_secs_f64();
-        let start = Instant::now();
-        try_join_all((0..TASKS).map(async |task| {
-            let scope = scope(&task.to_string())?;
-            for call in 0..each {
-                let id = InvocationId::new(((round * TASKS + task) * each + call) as u128);
-                let batch = Batch::new(scope.clone()).put("k", vec![7; VALUE]).invocation(id, vec![7; 8]);
-                state.commit(batch).await?;
-            }
-            Ok::<_, Box<dyn Error>>(())
-        }))
-        .await?;
-        ratios.push(publishes / start.elapsed().as_secs_f64());
+        }
+        Ok::<_, Box<dyn Error>>(())
+    }))
+    .await?;
+    Ok(start.elapsed().as_secs_f64())
+}
+
+/// How long the same takes as commits, each with a result of its own.
+async fn commits(state: &NatsState, load: &Load, each: usize, round: usize) -> Result<f64, Box<dyn Error>> {
+    let start = Instant::now();
+    try_join_all((0..load.tasks).map(async |task| {
+        let scope = scope(&format!("{}-{task}", load.bar))?;
+        for call in 0..each {
+            let id = InvocationId::new((round * each + call) as u128);
+            let batch = (0..load.values)
+                .fold(Batch::new(scope.clone()), |batch, value| batch.put(format!("k{value}"), vec![7; VALUE]));
+            state.commit(batch.invocation(id, vec![7; 8])).await?;
+        }
+        Ok::<_, Box<dyn Error>>(())
+    }))
+    .await?;
+    Ok(start.elapsed().as_secs_f64())
+}
+
+/// Durable commits over one publish for each of their values, awaited by as many tasks.
+async fn writes(state: &NatsState, context: &jetstream::Context, rounds: usize) -> Result<(), Box<dyn Error>> {
+    /// What gathers in a head is moved about once in so many commits.
+    const EACH: usize = 65;
+    for load in &LOADS {
+        // The heads are there from then on, as the messages that are taken the place of.
+        (publishes(context, load, 1).await?, commits(state, load, 1, rounds * EACH).await?);
+        let mut ratios = Vec::new();
+        for round in 0..rounds {
+            let (bare, ours) = if round % 2 == 0 {
+                let bare = publishes(context, load, EACH).await?;
+                (bare, commits(state, load, EACH, round).await?)
+            } else {
+                let ours = commits(state, load, EACH, round).await?;
+                (publishes(context, load, EACH).await?, ours)
+            };
+            let count = (load.tasks * EACH) as f64;
+            eprintln!("{}: {:.0}/s, publishes {:.0}/s", load.bar, count / ours, count * load.values as f64 / bare);
+            ratios.push(bare / ours);
+        }
+        figure(load.bar, median(ratios), "ratio", rounds * load.tasks * EACH);
     }
-    figure("fleet.commit.vs_publish", median(ratios), "ratio", rounds * TASKS * each);
     Ok(())
 }
 
@@ -128,15 +163,19 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let Some(server) = NatsServer::durable() else { return Ok(()) };
     let broker = NatsOptions::new([server.url()]).monitor(server.monitor()).connect().await?;
     let context = jetstream::new(broker.client());
+    // As the stream that state is in.
     let config = stream::Config {
         name: "bare".to_owned(),
         subjects: vec!["bare.>".to_owned()],
         max_messages_per_subject: 1,
+        discard: stream::DiscardPolicy::New,
+        allow_atomic_publish: true,
+        allow_message_ttl: true,
         ..stream::Config::default()
     };
     context.create_stream(config).await?;
     let stream = context.get_stream_no_info("bare").await?;
     let state = Arc::new(NatsState::at(broker).shards(1).open().await?);
-    commits(&state, &context, if quick { 3 } else { 9 }, if quick { 10 } else { 40 }).await?;
+    writes(&state, &context, if quick { 3 } else { 9 }).await?;
     reads(&server, &state, &stream, if quick { 5 } else { 21 }).await
 }

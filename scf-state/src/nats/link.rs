@@ -23,6 +23,8 @@ use super::{
     subject::{Layout, Place},
 };
 
+/// The most messages that the server takes in one atomic batch.
+pub(super) const BATCH: usize = 1000;
 /// Messages that a reader of a whole scope asks for at once.
 const FETCHED: usize = 256;
 /// When the server forgets a reader that went away.
@@ -55,7 +57,7 @@ pub(super) struct Link {
 }
 
 /// What became of messages.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) enum Stored {
     /// They are stored, the last under this number, those before it under those before.
     Until(u64),
@@ -65,6 +67,16 @@ pub(super) enum Stored {
     Refused(StateError),
     /// No answer came.
     Unknown,
+}
+
+impl Stored {
+    /// What became of each of the last `count` messages.
+    pub(super) fn of_each(self, count: usize) -> Vec<Self> {
+        match self {
+            Self::Until(last) => (last + 1 - count as u64..=last).map(Self::Until).collect(),
+            other => vec![other; count],
+        }
+    }
 }
 
 /// A head to store in the place of the one with that number; 0: of none.

@@ -1,5 +1,6 @@
 //! State in a fleet's broker.
 
+mod ask;
 mod broker;
 mod error;
 mod lease;
@@ -8,6 +9,7 @@ mod monitor;
 mod open;
 mod options;
 mod record;
+mod shared;
 mod subject;
 #[cfg(test)]
 mod tests;
@@ -29,11 +31,13 @@ pub use open::NatsStateBuilder;
 pub use options::{NatsCredentials, NatsOptions};
 
 use self::{
+    ask::{Ask, Done, delta_size, snapshot_size},
     link::Stored,
     record::Record,
+    shared::Shared,
     subject::Place,
     watch::HeadWatch,
-    writer::{Ask, Done, Shared, Writer, delta_size, snapshot_size},
+    writer::Writer,
 };
 use crate::{head::nonce, limit::check_snapshot};
 
@@ -45,8 +49,9 @@ const STORED: usize = 128;
 /// A [`StateBackend`] in NATS JetStream, for the nodes of a fleet.
 ///
 /// A commit is one message, stored only where no other came first: the scope's head record with the changes in it.
-/// Commits of several scopes that are queued beside each other are one atomic batch. What has gathered in a head is
-/// moved into one message per entry. Reads ask the leader of the stream.
+/// Commits of many scopes that are queued beside each other are one atomic batch, which the server stores several times
+/// as fast as single messages; a few are stored each by itself. What has gathered in a head is moved into one message per
+/// entry. Reads ask the leader of the stream.
 ///
 /// It gives [`Durability::Durable`], or [`Durability::Replicated`] with more than one replica, only if every server whose
 /// monitoring endpoint is named syncs before it acknowledges; otherwise it gives [`Durability::OsBuffered`], and that

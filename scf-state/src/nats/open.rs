@@ -16,8 +16,9 @@ use super::{
     lease::Leases,
     link::Link,
     room,
+    shared::Shared,
     subject::Layout,
-    writer::{Shared, Writer},
+    writer::Writer,
 };
 use crate::wall::Wall;
 

@@ -14,8 +14,8 @@ use tokio::time::timeout;
 use super::{
     link::unavailable,
     record::{Record, decode},
+    shared::Shared,
     subject::Place,
-    writer::Shared,
 };
 
 /// How long nothing is heard before the head is read all the same: a reader of the stream may fall silent for good

@@ -281,7 +281,7 @@ impl Joined {
         if let Some(direct) = self.direct.as_ref().filter(|direct| direct.takes(size)) {
             let taken = direct.exchange(self, to, from, &Order::Take { key: kept.key }, &[]).await?;
             if let Some(Exchanged { reply, body, hash }) = taken {
-                let is_it = reply == Reply::Follows && hash == kept.hash;
+                let is_it = reply == Reply::Follows && hash == Some(kept.hash);
                 return if is_it { Ok(body) } else { Err(broken()) };
             }
         }

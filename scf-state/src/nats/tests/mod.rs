@@ -1,7 +1,11 @@
 //! State at a real broker.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::Duration,
+};
 
+use futures::future::join_all;
 use scf_core::{
     Batch, ByteSize, Commit, Durability, FunctionName, InvocationId, ManualClock, NodeId, Opened, Phase, Scope,
     Snapshot, StateBackend, StateError, StateStore as _, Timestamp, Version, conformance,
@@ -98,7 +102,7 @@ async fn several_nodes_write_one_scope_and_nothing_is_lost() {
             }
         }
     });
-    futures::future::join_all(writers).await;
+    join_all(writers).await;
     let state = open(&server).await;
     let count = state.get(&scope("s"), "count").await.unwrap().unwrap();
     assert_eq!((count.value, count.version), (Bytes::from("90"), Version::new(90)));
@@ -195,24 +199,80 @@ async fn a_scope_that_no_message_can_hold_moves_as_a_whole() {
     assert_eq!(state.commit(again).await, Ok(Commit::Duplicate { result: Bytes::from("7") }));
 }
 
-#[tokio::test]
-async fn commits_of_many_scopes_share_batches() {
-    let Some(server) = NatsServer::durable() else { return };
-    let state = NatsState::at(options(&server).connect().await.unwrap()).shards(1).open().await.unwrap();
-    let sent =
-        || state.shared.link.broker.client().statistics().out_messages.load(std::sync::atomic::Ordering::Relaxed);
-    let scopes: Vec<Scope> = (0..50).map(|i| scope(&i.to_string())).collect();
-    let commits = |value: &'static str| {
-        futures::future::join_all(scopes.iter().map(|scope| state.commit(Batch::new(scope.clone()).put("k", value))))
-    };
-    commits("1").await;
-    let before = sent();
-    for commit in commits("2").await {
+/// One shard, so that all scopes have one writer.
+async fn open_one(server: &NatsServer) -> NatsState {
+    NatsState::at(options(server).connect().await.unwrap()).shards(1).open().await.unwrap()
+}
+
+fn scopes(count: usize) -> Vec<Scope> {
+    (0..count).map(|i| scope(&i.to_string())).collect()
+}
+
+/// Writes `value` under `key` of all at the same time.
+async fn write(state: &NatsState, scopes: &[Scope], key: &str, value: &[u8]) {
+    let commits = scopes.iter().map(|scope| state.commit(Batch::new(scope.clone()).put(key, value.to_vec())));
+    for commit in join_all(commits).await {
         assert!(matches!(commit, Ok(Commit::Applied { .. })), "{commit:?}");
     }
-    assert_eq!(sent() - before, 50, "one message each and no reads: the heads are remembered");
+}
+
+/// Messages that were sent, and answers to them.
+fn traffic(state: &NatsState) -> [u64; 2] {
+    let statistics = state.shared.link.broker.client().statistics();
+    [statistics.out_messages.load(Relaxed), statistics.in_messages.load(Relaxed)]
+}
+
+#[tokio::test]
+async fn a_few_scopes_are_stored_each_by_itself_and_many_as_a_batch() {
+    let Some(server) = NatsServer::durable() else { return };
+    let state = open_one(&server).await;
+    let scopes = scopes(40);
+    write(&state, &scopes, "k", b"1").await;
+    let [sent, answered] = traffic(&state);
+    write(&state, &scopes, "k", b"2").await;
+    assert_eq!(traffic(&state), [sent + 40, answered + 1], "no reads: the heads are remembered");
+    write(&state, &scopes[..10], "k", b"2").await;
+    assert_eq!(traffic(&state), [sent + 50, answered + 11]);
     for scope in &scopes {
         assert_eq!(state.get(scope, "k").await.unwrap().unwrap().value, "2");
+    }
+}
+
+#[tokio::test]
+async fn scopes_that_another_node_wrote_do_not_keep_the_others_of_a_batch_from_being_stored() {
+    let Some(server) = NatsServer::durable() else { return };
+    let (state, other) = (open_one(&server).await, open_one(&server).await);
+    let scopes = scopes(40);
+    write(&state, &scopes, "k", b"1").await;
+    write(&other, &scopes[3..5], "other", b"1").await;
+    write(&state, &scopes, "k", b"2").await;
+    for (at, scope) in scopes.iter().enumerate() {
+        assert_eq!(state.get(scope, "k").await.unwrap().unwrap().value, "2");
+        assert_eq!(state.get(scope, "other").await.unwrap().is_some(), (3..5).contains(&at));
+    }
+}
+
+#[tokio::test]
+async fn what_has_gathered_in_the_heads_of_several_scopes_is_moved_at_once() {
+    const GATHERED: usize = 3;
+    let Some(server) = NatsServer::durable() else { return };
+    let state = open_one(&server).await;
+    let scopes = scopes(30);
+    let value = [7; record::GATHERED / GATHERED];
+    for key in ["k0", "k1"] {
+        write(&state, &scopes, key, &value).await;
+    }
+    let [sent, answered] = traffic(&state);
+    for key in ["k2", "k3"] {
+        write(&state, &scopes, key, &value).await;
+    }
+    // Between the two all entries, with the heads that have them no longer.
+    let moved = 30 * (GATHERED as u64 + 1);
+    assert_eq!(traffic(&state), [sent + 30 + moved + 30, answered + 3]);
+    for scope in &scopes {
+        let copy = state.export(scope).await.unwrap();
+        assert_eq!(copy.version, Version::new(4));
+        assert!(copy.entries.len() == 4 && copy.entries.iter().all(|(_, entry)| entry.value == value[..]));
     }
 }
 

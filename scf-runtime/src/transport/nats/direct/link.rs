@@ -81,7 +81,8 @@ impl Peer {
 pub(in super::super) struct Exchanged {
     pub(in super::super) reply: Reply,
     pub(in super::super) body: Bytes,
-    pub(in super::super) hash: Hash,
+    /// BLAKE3 of the body, of what was kept to be taken.
+    pub(in super::super) hash: Option<Hash>,
 }
 
 impl Direct {
@@ -100,6 +101,7 @@ impl Direct {
             return Ok(None);
         }
         let Ok(_place) = peer.places.acquire().await else { return Ok(None) };
+        let has_digest = matches!(order, Order::Take { .. });
         let order = head(order);
         let mut kept = peer.take();
         loop {
@@ -118,15 +120,18 @@ impl Direct {
                         tracing::debug!(?error, %to, "a connection broke before the answer came");
                         TransportError::Interrupted { node: to.clone() }
                     };
+                    let mut digest = has_digest.then(blake3::Hasher::new);
+                    let (largest, receiving) = (joined.largest.bytes(), &self.receiving);
                     let answer = tokio::select! {
                         biased;
-                        answer = message::read(&mut *stream, joined.largest.bytes(), &self.receiving) => answer,
+                        answer = message::read(&mut *stream, largest, receiving, digest.as_mut()) => answer,
                         () = peer.lost.notified() => Err(io::ErrorKind::ConnectionAborted.into()),
                     };
                     let answer = answer.map_err(|error| broken(Some(error)))?;
-                    let Message { head, body, hash } = answer.ok_or_else(|| broken(None))?;
+                    let Message { head, body } = answer.ok_or_else(|| broken(None))?;
                     let reply = read_head(&head).ok_or_else(|| broken(None))?;
                     peer.put(stream);
+                    let hash = digest.map(|digest| *digest.finalize().as_bytes());
                     return Ok(Some(Exchanged { reply, body, hash }));
                 }
                 // A message that did not leave whole was not handled; the node may have been started anew.

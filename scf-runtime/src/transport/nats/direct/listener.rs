@@ -73,8 +73,8 @@ async fn open(direct: &Direct, clock: &dyn Clock, stream: TcpStream) -> io::Resu
 
 /// Answers one message after the other until the connection ends.
 async fn serve(joined: &Arc<Joined>, direct: &Direct, mut stream: Box<dyn Stream>, ticket: &Ticket) -> io::Result<()> {
-    while let Some(message) = message::read(&mut *stream, joined.largest.bytes(), &direct.receiving).await? {
-        let Message { head: order, body, .. } = message;
+    while let Some(message) = message::read(&mut *stream, joined.largest.bytes(), &direct.receiving, None).await? {
+        let Message { head: order, body } = message;
         let (reply, body) = match read_head(&order) {
             Some(Order::Ask { subject, patience, head, .. }) => match ticket.to.admit(joined.id_here(), subject) {
                 Ok(admitted) => {

@@ -1,5 +1,9 @@
 //! A message on a connection: `u32` length of the head, `u64` length of the body, the head, the body and, where there
-//! is a body, its BLAKE3 hash.
+//! is a body, `u128` its XXH3 checksum.
+//!
+//! The checksum finds what went wrong on the way, where TCP's 16 bits are too few. It is no cryptographic one, which on
+//! the way of the body would guard against nobody: who can change the one can change the other. TLS does that, and a
+//! body that was announced through the broker is held against the BLAKE3 hash that was told there.
 
 use std::io;
 
@@ -8,24 +12,22 @@ use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     sync::Semaphore,
 };
+use twox_hash::XxHash3_128;
 
 use super::{RECEIVING, Stream, kib};
-use crate::transport::nats::frame::Hash;
 
 /// Longest head.
 const MAX_HEAD: u32 = 1 << 20;
-/// What is hashed at once: while it is in the cache, and enough for all lanes of the hash.
-const STRETCH: usize = 128 << 10;
+/// What is summed and written at once: while it is in the cache, in few calls of the system.
+const STRETCH: usize = 512 << 10;
 const LENGTHS: usize = 12;
 
-/// A head, a body, and the hash that the body was found to have.
 pub(super) struct Message {
     pub(super) head: Bytes,
     pub(super) body: Bytes,
-    pub(super) hash: Hash,
 }
 
-/// Writes a message; hashes each stretch just before it is written, while the one before it is on its way.
+/// Writes a message; sums each stretch just before it is written, while the one before it is on its way.
 pub(super) async fn write(stream: &mut dyn Stream, head: &[u8], body: &[u8]) -> io::Result<()> {
     let mut first = Vec::with_capacity(LENGTHS + head.len());
     first.put_u32_le(u32::try_from(head.len()).map_err(|_| io::ErrorKind::InvalidInput)?);
@@ -33,18 +35,24 @@ pub(super) async fn write(stream: &mut dyn Stream, head: &[u8], body: &[u8]) -> 
     first.put_slice(head);
     stream.write_all(&first).await?;
     if !body.is_empty() {
-        let mut hash = blake3::Hasher::new();
+        let mut sum = XxHash3_128::new();
         for stretch in body.chunks(STRETCH) {
-            hash.update(stretch);
+            sum.write(stretch);
             stream.write_all(stretch).await?;
         }
-        stream.write_all(hash.finalize().as_bytes()).await?;
+        stream.write_u128_le(sum.finish_128()).await?;
     }
     stream.flush().await
 }
 
-/// Reads a message of at most `largest` bytes of body, once `receiving` has room for it; `None` at the end.
-pub(super) async fn read(stream: &mut dyn Stream, largest: u64, receiving: &Semaphore) -> io::Result<Option<Message>> {
+/// Reads a message of at most `largest` bytes of body, once `receiving` has room for it; `None` at the end. Hashes the
+/// body into `digest`, where that is asked for.
+pub(super) async fn read(
+    stream: &mut dyn Stream,
+    largest: u64,
+    receiving: &Semaphore,
+    mut digest: Option<&mut blake3::Hasher>,
+) -> io::Result<Option<Message>> {
     let mut lengths = [0; LENGTHS];
     if stream.read(&mut lengths[..1]).await? == 0 {
         return Ok(None);
@@ -61,30 +69,30 @@ pub(super) async fn read(stream: &mut dyn Stream, largest: u64, receiving: &Sema
     stream.read_exact(&mut buffer).await?;
     let head = Bytes::from(buffer);
     if size == 0 {
-        return Ok(Some(Message { head, body: Bytes::new(), hash: *blake3::hash(&[]).as_bytes() }));
+        return Ok(Some(Message { head, body: Bytes::new() }));
     }
     // As long as it is being received: who handles it has a place of its own.
     let room = receiving.acquire_many(kib(size).min(kib(RECEIVING.bytes()))).await;
     let _room = room.map_err(|_| io::ErrorKind::BrokenPipe)?;
     let size = usize::try_from(size).map_err(|_| io::ErrorKind::OutOfMemory)?;
-    let (mut body, mut hash, mut hashed) = (BytesMut::with_capacity(size), blake3::Hasher::new(), 0);
+    let (mut body, mut sum, mut summed) = (BytesMut::with_capacity(size), XxHash3_128::new(), 0);
     while body.len() < size {
         let left = size - body.len();
         if stream.read_buf(&mut (&mut body).limit(left)).await? == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        if body.len() - hashed >= STRETCH || body.len() == size {
-            hash.update(&body[hashed..]);
-            hashed = body.len();
+        if body.len() - summed >= STRETCH || body.len() == size {
+            sum.write(&body[summed..]);
+            if let Some(digest) = &mut digest {
+                digest.update(&body[summed..]);
+            }
+            summed = body.len();
         }
     }
-    let mut told = Hash::default();
-    stream.read_exact(&mut told).await?;
-    let hash = *hash.finalize().as_bytes();
-    if hash != told {
+    if stream.read_u128_le().await? != sum.finish_128() {
         return Err(io::Error::new(io::ErrorKind::InvalidData, "the body is not the one that was sent"));
     }
-    Ok(Some(Message { head, body: body.freeze(), hash }))
+    Ok(Some(Message { head, body: body.freeze() }))
 }
 
 #[cfg(test)]
@@ -96,7 +104,7 @@ mod tests {
     }
 
     async fn sent(head: &[u8], body: &[u8]) -> Vec<u8> {
-        let (mut near, mut far) = tokio::io::duplex(1 << 20);
+        let (mut near, mut far) = tokio::io::duplex(4 * STRETCH);
         write(&mut near, head, body).await.unwrap();
         drop(near);
         let mut bytes = Vec::new();
@@ -106,22 +114,26 @@ mod tests {
 
     async fn received(mut bytes: &[u8], largest: u64) -> io::Result<Option<Message>> {
         let mut stream = tokio::io::join(&mut bytes, tokio::io::sink());
-        read(&mut stream, largest, &room()).await
+        read(&mut stream, largest, &room(), None).await
     }
 
     #[tokio::test]
-    async fn a_message_arrives_as_it_was_sent() {
-        let body: Vec<u8> = (0..300_000u32).map(|at| at as u8).collect();
-        for body in [&body[..], &[]] {
-            let message = received(&sent(b"head", body).await, 300_000).await.unwrap().unwrap();
+    async fn a_message_arrives_as_it_was_sent_and_is_hashed_where_that_is_asked_for() {
+        let whole: Vec<u8> = (0..3 * STRETCH + 7).map(|at| at as u8).collect();
+        for body in [&whole[..], &whole[..STRETCH], b"b", &[]] {
+            let bytes = sent(b"head", body).await;
+            let (mut rest, mut digest) = (&bytes[..], blake3::Hasher::new());
+            let mut stream = tokio::io::join(&mut rest, tokio::io::sink());
+            let read = read(&mut stream, whole.len() as u64, &room(), Some(&mut digest)).await;
+            let message = read.unwrap().unwrap();
             assert_eq!(message.head, &b"head"[..]);
-            assert!(message.body == body && message.hash == *blake3::hash(body).as_bytes());
+            assert!(message.body == body && digest.finalize() == blake3::hash(body));
         }
         assert!(received(&[], 0).await.unwrap().is_none());
     }
 
     #[tokio::test]
-    async fn every_bit_of_a_body_is_held_against_its_hash() {
+    async fn every_bit_of_a_body_is_held_against_its_checksum() {
         let whole = sent(b"h", b"0123456789").await;
         for bit in (LENGTHS + 1) * 8..whole.len() * 8 {
             let mut flipped = whole.clone();

@@ -45,7 +45,9 @@ const TICKETS: usize = 1024;
 ///
 /// Two nodes agree on a connection through the broker: the one that listens tells its address and a ticket that lets
 /// one connection in. Connections are kept for the next messages; each carries one message and its answer at a time,
-/// held against their BLAKE3 hashes. Where no connection can be made, bodies go through the broker.
+/// held against XXH3 checksums, which guard against faults of the way and not against who owns it: that is for TLS. A
+/// body that was announced through the broker is also held against its BLAKE3 hash. Where no connection can be made,
+/// bodies go through the broker.
 ///
 /// Without TLS the process listens and connects on the loopback alone, unless it is told that plaintext is allowed.
 #[derive(Clone, Debug)]
