@@ -94,9 +94,8 @@ impl Site {
     }
 
     async fn deploy(&self) -> Result<(), Failure> {
-        let limits = Limits { wall: Duration::from_secs(120), ..Limits::default() };
         let native = |name: &str| -> Result<Function, Failure> {
-            let function = Function::native(FunctionName::new(name)?, Name::new(name)?).limits(limits);
+            let function = Function::native(FunctionName::new(name)?, Name::new(name)?).limits(patient());
             Ok(function.takes(MediaType::JSON).gives(MediaType::JSON))
         };
         for function in [
@@ -114,7 +113,7 @@ impl Site {
     /// Makes a version of the model ready as the next revision of the function that serves; without traffic yet, but
     /// for the first.
     pub(crate) async fn release(&self, model: &ArtefactId, is_first: bool) -> Result<Revision, Failure> {
-        let function = Function::model(FunctionName::new(SERVE)?, model.served()?);
+        let function = Function::model(FunctionName::new(SERVE)?, model.served()?).limits(patient());
         Ok(if is_first { self.fabric.deploy(function).await? } else { self.fabric.publish(function).await? })
     }
 
@@ -150,6 +149,11 @@ impl Site {
         let found = self.life.resolve(&self.catalogue, &FunctionName::new(function)?).await?;
         Ok(found.into_iter().map(|artefact| artefact.id).collect())
     }
+}
+
+/// Training takes long, and nothing here fails because the machine has other things to do.
+fn patient() -> Limits {
+    Limits { wall: Duration::from_secs(300), ..Limits::default() }
 }
 
 /// Which functions make what out of what.

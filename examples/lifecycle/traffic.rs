@@ -37,7 +37,7 @@ const BATCH: usize = 25;
 /// Calls that are on their way to the log; clients wait where there are more.
 const ON_THE_WAY: usize = 64;
 /// How long the run waits for calls before it is given up.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_secs(300);
 
 /// Whether a picture of the stream is never labelled for training: three of ten are not.
 pub(crate) const fn is_held_back(picture: usize) -> bool {
