@@ -21,7 +21,8 @@ mod nats_server;
 use nats_server::NatsServer;
 
 fn options(server: &NatsServer) -> NatsOptions {
-    NatsOptions::new([server.url()]).monitor(server.monitor())
+    // A disk that others write to may stall for longer than the default.
+    NatsOptions::new([server.url()]).monitor(server.monitor()).patience(Duration::from_secs(60))
 }
 
 async fn open(server: &NatsServer) -> NatsState {
