@@ -138,7 +138,8 @@ async fn writes(state: &NatsState, context: &jetstream::Context, rounds: usize) 
     const EACH: usize = 65;
     for load in &LOADS {
         // The heads are there from then on, as the messages that are taken the place of.
-        (publishes(context, load, 1).await?, commits(state, load, 1, rounds * EACH).await?);
+        publishes(context, load, 1).await?;
+        commits(state, load, 1, rounds * EACH).await?;
         let mut ratios = Vec::new();
         for round in 0..rounds {
             let (bare, ours) = if round % 2 == 0 {
