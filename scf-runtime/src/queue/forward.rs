@@ -16,7 +16,7 @@ use tokio::{
 };
 
 use super::inbox::{Answer, MOST_CALLS, Request};
-use crate::{fabric::Inner, time::Time};
+use crate::{fabric::Inner, peer::CAN_JOIN, time::Time};
 
 /// Bytes of payloads that one message brings, beyond the first call.
 const BATCH: ByteSize = ByteSize::from_mib(1);
@@ -50,7 +50,7 @@ pub(super) struct Couriers {
 impl Couriers {
     /// Starts one for every destination of due calls that has none.
     pub(super) fn start(&mut self, fabric: &Weak<Inner>, inner: &Inner, queue: &dyn InvocationQueue) {
-        if inner.transport.is_none() {
+        if !CAN_JOIN || inner.transport.is_none() {
             return;
         }
         while let Some(ended) = self.tasks.try_join_next_with_id() {
@@ -70,6 +70,9 @@ impl Couriers {
 
     /// Returns when one of them is done.
     pub(super) async fn done(&mut self) -> Option<()> {
+        if !CAN_JOIN {
+            return None;
+        }
         let ended = self.tasks.join_next_with_id().await?;
         self.ended(ended);
         Some(())

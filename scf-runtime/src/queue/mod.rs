@@ -19,7 +19,7 @@ pub(crate) use self::{
     dispatcher::{Dispatcher, drain},
     inbox::QueueServer,
 };
-use crate::Fabric;
+use crate::{Fabric, peer::CAN_JOIN};
 
 /// How long another node has to say how a call stands, beyond what it is to wait.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -61,7 +61,9 @@ pub enum EnqueueError {
         function: FunctionName,
     },
     /// It belongs to another node, and the fabric is joined to none.
-    #[error("call {id} is for node {node}, and the fabric is joined to no other: call FabricBuilder::join")]
+    #[error(
+        "call {id} is for node {node}, and the fabric is joined to no other: call FabricBuilder::join (feature nats)"
+    )]
     Alone {
         /// The call.
         id: InvocationId,
@@ -106,8 +108,8 @@ impl Fabric {
         if let Some(node) = &call.destination {
             return match inner.transport {
                 _ if inner.positions.contains_key(node) => Ok(None),
-                Some(_) => Ok(Some(node.clone())),
-                None => Err(EnqueueError::Alone { id: call.id, node: node.clone() }),
+                Some(_) if CAN_JOIN => Ok(Some(node.clone())),
+                _ => Err(EnqueueError::Alone { id: call.id, node: node.clone() }),
             };
         }
         if inner.deployed(&call.function, |found| found.revisions().is_empty()) == Some(false) {
