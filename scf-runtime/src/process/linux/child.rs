@@ -1,26 +1,24 @@
 //! A jailed process as the host holds it.
 
 use std::{
-    fs, io, mem,
-    os::fd::{AsFd, OwnedFd},
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering::Relaxed},
-    },
+    fs, io,
+    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use rustix::{
-    io::Errno,
+    io::{Errno, retry_on_intr},
     net::{RecvFlags, recv},
     process::{Signal, WaitId, WaitIdOptions, WaitIdStatus, pidfd_send_signal, waitid},
 };
-use tokio::{io::unix::AsyncFd, net::UnixStream, runtime::Handle, sync::OwnedSemaphorePermit};
+use tokio::{io::unix::AsyncFd, net::UnixStream, runtime::Handle};
 
 use super::{
     group::{Group, Groups},
     output::Output,
-    raw::{self, Started},
+    raw,
+    slot::Slot,
 };
 
 /// A process that was started, and the ways to it.
@@ -44,22 +42,21 @@ impl Child {
     }
 }
 
-/// A process that has not been reaped. Dropping it ends it and all that is in it.
+/// A process that has not been reaped, watched by the runtime. Dropping it ends it and all that is in it, and waits for
+/// nothing.
 #[derive(Debug)]
-pub(super) struct Process(Option<Body>);
+pub(super) struct Process(Option<AsyncFd<Body>>);
 
-/// What there is to clean up.
+/// A process that runs, and what is given back when it is gone. Dropping it ends it and waits until it is, so nothing is
+/// left of a start that was given up, wherever it had come to.
 #[derive(Debug)]
-struct Body {
+pub(super) struct Body {
     pid: i32,
-    pidfd: AsyncFd<OwnedFd>,
+    pidfd: OwnedFd,
     /// Whether its end has been seen.
     is_reaped: bool,
     group: Option<(Group, Arc<Groups>)>,
-    /// Room for one process, given back when this one is gone.
-    slot: Option<OwnedSemaphorePermit>,
-    /// Processes that have been ended and are not gone yet.
-    dying: Arc<AtomicUsize>,
+    slot: Option<Arc<Slot>>,
 }
 
 /// What a process has in memory, as the kernel counts it.
@@ -74,23 +71,15 @@ pub(super) struct Memory {
 }
 
 impl Process {
-    pub(super) fn new(
-        started: Started,
-        group: Option<(Group, Arc<Groups>)>,
-        slot: OwnedSemaphorePermit,
-        dying: Arc<AtomicUsize>,
-    ) -> io::Result<Self> {
-        let Started { pid, pidfd } = started;
-        match raw::watched(pidfd) {
-            Ok(pidfd) => Ok(Self(Some(Body { pid, pidfd, is_reaped: false, group, slot: Some(slot), dying }))),
-            Err((pidfd, source)) => {
-                Started { pid, pidfd }.abandon();
-                Err(source)
-            }
-        }
+    pub(super) fn new(body: Body) -> io::Result<Self> {
+        raw::watched(body).map(|body| Self(Some(body)))
     }
 
     fn body(&self) -> &Body {
+        self.watched().get_ref()
+    }
+
+    fn watched(&self) -> &AsyncFd<Body> {
         self.0.as_ref().expect("taken only when dropped")
     }
 
@@ -101,12 +90,12 @@ impl Process {
     /// CPU time that it has used since its birth.
     pub(super) fn cpu(&self) -> Duration {
         // Its clock is there until it is reaped, and nobody asks after that.
-        raw::cpu_time(self.body().pid).unwrap_or_default()
+        raw::cpu_time(self.pid()).unwrap_or_default()
     }
 
     /// What it has in memory; nothing when it has ended.
     pub(super) fn memory(&self) -> Memory {
-        fs::read_to_string(format!("/proc/{}/status", self.body().pid)).map(|text| parse(&text)).unwrap_or_default()
+        fs::read_to_string(format!("/proc/{}/status", self.pid())).map(|text| parse(&text)).unwrap_or_default()
     }
 
     pub(super) fn ran_out_of_memory(&self) -> bool {
@@ -114,24 +103,22 @@ impl Process {
     }
 
     pub(super) fn kill(&self) {
-        // Fails only when it has ended already.
-        let _ = pidfd_send_signal(self.body().pidfd.get_ref(), Signal::KILL);
+        self.body().kill();
     }
 
     /// Lets it run no further, or on.
     pub(super) fn pause(&self, is_paused: bool) {
         let signal = if is_paused { Signal::STOP } else { Signal::CONT };
         // Fails only when it has ended; its next call tells.
-        let _ = pidfd_send_signal(self.body().pidfd.get_ref(), signal);
+        let _ = pidfd_send_signal(self.body(), signal);
     }
 
     /// Waits until it has ended, without reaping it: its CPU clock is still there.
     pub(super) async fn ended(&self) -> io::Result<WaitIdStatus> {
-        let body = self.body();
         loop {
-            let mut ready = body.pidfd.readable().await?;
+            let mut ready = self.watched().readable().await?;
             let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
-            if let Some(status) = waitid(WaitId::PidFd(body.pidfd.get_ref().as_fd()), options)? {
+            if let Some(status) = waitid(WaitId::PidFd(self.body().as_fd()), options)? {
                 return Ok(status);
             }
             ready.clear_ready();
@@ -141,18 +128,16 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        self.kill();
-        let Some(mut body) = self.0.take() else { return };
-        body.dying.fetch_add(1, Relaxed);
-        if body.try_reap() {
+        let Some(mut watched) = self.0.take() else { return };
+        if watched.get_mut().end() {
             return;
         }
         // Its memory is still being freed. Who drops a body waits for that, so it is dropped elsewhere.
         if let Ok(runtime) = Handle::try_current() {
             runtime.spawn(async move {
-                while !body.try_reap() {
+                while !watched.get_mut().reap(WaitIdOptions::NOHANG) {
                     // Cleared before the look, so that an end after it is seen.
-                    match body.pidfd.readable().await {
+                    match watched.readable().await {
                         Ok(mut ready) => ready.clear_ready(),
                         Err(_) => return,
                     }
@@ -163,31 +148,61 @@ impl Drop for Process {
 }
 
 impl Body {
-    fn try_reap(&mut self) -> bool {
-        self.is_reaped || self.reap(WaitIdOptions::EXITED | WaitIdOptions::NOHANG)
+    pub(super) fn new(pid: i32, pidfd: OwnedFd, group: Option<(Group, Arc<Groups>)>, slot: Option<Arc<Slot>>) -> Self {
+        Self { pid, pidfd, is_reaped: false, group, slot }
     }
 
-    fn reap(&mut self, options: WaitIdOptions) -> bool {
-        self.is_reaped = match waitid(WaitId::PidFd(self.pidfd.get_ref().as_fd()), options) {
-            Ok(status) => status.is_some(),
-            // Somebody else in the host reaps all children.
-            Err(_) => true,
-        };
+    /// Has its group take it in.
+    pub(super) fn adopt(&self) -> io::Result<()> {
+        self.group.as_ref().map_or(Ok(()), |(group, _)| group.adopt(self.pid))
+    }
+
+    fn kill(&self) {
+        // Fails only when it has ended already.
+        let _ = pidfd_send_signal(self, Signal::KILL);
+    }
+
+    /// Ends it; whether it is gone already.
+    fn end(&mut self) -> bool {
+        self.kill();
+        if let Some(slot) = &self.slot {
+            slot.leave();
+        }
+        self.reap(WaitIdOptions::NOHANG)
+    }
+
+    fn reap(&mut self, how: WaitIdOptions) -> bool {
+        let options = WaitIdOptions::EXITED | how;
+        self.is_reaped = self.is_reaped
+            || match retry_on_intr(|| waitid(WaitId::PidFd(self.as_fd()), options)) {
+                Ok(status) => status.is_some(),
+                // Somebody else in the host reaps all children.
+                Err(_) => true,
+            };
         self.is_reaped
+    }
+}
+
+impl AsFd for Body {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.pidfd.as_fd()
+    }
+}
+
+impl AsRawFd for Body {
+    fn as_raw_fd(&self) -> RawFd {
+        self.pidfd.as_raw_fd()
     }
 }
 
 impl Drop for Body {
     fn drop(&mut self) {
-        if !self.is_reaped {
-            self.reap(WaitIdOptions::EXITED);
+        if !self.is_reaped && !self.end() {
+            self.reap(WaitIdOptions::empty());
         }
-        if let Some((group, groups)) = mem::take(&mut self.group) {
+        if let Some((group, groups)) = self.group.take() {
             groups.give_back(group);
         }
-        // In this order: whoever finds no slot and nothing dying gives up.
-        self.slot.take();
-        self.dying.fetch_sub(1, Relaxed);
     }
 }
 

@@ -9,30 +9,26 @@ mod output;
 mod plan;
 mod raw;
 mod seccomp;
+mod slot;
 mod spawner;
 mod watch;
 
 use std::{
     env, io,
     path::{Path, PathBuf},
-    sync::{
-        Arc, Mutex, PoisonError, Weak,
-        atomic::{AtomicUsize, Ordering::Relaxed},
-    },
+    sync::{Arc, Mutex, PoisonError, Weak},
 };
 
 use scf_core::{Function, FunctionName, Grants, Limits, ObjectGrant, PrepareError, Prepared, Reuse, Statefulness};
 use seccompiler::BpfProgram;
-use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore},
-    time::timeout,
-};
+use tokio::time::timeout;
 
 use self::{
     child::Child,
     group::Groups,
     isolate::{Ending, ProcessPrepared, Runner},
     plan::{Exec, Plan, Root, View},
+    slot::{Slot, Slots},
     spawner::{Provision, Spawner},
 };
 use super::{Isolation, Jail, Layer, ProcessError, Program, jail::Want};
@@ -46,9 +42,7 @@ pub(super) struct System {
     filters: Vec<BpfProgram>,
     groups: Option<Arc<Groups>>,
     spawner: Spawner,
-    slots: Arc<Semaphore>,
-    /// Processes that have been ended and still have a slot.
-    dying: Arc<AtomicUsize>,
+    slots: Slots,
     runners: Mutex<Vec<Weak<Runner>>>,
 }
 
@@ -107,8 +101,7 @@ impl System {
             filters,
             groups: groups.ok().map(Arc::new),
             spawner,
-            slots: Arc::new(Semaphore::new(processes.min(Semaphore::MAX_PERMITS))),
-            dying: Arc::default(),
+            slots: Slots::new(processes),
             runners: Mutex::default(),
         }))
     }
@@ -118,19 +111,18 @@ impl System {
     }
 
     /// Room for a process; where there is none, one that waits for calls makes room. `None` when all are at work.
-    async fn slot(&self) -> Option<OwnedSemaphorePermit> {
-        if let Ok(slot) = Arc::clone(&self.slots).try_acquire_owned() {
-            return Some(slot);
+    async fn slot(&self) -> Option<Arc<Slot>> {
+        if let Some(slot) = self.slots.try_take() {
+            return Some(Arc::new(slot));
         }
-        if self.dying.load(Relaxed) == 0 {
+        if !self.slots.are_leaving() {
             let mut runners = self.runners.lock().unwrap_or_else(PoisonError::into_inner);
             runners.retain(|runner| runner.strong_count() > 0);
             if !runners.iter().filter_map(Weak::upgrade).any(|runner| runner.evict()) {
                 return None;
             }
         }
-        // A process that has been ended gives its slot back when it is gone.
-        Arc::clone(&self.slots).acquire_owned().await.ok()
+        self.slots.take().await.map(Arc::new)
     }
 
     async fn start(
@@ -138,12 +130,10 @@ impl System {
         function: &FunctionName,
         limits: &Limits,
         plan: &Arc<Plan>,
-        slot: OwnedSemaphorePermit,
+        slot: Arc<Slot>,
     ) -> Result<Child, ProcessError> {
         let (jail, groups) = (Arc::clone(&self.jail), self.groups.clone());
-        let dying = Arc::clone(&self.dying);
-        let provision = Provision { function: function.clone(), limits: *limits, jail, groups, slot, dying };
-        self.spawner.start(plan, provision).await
+        self.spawner.start(function, plan, Provision { limits: *limits, jail, groups, slot }).await
     }
 
     /// Plans the jail of a function and starts its program once to see that it is a guest.

@@ -15,15 +15,21 @@ use std::{
     fs, io,
     io::{Read, Write},
     mem::MaybeUninit,
-    os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd},
+    os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd},
     ptr,
+    sync::Arc,
     time::Duration,
 };
 
 use rustix::{io::fcntl_dupfd_cloexec, process};
 use tokio::io::unix::AsyncFd;
 
-use super::plan::{Access, Mount, Plan, Root};
+use super::{
+    child::Body,
+    group::{Group, Groups},
+    plan::{Access, Mount, Plan, Root},
+    slot::Slot,
+};
 use crate::process::ProcessError;
 
 /// Steps of a child, to name the one that failed by its position.
@@ -105,22 +111,6 @@ pub(super) struct Ends {
     pub(super) log: OwnedFd,
 }
 
-/// A child that runs the program, or that has ended by now.
-#[derive(Debug)]
-pub(super) struct Started {
-    pub(super) pid: i32,
-    pub(super) pidfd: OwnedFd,
-}
-
-impl Started {
-    /// Ends it and everything in its process namespace, and waits for it.
-    pub(super) fn abandon(self) {
-        // Either it lives and is ended, or it has ended; then there is nothing to signal.
-        let _ = process::pidfd_send_signal(&self.pidfd, process::Signal::KILL);
-        let _ = process::waitid(process::WaitId::PidFd(self.pidfd.as_fd()), process::WaitIdOptions::EXITED);
-    }
-}
-
 /// Blocks all signals of the calling thread, so that no handler of the host runs in a child of it.
 pub(super) fn block_signals() {
     // SAFETY: both sets are valid for the calls; a thread may change its own mask.
@@ -131,11 +121,11 @@ pub(super) fn block_signals() {
     }
 }
 
-/// Lets the runtime watch a process descriptor, which becomes readable when the process ends. Gives the descriptor
-/// back where it cannot.
-pub(super) fn watched(pidfd: OwnedFd) -> Result<AsyncFd<OwnedFd>, (OwnedFd, io::Error)> {
-    // SAFETY: an `OwnedFd` is open for as long as it lives, and gives the same descriptor every time.
-    unsafe { AsyncFd::register(pidfd) }.map_err(|error| error.into_parts())
+/// Lets the runtime watch the descriptor of a process, which becomes readable when the process ends. Ends the process
+/// where it cannot.
+pub(super) fn watched(body: Body) -> io::Result<AsyncFd<Body>> {
+    // SAFETY: a body owns its descriptor, which is open for as long as it lives, and gives the same every time.
+    unsafe { AsyncFd::register(body) }.map_err(|error| error.into_parts().1)
 }
 
 /// CPU time of all threads of a process, also after its end until it is reaped.
@@ -153,15 +143,16 @@ pub(super) fn cpu_time(pid: i32) -> io::Result<Duration> {
     Ok(Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), u32::try_from(time.tv_nsec).unwrap_or(0)))
 }
 
-/// Makes a child, lets `adopt` put it where it belongs, and returns when it runs the program.
+/// Makes a child, has its group take it in, and returns when it runs the program, or at the end of a trial.
 ///
 /// Called on a thread with [blocked signals](block_signals) that lives as long as the child should: the child
 /// dies with it.
 pub(super) fn start(
     plan: &Plan,
     ends: Ends,
-    adopt: impl FnOnce(i32) -> io::Result<()>,
-) -> Result<Started, ProcessError> {
+    group: Option<(Group, Arc<Groups>)>,
+    slot: Option<Arc<Slot>>,
+) -> Result<Body, ProcessError> {
     let host = |step| move |source| ProcessError::Start { step, source };
     let (go, mut said) = (pipe().map_err(host("get a pipe"))?, pipe().map_err(host("get a pipe"))?);
     // Descriptors above those that the child replaces.
@@ -195,14 +186,11 @@ pub(super) fn start(
     }
     let pid = i32::try_from(pid).expect("process ids are of 31 bits");
     // SAFETY: the kernel made it for this call and nobody else owns it.
-    let started = Started { pid, pidfd: unsafe { OwnedFd::from_raw_fd(pidfd) } };
+    let body = Body::new(pid, unsafe { OwnedFd::from_raw_fd(pidfd) }, group, slot);
     drop((go.0, said.1, connection, log, ends));
     let mut go = go.1;
     let placed = if plan.root.is_some() { map_user(pid, plan.user) } else { Ok(()) };
-    if let Err(source) = placed.and_then(|()| adopt(pid)).and_then(|()| go.write_all(&[1])) {
-        started.abandon();
-        return Err(ProcessError::Start { step: "be taken in", source });
-    }
+    placed.and_then(|()| body.adopt()).and_then(|()| go.write_all(&[1])).map_err(host("be taken in"))?;
     let mut report = [0; 5];
     let mut reported = 0;
     // End of file: the program runs, and its copy of the pipe is closed.
@@ -211,17 +199,13 @@ pub(super) fn start(
             Ok(0) => break,
             Ok(more) => reported += more,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(source) => {
-                started.abandon();
-                return Err(ProcessError::Start { step: "report", source });
-            }
+            Err(source) => return Err(host("report")(source)),
         }
     }
     match report {
-        _ if reported == 0 && exec.is_some() => Ok(started),
-        [TRIAL_DONE, ..] if reported > 0 => Ok(started),
+        _ if reported == 0 && exec.is_some() => Ok(body),
+        [TRIAL_DONE, ..] if reported > 0 => Ok(body),
         [step, errno @ ..] => {
-            started.abandon();
             let source = io::Error::from_raw_os_error(i32::from_le_bytes(errno));
             let step = STEPS.get(usize::from(step)).filter(|_| reported > 0).copied().unwrap_or("say why it ended");
             Err(ProcessError::Start { step, source })

@@ -4,23 +4,21 @@ use std::{
     io,
     os::fd::OwnedFd,
     os::unix::net::UnixStream,
-    sync::{Arc, atomic::AtomicUsize, mpsc},
+    sync::{Arc, Weak, mpsc},
     thread,
     time::Instant,
 };
 
 use scf_core::{FunctionName, Limits};
-use tokio::{
-    net::unix::pipe::Receiver,
-    sync::{OwnedSemaphorePermit, oneshot},
-};
+use tokio::{net::unix::pipe::Receiver, sync::oneshot};
 
 use super::{
-    child::{Child, Process},
-    group::{Group, Groups},
+    child::{Body, Child, Process},
+    group::Groups,
     output::Output,
     plan::Plan,
-    raw::{self, Ends, Started},
+    raw::{self, Ends},
+    slot::Slot,
 };
 use crate::process::{Jail, ProcessError};
 
@@ -38,19 +36,17 @@ pub(super) struct Spawner {
 /// What a start needs besides the plan.
 #[derive(Debug)]
 pub(super) struct Provision {
-    pub(super) function: FunctionName,
     pub(super) limits: Limits,
     pub(super) jail: Arc<Jail>,
     pub(super) groups: Option<Arc<Groups>>,
-    pub(super) slot: OwnedSemaphorePermit,
-    pub(super) dying: Arc<AtomicUsize>,
+    pub(super) slot: Arc<Slot>,
 }
 
 struct Order {
     plan: Arc<Plan>,
     ends: Ends,
-    group: Option<(Arc<Groups>, Limits, Arc<Jail>)>,
-    reply: oneshot::Sender<Result<(Started, Option<Group>), ProcessError>>,
+    provision: Provision,
+    reply: oneshot::Sender<Result<Body, ProcessError>>,
 }
 
 impl Spawner {
@@ -58,44 +54,39 @@ impl Spawner {
         let (orders, taken) = mpsc::sync_channel::<Order>(WAITING);
         let thread = thread::Builder::new().name("scf-spawner".into()).spawn(move || {
             raw::block_signals();
-            for Order { plan, ends, group, reply } in taken {
+            for Order { plan, ends, provision, reply } in taken {
                 // Given up while it waited.
                 if reply.is_closed() {
                     continue;
                 }
-                let made = make(&plan, ends, group);
-                if let Err(Ok((started, group))) = reply.send(made) {
-                    // Nobody wants it any more.
-                    started.abandon();
-                    drop(group);
-                }
+                // One that nobody wants any more is ended here, where it is dropped.
+                let _unwanted = reply.send(make(&plan, ends, provision));
             }
         })?;
         Ok(Self { orders: Some(orders), thread: Some(thread) })
     }
 
     /// Starts the program of a plan.
-    pub(super) async fn start(&self, plan: &Arc<Plan>, provision: Provision) -> Result<Child, ProcessError> {
+    pub(super) async fn start(
+        &self,
+        function: &FunctionName,
+        plan: &Arc<Plan>,
+        provision: Provision,
+    ) -> Result<Child, ProcessError> {
         let failed = |step| move |source| ProcessError::Start { step, source };
-        let Provision { function, limits, jail, groups, slot, dying } = provision;
         let (host, guest) = UnixStream::pair().map_err(failed("get a connection"))?;
         let (reader, writer) = io::pipe().map_err(failed("get a pipe"))?;
         host.set_nonblocking(true).map_err(failed("get a connection"))?;
         let connection = tokio::net::UnixStream::from_std(host).map_err(failed("get a connection"))?;
         let printed = Receiver::from_owned_fd(OwnedFd::from(reader)).map_err(failed("get a pipe"))?;
         let (reply, made) = oneshot::channel();
-        let order = Order {
-            plan: Arc::clone(plan),
-            ends: Ends { host: guest.into(), log: writer.into() },
-            group: groups.clone().map(|groups| (groups, limits, jail)),
-            reply,
-        };
+        let made = Made { made, slot: Arc::downgrade(&provision.slot) };
+        let ends = Ends { host: guest.into(), log: writer.into() };
+        let order = Order { plan: Arc::clone(plan), ends, provision, reply };
         let full = || failed("be made")(io::Error::new(io::ErrorKind::WouldBlock, "too many starts wait"));
         self.orders.as_ref().ok_or_else(full)?.try_send(order).map_err(|_| full())?;
-        let (started, group) = made.await.map_err(|_| full())??;
-        let group = group.zip(groups);
-        let process = Process::new(started, group, slot, dying).map_err(failed("be watched"))?;
-        let output = Output::new(printed, function);
+        let process = made.process().await.ok_or_else(full)??;
+        let output = Output::new(printed, function.clone());
         Ok(Child { connection, output, process, started: Instant::now(), ready_at: None, calls: 0 })
     }
 
@@ -105,24 +96,52 @@ impl Spawner {
         let (_, ends) = io::pipe().map_err(failed)?;
         let log = OwnedFd::from(ends);
         let host = log.try_clone().map_err(failed)?;
-        raw::start(plan, Ends { host, log }, |_| Ok(())).map(Started::abandon)
+        raw::start(plan, Ends { host, log }, None, None).map(drop)
     }
 }
 
-fn make(
-    plan: &Plan,
-    ends: Ends,
-    group: Option<(Arc<Groups>, Limits, Arc<Jail>)>,
-) -> Result<(Started, Option<Group>), ProcessError> {
-    let group = match group {
-        Some((groups, limits, jail)) => {
+/// A process that is being made. Dropped before it is taken, it ends the process without waiting for its end.
+struct Made {
+    made: oneshot::Receiver<Result<Body, ProcessError>>,
+    /// Its room, until it is taken.
+    slot: Weak<Slot>,
+}
+
+impl Made {
+    /// None where the thread has ended.
+    async fn process(mut self) -> Option<Result<Process, ProcessError>> {
+        let body = (&mut self.made).await.ok()?;
+        self.slot = Weak::new();
+        Some(body.and_then(watched))
+    }
+}
+
+impl Drop for Made {
+    fn drop(&mut self) {
+        self.made.close();
+        match self.made.try_recv() {
+            // It was sent when nobody looked any more.
+            Ok(body) => drop(body.and_then(watched)),
+            // The thread will find it given up.
+            Err(_) => self.slot.upgrade().iter().for_each(|slot| slot.leave()),
+        }
+    }
+}
+
+fn watched(body: Body) -> Result<Process, ProcessError> {
+    Process::new(body).map_err(|source| ProcessError::Start { step: "be watched", source })
+}
+
+fn make(plan: &Plan, ends: Ends, provision: Provision) -> Result<Body, ProcessError> {
+    let Provision { limits, jail, groups, slot } = provision;
+    let group = match groups {
+        Some(groups) => {
             let failed = |source| ProcessError::Start { step: "get a control group", source };
-            Some(groups.take(&limits, &jail).map_err(failed)?)
+            Some((groups.take(&limits, &jail).map_err(failed)?, groups))
         }
         None => None,
     };
-    let started = raw::start(plan, ends, |pid| group.as_ref().map_or(Ok(()), |group| group.adopt(pid)))?;
-    Ok((started, group))
+    raw::start(plan, ends, group, Some(slot))
 }
 
 impl Drop for Spawner {
