@@ -19,6 +19,8 @@ mod arm;
 mod migrate;
 #[path = "../examples/phases/provision.rs"]
 mod provision;
+#[path = "../examples/shared/random.rs"]
+mod random;
 #[path = "../examples/phases/session.rs"]
 mod session;
 

@@ -11,6 +11,8 @@ mod cycle;
 mod drifted;
 mod functions;
 mod page;
+#[path = "../shared/random.rs"]
+mod random;
 mod report;
 mod site;
 mod traffic;

@@ -23,8 +23,9 @@ use tokio::{
 };
 
 use super::{
-    drifted::{Drift, Random, observation},
+    drifted::{Drift, observation},
     functions::{MODEL, Watch},
+    random::Random,
     site::{Failure, SERVE, Site},
 };
 

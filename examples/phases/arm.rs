@@ -17,7 +17,10 @@ use scf::{
     state::{MemoryState, PhaseConfig, PhasedState},
 };
 
-use crate::session::{LOCAL, SESSION, SlowHome, client_key, natives};
+use crate::{
+    random::Random,
+    session::{LOCAL, SESSION, SlowHome, client_key, natives},
+};
 
 /// A second of the paper is so many here.
 pub(crate) const SCALE: f64 = 0.01;
@@ -59,29 +62,9 @@ impl Arm {
     }
 }
 
-/// Random numbers that a seed determines (xorshift64*).
-pub(crate) struct Random(u64);
-
-impl Random {
-    pub(crate) fn new(seed: u64) -> Self {
-        let mut random = Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
-        for _ in 0..8 {
-            random.unit();
-        }
-        random
-    }
-
-    /// From 0 to below 1.
-    pub(crate) fn unit(&mut self) -> f64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 11) as f64 / (1u64 << 53) as f64
-    }
-
-    pub(crate) fn exponential(&mut self, mean: f64) -> f64 {
-        -mean * (1.0 - self.unit()).ln()
-    }
+/// A time of which no part tells how long the rest is.
+pub(crate) fn exponential(random: &mut Random, mean: f64) -> f64 {
+    -mean * (1.0 - random.unit()).ln()
 }
 
 /// Runs `clients` clients on `slots` slots under `policy`; `tick` is told how much of it has passed, from 0 to 1.
@@ -126,12 +109,12 @@ pub(crate) async fn run(
         sources.push(tokio::spawn(async move {
             let mut next = clock.now();
             loop {
-                next = next + Duration::from_secs_f64(random.exponential(1.0 / RATE));
+                next = next + Duration::from_secs_f64(exponential(&mut random, 1.0 / RATE));
                 if next >= end {
                     return;
                 }
                 clock.sleep(next.since(clock.now())).await;
-                let work = random.exponential(LOCAL.as_secs_f64() * 1e6) as u64;
+                let work = exponential(&mut random, LOCAL.as_secs_f64() * 1e6) as u64;
                 let call = Invocation::new(fabric.new_id(), function_name(), work.to_le_bytes().to_vec());
                 let (fabric, clock, log) = (fabric.clone(), Arc::clone(&clock), Arc::clone(&log));
                 let call = call.key(client_key(client));

@@ -9,6 +9,8 @@ mod arm;
 mod chart;
 mod page;
 mod provision;
+#[path = "../shared/random.rs"]
+mod random;
 mod session;
 
 use std::{error::Error, path::PathBuf, sync::Arc, time::Duration};

@@ -11,7 +11,10 @@ use std::{
 
 use scf::core::{PhaseChoice, PhaseLoad, PhasePolicy, PhaseRule, PhaseStats, Timestamp};
 
-use crate::arm::{Arm, Length, RATE, Random, SCALE, run};
+use crate::{
+    arm::{Arm, Length, RATE, SCALE, exponential, run},
+    random::Random,
+};
 
 /// A client wants local state and comes back to not wanting it once in this time, in the mean.
 const CYCLE: Duration = Duration::from_secs(4);
@@ -129,7 +132,8 @@ impl PhaseRule for Flip {
                 self.until = stats.now;
             }
             let share = if self.wants { self.wanted } else { 1.0 - self.wanted };
-            self.until = self.until + Duration::from_secs_f64(self.random.exponential(share * CYCLE.as_secs_f64()));
+            self.until =
+                self.until + Duration::from_secs_f64(exponential(&mut self.random, share * CYCLE.as_secs_f64()));
         }
         if self.wants { PhaseChoice::Local { idle: Duration::MAX } } else { PhaseChoice::Remote }
     }

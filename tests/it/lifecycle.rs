@@ -7,6 +7,8 @@ mod cycle;
 mod drifted;
 #[path = "../../examples/lifecycle/functions.rs"]
 mod functions;
+#[path = "../../examples/shared/random.rs"]
+mod random;
 #[path = "../../examples/lifecycle/site.rs"]
 mod site;
 #[path = "../../examples/lifecycle/traffic.rs"]
@@ -29,8 +31,9 @@ use scf::{
 
 use self::{
     cycle::{Scale, live},
-    drifted::{Drift, Random, observation},
+    drifted::{Drift, observation},
     functions::{Process, Train, Trained, policies},
+    random::Random,
     site::{Disks, EDGES, SERVE, Site},
 };
 use super::support::ROOT;

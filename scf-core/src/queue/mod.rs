@@ -136,6 +136,12 @@ pub trait InvocationQueue: Debug + Send + Sync + 'static {
     /// What it holds now.
     fn load(&self) -> QueueLoad;
 
+    /// The destinations of [`QueueLoad::outbox`]. Asked each time that calls are leased, so that a queue of many
+    /// functions answers it without counting what waits for them.
+    fn destinations(&self) -> Vec<NodeId> {
+        self.load().outbox.into_iter().map(|(to, _)| to).collect()
+    }
+
     /// Returns when something may be leased that could not be leased before: a call was accepted, settled, became
     /// due or lost its lease. May return early. Waits for nothing while there is nothing to wait for.
     async fn changed(&self);

@@ -56,12 +56,12 @@ impl Couriers {
         while let Some(ended) = self.tasks.try_join_next_with_id() {
             self.ended(ended);
         }
-        let outbox = queue.load().outbox;
-        if outbox.is_empty() {
+        let due = queue.destinations();
+        if due.is_empty() {
             return;
         }
         let served: HashSet<NodeId> = self.to.values().cloned().collect();
-        let unserved = outbox.into_iter().map(|(to, _)| to).filter(|to| !served.contains(to));
+        let unserved = due.into_iter().filter(|to| !served.contains(to));
         for to in unserved.take(COURIERS.saturating_sub(served.len())) {
             let task = self.tasks.spawn(bring(Weak::clone(fabric), to.clone()));
             self.to.insert(task.id(), to);

@@ -25,6 +25,8 @@ mod queue;
 mod quota;
 #[cfg(all(feature = "wasm", feature = "services"))]
 mod services;
+#[path = "../support/silent.rs"]
+mod silent;
 #[cfg(feature = "snapshot")]
 mod snapshot;
 #[cfg(all(feature = "wasm", feature = "services"))]

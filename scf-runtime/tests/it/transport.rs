@@ -3,10 +3,7 @@
 use std::{
     future::Future,
     pin::pin,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
@@ -16,9 +13,8 @@ use scf_core::{
     Bandwidth, Bytes, Clock, Envelope, Handler, Link, ManualClock, NodeId, Subject, Transport, TransportError,
 };
 use scf_runtime::transport::{InProcess, InProcessBuilder, LinkError, LinkState, Traffic};
-use tokio::sync::Notify;
 
-use crate::support::node;
+use crate::{silent::Silent, support::node};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -44,33 +40,6 @@ struct Echo;
 impl Handler for Echo {
     async fn handle(&self, _: &NodeId, request: Envelope) -> Envelope {
         request
-    }
-}
-
-/// Never answers; counts what it has begun and what was dropped.
-#[derive(Debug, Default)]
-struct Silent {
-    begun: AtomicUsize,
-    dropped: Arc<AtomicUsize>,
-    changed: Arc<Notify>,
-}
-
-struct Counted(Arc<AtomicUsize>, Arc<Notify>);
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        self.0.fetch_add(1, Ordering::SeqCst);
-        self.1.notify_one();
-    }
-}
-
-#[async_trait]
-impl Handler for Silent {
-    async fn handle(&self, _: &NodeId, _: Envelope) -> Envelope {
-        let _counted = Counted(Arc::clone(&self.dropped), Arc::clone(&self.changed));
-        self.begun.fetch_add(1, Ordering::SeqCst);
-        self.changed.notify_one();
-        std::future::pending().await
     }
 }
 
@@ -246,13 +215,12 @@ async fn a_cut_while_a_request_is_handled_drops_the_handler() {
     tokio::select! {
         biased;
         _ = &mut request => panic!("nobody answers"),
-        _ = world.pass(silent.changed.notified()) => {}
+        _ = world.pass(silent.begun(1)) => {}
     }
     world.set("camera", "gateway", LinkState::Cut);
     let (answer, took) = world.pass(request).await;
     assert_eq!((answer, took), (Err(TransportError::Interrupted { node: node("cloud") }), Duration::ZERO));
-    silent.changed.notified().await;
-    assert_eq!(silent.dropped.load(Ordering::SeqCst), 1);
+    silent.dropped(1).await;
 }
 
 #[tokio::test]
@@ -264,12 +232,11 @@ async fn detaching_a_node_drops_what_it_handles() {
     tokio::select! {
         biased;
         _ = &mut request => panic!("nobody answers"),
-        _ = world.pass(silent.changed.notified()) => {}
+        _ = world.pass(silent.begun(1)) => {}
     }
     world.transport.detach(&node("cloud"));
     assert_eq!(world.pass(request).await.0, Err(TransportError::Interrupted { node: node("cloud") }));
-    silent.changed.notified().await;
-    assert_eq!(silent.dropped.load(Ordering::SeqCst), 1);
+    silent.dropped(1).await;
     assert_eq!(world.request("camera", "cloud", 64).await, Err(TransportError::Unreachable { node: node("cloud") }));
     assert_eq!(world.pass(world.request("camera", "gateway", 64)).await.0, Ok(message(64)));
 }
@@ -435,9 +402,8 @@ async fn dropping_the_transport_ends_what_is_handled() {
     let (camera, gateway) = (node("camera"), node("gateway"));
     let sent = world.transport.send(&camera, &gateway, Subject::Invoke, message(64));
     world.pass(sent).await.0.unwrap();
-    world.pass(silent.changed.notified()).await;
+    world.pass(silent.begun(1)).await;
     let World { transport, .. } = world;
     drop(transport);
-    silent.changed.notified().await;
-    assert_eq!(silent.dropped.load(Ordering::SeqCst), 1);
+    silent.dropped(1).await;
 }

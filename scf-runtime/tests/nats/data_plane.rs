@@ -25,7 +25,8 @@ use tokio_rustls::rustls::{
 
 use crate::{
     nats_server::NatsServer,
-    support::{Echo, Silent, ask, body, node, process_beside},
+    silent::Silent,
+    support::{Echo, ask, body, node, process_beside},
 };
 
 /// A tensor.

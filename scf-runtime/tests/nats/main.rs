@@ -7,5 +7,7 @@ mod data_plane;
 mod fleet;
 mod outbox;
 mod silence;
+#[path = "../support/silent.rs"]
+mod silent;
 mod support;
 mod transport;

@@ -1,18 +1,11 @@
 //! Processes of a fleet, all of them inside of this one.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use async_nats::Statistics;
 use async_trait::async_trait;
 use scf_core::{Bytes, Envelope, Handler, NodeId, Subject, Transport, TransportError};
 use scf_runtime::transport::{DataPlane, Nats, NatsBuilder};
-use tokio::sync::Notify;
 
 use crate::nats_server::NatsServer;
 
@@ -63,48 +56,5 @@ pub(crate) struct Echo;
 impl Handler for Echo {
     async fn handle(&self, _: &NodeId, request: Envelope) -> Envelope {
         request
-    }
-}
-
-/// Never answers; counts what it has begun and what was dropped.
-#[derive(Debug, Default)]
-pub(crate) struct Silent {
-    begun: AtomicUsize,
-    dropped: Arc<AtomicUsize>,
-    changed: Arc<Notify>,
-}
-
-struct Counted(Arc<AtomicUsize>, Arc<Notify>);
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        self.0.fetch_add(1, Ordering::SeqCst);
-        self.1.notify_one();
-    }
-}
-
-#[async_trait]
-impl Handler for Silent {
-    async fn handle(&self, _: &NodeId, _: Envelope) -> Envelope {
-        let _counted = Counted(Arc::clone(&self.dropped), Arc::clone(&self.changed));
-        self.begun.fetch_add(1, Ordering::SeqCst);
-        self.changed.notify_one();
-        std::future::pending().await
-    }
-}
-
-impl Silent {
-    /// Waits until so many messages are being handled.
-    pub(crate) async fn begun(&self, messages: usize) {
-        while self.begun.load(Ordering::SeqCst) < messages {
-            self.changed.notified().await;
-        }
-    }
-
-    /// Waits until so many messages are not handled any longer.
-    pub(crate) async fn dropped(&self, messages: usize) {
-        while self.dropped.load(Ordering::SeqCst) < messages {
-            self.changed.notified().await;
-        }
     }
 }

@@ -9,7 +9,8 @@ use tokio::sync::mpsc;
 
 use crate::{
     nats_server::NatsServer,
-    support::{Echo, PATIENCE, Silent, ask, body, node, process, process_with},
+    silent::Silent,
+    support::{Echo, PATIENCE, ask, body, node, process, process_with},
 };
 
 /// A process `a`, and a process `b` whose node is answered for by `handler`.

@@ -10,7 +10,7 @@ use std::{
 
 use futures::{FutureExt as _, pin_mut, select_biased};
 use scf_core::{
-    CallState, CallStatus, DeadLetter, Durability, InvocationId, Lease, QueueError, QueueLoad, QueuedCall, Room,
+    CallState, CallStatus, DeadLetter, Durability, InvocationId, Lease, NodeId, QueueError, QueueLoad, QueuedCall, Room,
 };
 use tokio::sync::Notify;
 
@@ -137,6 +137,11 @@ impl Book {
         let (pending, running) = (state.board.len(), state.board.running());
         let (ready, outbox) = (state.board.ready(), state.board.outbox());
         QueueLoad { pending, running, dead: state.settled.dead(), bytes: state.bytes, ready, outbox }
+    }
+
+    /// See `InvocationQueue::destinations`.
+    pub(crate) fn destinations(&self) -> Vec<NodeId> {
+        self.state().board.outbox().into_iter().map(|(to, _)| to).collect()
     }
 
     /// See `InvocationQueue::changed`.

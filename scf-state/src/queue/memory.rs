@@ -151,6 +151,10 @@ impl InvocationQueue for MemoryQueue {
         self.book.load()
     }
 
+    fn destinations(&self) -> Vec<NodeId> {
+        self.book.destinations()
+    }
+
     async fn changed(&self) {
         self.book.changed().await;
     }

@@ -229,6 +229,10 @@ impl InvocationQueue for RedbQueue {
         self.book.load()
     }
 
+    fn destinations(&self) -> Vec<NodeId> {
+        self.book.destinations()
+    }
+
     async fn changed(&self) {
         self.book.changed().await;
     }

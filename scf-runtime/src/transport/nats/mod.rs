@@ -18,7 +18,7 @@ use std::{
     time::Duration,
 };
 
-use async_nats::{Client, ServerInfo};
+use async_nats::{Client, ServerInfo, connection::State};
 use async_trait::async_trait;
 use scf_core::{ByteSize, Clock, Envelope, Handler, Name, NodeId, Path, Subject, Transport, TransportError};
 use thiserror::Error;
@@ -92,6 +92,9 @@ pub enum NatsError {
     /// The process has no node to join with.
     #[error("no node joins: name at least one with NatsBuilder::node")]
     NoNode,
+    /// The client has not reached its broker yet, of which nothing is known then.
+    #[error("the client is not connected to its broker: wait until it is, or connect without retrying at first")]
+    Disconnected,
     /// What is said to the broker crosses a network unencrypted.
     #[error("the broker {server} is on another machine and does not ask for TLS: let it, or allow plaintext")]
     PlaintextBroker {
@@ -197,6 +200,9 @@ impl NatsBuilder {
     /// [`NatsError`] naming what is missing.
     pub async fn join(self) -> Result<Nats, NatsError> {
         let first = self.nodes.first().cloned().ok_or(NatsError::NoNode)?;
+        if self.client.connection_state() != State::Connected {
+            return Err(NatsError::Disconnected);
+        }
         let server = self.client.server_info();
         if !self.allows_plaintext && !server.tls_required && !is_near(&server) {
             return Err(NatsError::PlaintextBroker { server: server.server_name });
@@ -400,5 +406,13 @@ mod tests {
         let seen = |client_ip: &str| ServerInfo { client_ip: client_ip.to_owned(), ..ServerInfo::default() };
         assert!(["127.0.0.1", "127.8.8.8", "::1"].iter().all(|ip| is_near(&seen(ip))));
         assert!(!["10.0.0.1", "192.168.1.2", "fe80::1", "0.0.0.0", ""].iter().any(|ip| is_near(&seen(ip))));
+    }
+
+    #[tokio::test]
+    async fn a_client_that_has_not_reached_its_broker_is_told_apart_from_one_in_the_clear() {
+        // Nobody listens on the first port.
+        let client = async_nats::ConnectOptions::new().retry_on_initial_connect().connect("127.0.0.1:1").await.unwrap();
+        let error = Nats::builder(client).node(NodeId::new("a").unwrap()).join().await.unwrap_err();
+        assert!(matches!(error, NatsError::Disconnected), "{error}");
     }
 }
