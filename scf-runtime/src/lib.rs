@@ -27,7 +27,7 @@
 //! |---|---|---|
 //! | `wasm` | yes | [`WasmFactory`] with a compiler: WebAssembly components, by wasmtime 48 |
 //! | `wasm-runtime-only` | with `wasm` | [`WasmFactory`] without one: signed artefacts of components |
-//! | `services` | yes | what components reach beside WASI: `wasi:keyvalue`, `wasi:config`, `wasi:logging`, `scf:function` |
+//! | `services` | yes | what components reach beside WASI: `wasi:keyvalue`, `wasi:blobstore`, `wasi:config`, `wasi:logging`, `scf:function` |
 //! | `snapshot` | no | `WasmFactory::snapshot`: components that begin where their initialisation ended, by wizer |
 //! | `wasi-http` | no | components that handle HTTP requests, and that send them to the origins that they are granted, by `HttpClient` |
 //! | `wasi-nn` | no | components that ask models which are resident in the host: `wasi:nn` |

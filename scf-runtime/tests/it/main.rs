@@ -1,6 +1,8 @@
 //! Isolates and transports as those who embed them use them.
 
 mod actor;
+#[cfg(all(feature = "wasm", feature = "services"))]
+mod blobs;
 mod cache;
 #[cfg(feature = "wasm")]
 mod check;
