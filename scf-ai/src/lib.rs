@@ -10,6 +10,7 @@
 //! | `efficientnet` | [`EfficientNetLite`]: image classification in three variants, from memory or out of an object store |
 //! | `minilm` | [`MiniLm`]: sentence embeddings in 8 blocks; [`SentenceTokenizer`]: texts as its input |
 //! | `llama` | [`Llama`]: language models out of GGUF files; [`Generation`]: tokens as they come, stored as session state |
+//! | `vad` | [`SileroVad`]: is somebody speaking? [`SpeechDetector`]: chunk by chunk, stored as session state |
 //! | `digits` | [`DigitsCnn`]: digits of 8x8 pixels, small enough to be trained here; [`DigitImages`] |
 //! | [`lifecycle`] | models and data as artefacts; training, gates, drift, canaries: the life of a model |
 //! | `device` | [`Device`]: CPU, CUDA, Metal |
@@ -51,6 +52,7 @@ mod profile;
 mod registry;
 mod split;
 mod tensor;
+mod vad;
 mod weights;
 mod wire;
 
@@ -71,4 +73,5 @@ pub use registry::{
     ModelCache, ModelRegistry, ModelServer, NoVariant, Query, Refused, Resident, Selection, ServeError, Variant,
 };
 pub use split::{DagBlock, DagCut, DagProblem, FixedSplit, LatencyOptimal, MinCut, MinCutSplit};
+pub use vad::{Heard, SileroVad, SpeechDetector, SpeechLimits};
 pub use wire::{Agreement, through_wire};

@@ -4,6 +4,8 @@
 mod admission;
 /// Buckets of the key-value store, and who shares them.
 mod buckets;
+/// Sequences of a language model that move between nodes.
+mod generation;
 /// Guests that ask for models resident in the host.
 mod inference;
 /// The life of a model: trained on three nodes, served, drifted away from, trained again and swapped.
