@@ -18,6 +18,7 @@ use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use scf_core::{BlobStore, BoxError, ByteSize, ObjectError, ObjectId, StateError};
+use tokio::sync::OnceCell;
 
 use super::{
     broker::Broker,
@@ -65,9 +66,39 @@ impl NatsBlobsBuilder {
     /// Opens the store, and makes its stream where it is missing.
     ///
     /// # Errors
-    /// [`NatsError::SmallPayload`], [`NatsError::Create`], [`NatsError::Stream`] where the stream keeps several
+    /// [`NatsError::Away`], [`NatsError::TooOld`], [`NatsError::SmallPayload`], [`NatsError::Create`], [`NatsError::Stream`] where the stream keeps several
     /// messages of a subject, and so is none that this program makes.
     pub async fn open(self) -> Result<NatsBlobs, NatsError> {
+        let blobs = self.open_later();
+        blobs.stream().await?;
+        Ok(blobs)
+    }
+
+    /// Opens the store when it is first used, for a broker that is [connected to in the
+    /// background](super::NatsOptions::connect_in_background). While that can not be done, what is asked is
+    /// [`ObjectError::Unavailable`].
+    pub fn open_later(self) -> NatsBlobs {
+        let prefix = format!("{}.blob", self.broker.fabric());
+        NatsBlobs { described: self, stream: OnceCell::new(), prefix }
+    }
+
+    fn wanted(&self, name: &str) -> Config {
+        Config {
+            name: name.to_owned(),
+            subjects: vec![format!("{}.blob.>", self.broker.fabric())],
+            storage: StorageType::File,
+            num_replicas: self.replicas.into(),
+            max_bytes: i64::try_from(self.quota.bytes()).unwrap_or(i64::MAX),
+            max_messages_per_subject: 1,
+            discard: DiscardPolicy::New,
+            // What never changes any replica may answer.
+            allow_direct: true,
+            ..Config::default()
+        }
+    }
+
+    async fn stream(&self) -> Result<Stream<()>, NatsError> {
+        self.broker.check()?;
         let client = self.broker.client();
         let (found, least) = (client.max_payload(), PART + REST);
         if found < least {
@@ -78,21 +109,8 @@ impl NatsBlobsBuilder {
             Some(domain) => builder.domain(domain).build(client),
             None => builder.build(client),
         };
-        let fabric = self.broker.fabric();
-        let (name, prefix) = (format!("SCF_BLOBS_{fabric}"), format!("{fabric}.blob"));
-        let wanted = Config {
-            name: name.clone(),
-            subjects: vec![format!("{prefix}.>")],
-            storage: StorageType::File,
-            num_replicas: self.replicas.into(),
-            max_bytes: i64::try_from(self.quota.bytes()).unwrap_or(i64::MAX),
-            max_messages_per_subject: 1,
-            discard: DiscardPolicy::New,
-            // What never changes any replica may answer.
-            allow_direct: true,
-            ..Config::default()
-        };
-        let stream = context.get_or_create_stream(wanted).await;
+        let name = format!("SCF_BLOBS_{}", self.broker.fabric());
+        let stream = context.get_or_create_stream(self.wanted(&name)).await;
         let stream = stream.map_err(|source| NatsError::Create { stream: name.clone(), source: source.into() })?;
         let config = &stream.cached_info().config;
         for (what, found, wanted) in [
@@ -104,8 +122,7 @@ impl NatsBlobsBuilder {
             }
         }
         let stream = context.get_stream_no_info(&name).await;
-        let stream = stream.map_err(|source| NatsError::Create { stream: name, source: source.into() })?;
-        Ok(NatsBlobs { broker: self.broker, stream, prefix })
+        stream.map_err(|source| NatsError::Create { stream: name, source: source.into() })
     }
 }
 
@@ -116,8 +133,8 @@ impl NatsBlobsBuilder {
 /// [`ObjectError::Unavailable`] at once.
 #[derive(Debug)]
 pub struct NatsBlobs {
-    broker: Broker,
-    pub(super) stream: Stream<()>,
+    described: NatsBlobsBuilder,
+    stream: OnceCell<Stream<()>>,
     prefix: String,
 }
 
@@ -127,6 +144,20 @@ impl NatsBlobs {
         NatsBlobsBuilder { broker, replicas: 1, quota: ByteSize::from_mib(1024), domain: None }
     }
 
+    pub(super) async fn stream(&self) -> Result<&Stream<()>, NatsError> {
+        self.stream.get_or_try_init(|| self.described.stream()).await
+    }
+
+    /// The stream, for what is to be done with a blob.
+    async fn opened(&self, object: ObjectId) -> Result<&Stream<()>, ObjectError> {
+        let stream = self.stream().await.map_err(|error| unavailable(format!("reach blob {object}"), error))?;
+        if self.described.broker.is_connected() {
+            return Ok(stream);
+        }
+        // The client would keep what is asked of a broker that it has lost, and ask it some time.
+        Err(unavailable(format!("reach blob {object}"), NatsError::Away))
+    }
+
     /// Removes a blob, whole or damaged; nothing where it is not there.
     ///
     /// # Errors
@@ -134,7 +165,7 @@ impl NatsBlobs {
     pub async fn remove(&self, object: ObjectId) -> Result<(), ObjectError> {
         // Without a head there is no blob, whatever is left of it.
         for subject in [self.head(object), format!("{}.{object}.>", self.prefix)] {
-            let purged = self.stream.purge().filter(subject).await;
+            let purged = self.opened(object).await?.purge().filter(subject).await;
             purged.map_err(|error| unavailable(format!("remove blob {object}"), error))?;
         }
         Ok(())
@@ -156,8 +187,7 @@ impl NatsBlobs {
     }
 
     async fn read(&self, object: ObjectId, subject: String) -> Result<Option<Bytes>, ObjectError> {
-        self.is_reachable(object)?;
-        match self.stream.direct_get_last_for_subject(subject).await {
+        match self.opened(object).await?.direct_get_last_for_subject(subject).await {
             Ok(message) => Ok(Some(message.payload)),
             Err(error) if error.kind() == DirectGetErrorKind::NotFound => Ok(None),
             Err(error) => Err(unavailable(format!("read blob {object}"), error)),
@@ -165,9 +195,10 @@ impl NatsBlobs {
     }
 
     pub(super) async fn write(&self, object: ObjectId, subject: String, content: Bytes) -> Result<(), ObjectError> {
-        self.is_reachable(object)?;
-        let request = Request::new().payload(content).timeout(Some(self.broker.patience()));
-        let answer = self.broker.client().send_request(subject, request).await;
+        self.opened(object).await?;
+        let broker = &self.described.broker;
+        let request = Request::new().payload(content).timeout(Some(broker.patience()));
+        let answer = broker.client().send_request(subject, request).await;
         let what = format!("write blob {object}");
         match answer.map(|answer| acknowledged(&answer)) {
             Ok(Stored::Until(_)) => Ok(()),
@@ -176,14 +207,6 @@ impl NatsBlobs {
             Ok(Stored::Stale | Stored::Unknown) => Err(unavailable(what, "the broker's answer is no acknowledgement")),
             Err(error) => Err(unavailable(what, error)),
         }
-    }
-
-    /// The client would keep what is asked of a broker that it has lost, and ask it some time.
-    fn is_reachable(&self, object: ObjectId) -> Result<(), ObjectError> {
-        if self.broker.is_connected() {
-            return Ok(());
-        }
-        Err(unavailable(format!("reach blob {object}"), "there is no connection to the broker"))
     }
 }
 

@@ -63,7 +63,7 @@ async fn a_part_that_is_missing_is_damage() {
     let Some(server) = NatsServer::durable() else { return };
     let blobs = blobs(&server).await;
     let object = blobs.put_blob(content()).await.unwrap();
-    blobs.stream.purge().filter(format!("scf.blob.{object}.2")).await.unwrap();
+    blobs.stream().await.unwrap().purge().filter(format!("scf.blob.{object}.2")).await.unwrap();
     let read = blobs.get_blob(object, LIMIT).await;
     assert!(matches!(read, Err(ObjectError::Corrupt { .. })), "{read:?}");
 }
@@ -91,14 +91,20 @@ async fn a_broker_that_is_gone_is_told_and_what_was_put_is_there_when_it_is_back
     }
     let read = blobs.get_blob(object, LIMIT).await;
     assert!(matches!(read, Err(ObjectError::Unavailable { .. })), "{read:?}");
+    // One that is opened while the broker is away is as good.
+    let later = options(&server).connect_in_background().await.unwrap();
+    let later = NatsBlobs::at(later).quota(LIMIT).open_later();
+    assert!(matches!(later.get_blob(object, LIMIT).await, Err(ObjectError::Unavailable { .. })));
     server.restart();
-    let read = async {
-        loop {
-            match blobs.get_blob(object, LIMIT).await {
-                Err(ObjectError::Unavailable { .. }) => tokio::time::sleep(Duration::from_millis(20)).await,
-                read => return read,
+    for blobs in [blobs, later] {
+        let read = async {
+            loop {
+                match blobs.get_blob(object, LIMIT).await {
+                    Err(ObjectError::Unavailable { .. }) => tokio::time::sleep(Duration::from_millis(20)).await,
+                    read => return read,
+                }
             }
-        }
-    };
-    assert_eq!(tokio::time::timeout(Duration::from_secs(60), read).await.unwrap().unwrap(), content);
+        };
+        assert_eq!(tokio::time::timeout(Duration::from_secs(60), read).await.unwrap().unwrap(), content);
+    }
 }
