@@ -14,6 +14,7 @@
 //! | [`StateBackend`] | scf-state, you | [`StateStore`]s and state servers |
 //! | [`StateStore`], [`StateSession`], [`PhasePolicy`] | scf-state, you | the functions controller, functions |
 //! | [`ObjectStore`] | scf-state, you | whoever keeps models, images and snapshots |
+//! | [`BlobStore`] | scf-state, you | the fabric, which pulls code of other processes out of it |
 //! | [`KeyValue`], [`Secrets`] | scf-runtime, you | the services that guests are given |
 //! | [`ModelBlock`], [`SplitPlanner`], [`Inference`] | scf-ai, you | the split runtime |
 //! | [`Transport`], [`Handler`] | scf-runtime, you | routers, state servers |
@@ -96,7 +97,7 @@ pub use model::{
 pub use network::{NetworkPlan, NetworkProblem};
 pub use node::{Accelerator, AcceleratorUnits, Device, Node, Rates, Resources, Tier};
 pub use object::{
-    ChunkId, Collected, GrantedObjects, InvalidDigest, MAX_REFERENCE, ObjectChunk, ObjectError, ObjectId,
+    BlobStore, ChunkId, Collected, GrantedObjects, InvalidDigest, MAX_REFERENCE, ObjectChunk, ObjectError, ObjectId,
     ObjectManifest, ObjectReader, ObjectStat, ObjectStore, ObjectUsage, ObjectWriter, Stored, read_object,
 };
 pub use payload::{MediaType, Payload};

@@ -17,6 +17,7 @@
 //! | `outbound/` | the HTTP requests of functions |
 //! | [`transport`] | nodes in one process over shaped links; behind `nats`, nodes of several processes |
 //! | `peer`, `claim` | nodes of other processes, and what is claimed of them |
+//! | `guest`, `pull` | which functions of other processes run here, and how their code comes: [`GuestPolicy`], [`Puller`] |
 //! | `clock` | [`SystemClock`] |
 //! | `observe/` | spans of calls; behind `metrics` their counters: `Metrics` |
 //! | `process/` | programs as jailed processes |
@@ -53,6 +54,8 @@ mod device;
 mod error;
 mod escape;
 mod fabric;
+mod flight;
+mod guest;
 mod host;
 #[cfg(feature = "http")]
 pub mod http;
@@ -70,6 +73,7 @@ mod peer;
 pub mod process;
 mod promise;
 mod promised_run;
+mod pull;
 mod queue;
 mod route;
 mod router;
@@ -93,12 +97,14 @@ pub use error::{BuildError, DeployError, OperateError, TrafficError};
 #[cfg(feature = "nats")]
 pub use fabric::PeerStatus;
 pub use fabric::{Fabric, FabricBuilder, RevisionStatus};
+pub use guest::GuestPolicy;
 pub use ledger::{Bill, Failures};
 pub use native::{NativeCall, NativeError, NativeFactory, NativeFuture};
 #[cfg(feature = "metrics")]
 pub use observe::Metrics;
 #[cfg(feature = "wasi-http")]
 pub use outbound::{HttpClient, Resolver, SystemResolver, TrustError};
+pub use pull::{PullCounters, Puller};
 pub use queue::{DispatchConfig, EnqueueError};
 pub use service::{MemoryKeyValue, MemorySecrets, StateKeyValue};
 pub use upgrade::UpgradeFuture;

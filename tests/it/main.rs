@@ -16,10 +16,14 @@ mod partition;
 mod photo;
 /// Where functions run, and what refuses them.
 mod placement;
+/// Code that nodes of other processes pull, over a real NATS server; skipped, visibly, where none can be had.
+mod pull;
 /// State that two nodes work on.
 mod stateful;
 /// Input that no function can work with.
 mod wrong_input;
 
+#[path = "../support/nats_server.rs"]
+mod nats_server;
 /// The fabric of the stories: the three nodes and four functions of the quickstart, without slowdowns.
 mod support;

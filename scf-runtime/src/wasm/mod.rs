@@ -66,6 +66,7 @@ mod typed;
 mod warm;
 mod world;
 
+pub(crate) use artefact::is_artefact;
 pub use builder::WasmBuilder;
 #[cfg(feature = "wasm")]
 pub use compile::{CompileError, Compiler, CompilerCommand};

@@ -22,6 +22,7 @@ mod outbound;
 mod pinned;
 #[cfg(all(feature = "process", target_os = "linux"))]
 mod process;
+mod pull;
 mod queue;
 #[cfg(all(feature = "wasm", unix))]
 mod quota;
