@@ -372,7 +372,11 @@ mod tests {
                 let mut waiting = std::pin::pin!(sender.send(item(bytes)));
                 let polled = poll_fn(|cx| Poll::Ready(waiting.as_mut().poll(cx).is_pending())).await;
                 assert!(polled, "it was sent without room");
-                while receiver.0.state().sent >= receiver.0.state().granted() {
+                let is_full = |receiver: &ItemReceiver| {
+                    let state = receiver.0.state();
+                    state.sent >= state.granted()
+                };
+                while is_full(&receiver) {
                     receiver.next().await.unwrap();
                 }
                 waiting.await.unwrap();
