@@ -13,7 +13,8 @@ use crate::{ByteSize, InvokeError, Payload};
 /// Input and output of a call that are streams, such as the bodies of an HTTP exchange.
 ///
 /// A trigger attaches it to its invocation; an isolate that knows the type takes it from the call. It cannot
-/// leave the process: for another node the router has it turned into a payload.
+/// leave the process: for another node the router has it turned into a payload. [`Streams`](crate::Streams) alone go
+/// with the call wherever it goes.
 #[async_trait]
 pub trait Attached: Any + Debug + Send + Sync {
     /// All of the input as a payload of at most `limit`, waiting until it is there. Called by the router before
@@ -26,6 +27,12 @@ pub trait Attached: Any + Debug + Send + Sync {
 
     /// Bytes of input and of output that went through it so far; the controller adds them to the receipt.
     fn carried(&self) -> (ByteSize, ByteSize);
+
+    /// Whether some of it went through that can not be had again, so that the call is not tried anywhere else. Default:
+    /// never.
+    fn is_begun(&self) -> bool {
+        false
+    }
 }
 
 /// What is attached to a call: nothing, or something that stays in the process. It is neither serialised nor

@@ -62,6 +62,7 @@ mod slo;
 mod slo_policy;
 mod split;
 mod state;
+mod stream;
 mod tenant;
 mod topology;
 mod trace;
@@ -119,6 +120,7 @@ pub use state::{
     Batch, Caps, Commit, Delta, Durability, Entry, Fence, Guard, Head, Moved, Op, Opened, OutputGate, Ownership, Page,
     Scope, Snapshot, StateBackend, StateError, StateSession, StateStore, Version, Watch, Watched,
 };
+pub use stream::{ItemReceiver, ItemSender, StreamError, Streams, item_cost, item_stream};
 pub use tenant::Tenant;
 pub use topology::{Link, LinkQuality, Path};
 pub use trace::{InvalidTraceContext, TraceContext};

@@ -21,6 +21,8 @@ pub enum Subject {
     Claim,
     /// The node's invocation queue.
     Queue,
+    /// The streams of calls that the node has sent to others.
+    Stream,
 }
 
 /// A message: a small encoded head, and a body that is passed on untouched and uncopied.

@@ -11,6 +11,7 @@
 //! | `controller/` | admission, running, rest, per node |
 //! | `host`, `device` | what isolates may ask, what they hold |
 //! | `ledger`, `tenant`, `overhead`, `cpu` | bills, who pays them, and how CPU time is metered |
+//! | `stream/` | items that go with a call while it runs, also to another node |
 //! | `workflow` | functions joined to one |
 //! | `service/` | what the host keeps for functions: [`StateKeyValue`], [`MemoryKeyValue`], [`MemorySecrets`] |
 //! | `wasm/`, `native` | isolates: [`WasmFactory`], [`NativeFactory`] |
@@ -79,6 +80,7 @@ mod route;
 mod router;
 mod service;
 mod spread;
+mod stream;
 mod tenant;
 mod time;
 mod timer;
@@ -107,6 +109,7 @@ pub use outbound::{HttpClient, Resolver, SystemResolver, TrustError};
 pub use pull::{PullCounters, Puller};
 pub use queue::{DispatchConfig, EnqueueError};
 pub use service::{MemoryKeyValue, MemorySecrets, StateKeyValue};
+pub use stream::{Answer, Streaming};
 pub use upgrade::UpgradeFuture;
 pub use values::{ValuesError, decode_values, encode_values};
 #[cfg(feature = "snapshot")]

@@ -11,8 +11,9 @@ use std::{
 
 use async_trait::async_trait;
 use scf_core::{
-    ByteSize, Envelope, FunctionName, Handler, Host, Invocation, InvokeError, LimitKind, NodeId, Outcome, Payload,
-    Placement, PlacementRequest, Receipt, Revision, ScheduleError, StateError, Subject, Timestamp, TransportError,
+    Attached, ByteSize, Envelope, FunctionName, Handler, Host, Invocation, InvokeError, LimitKind, NodeId, Outcome,
+    Payload, Placement, PlacementRequest, Receipt, Revision, ScheduleError, StateError, Streams, Subject, Timestamp,
+    TransportError,
 };
 
 use crate::{
@@ -24,6 +25,7 @@ use crate::{
     promise::Try,
     route::{Found, Route},
     spread::{Shared, here},
+    stream::{Carriage, Loan, Way},
     tenant::Account,
     wire::{self, Decided},
 };
@@ -158,7 +160,7 @@ impl Inner {
             None => self.decide(trip, &invocation, &[]).await?,
         };
         match self.carry(trip, to, invocation.clone(), now, patience).await {
-            Err(error) if error.is_retryable() => {
+            Err(error) if may_repeat(&invocation, &error) => {
                 Box::pin(self.bring_anew(trip, invocation, now + patience, Failed { to, error })).await
             }
             result => result,
@@ -205,7 +207,7 @@ impl Inner {
             let left = deadline.since(now);
             let Some(to) = to.filter(|to| !left_out.contains(to) && !left.is_zero()) else { return Err(error) };
             match self.carry(trip, to, invocation.clone(), now, left).await {
-                Err(error) if error.is_retryable() => failed = Failed { to, error },
+                Err(error) if may_repeat(&invocation, &error) => failed = Failed { to, error },
                 result => return result,
             }
         }
@@ -337,7 +339,15 @@ impl Inner {
         let unreachable = |node: &NodeId| InvokeError::Unreachable { function: function.clone(), node: node.clone() };
         let Some(transport) = &self.transport else { return Err(unreachable(&node)) };
         let mut invocation = invocation;
-        if let Some(attached) = std::mem::take(&mut invocation.attachment).attached() {
+        let attachment = std::mem::take(&mut invocation.attachment);
+        let loan = match attachment.get::<Streams>() {
+            Some(streams) => Some(self.lent.lend(self.new_id(), &node, streams).ok_or_else(|| {
+                let message = "its streams were taken before, or too many are on other nodes".to_owned();
+                InvokeError::Host { function: function.clone(), message }
+            })?),
+            None => None,
+        };
+        if let Some(attached) = attachment.attached().filter(|_| loan.is_none()) {
             let late = || InvokeError::Limit { function: function.clone(), limit: LimitKind::Wall };
             let packed = within(&*self.clock, patience, attached.pack(route.function.limits.payload)).await;
             invocation.payload = packed.ok_or_else(late)??;
@@ -346,7 +356,7 @@ impl Inner {
             true => Decided::Revision(route.revision),
             false => Decided::Definition(route.definition(self.puller.is_some()).0),
         };
-        let request = wire::request(&invocation, decided, patience);
+        let request = wire::request(&invocation, decided, patience, loan.as_ref().map(Loan::lending));
         let sent = request.size();
         let answer = transport.request(origin, &node, Subject::Invoke, request, patience + TRAVEL).await;
         let answer = answer.map_err(|error| match error {
@@ -357,7 +367,8 @@ impl Inner {
             _ => unreachable(&node),
         })?;
         let links = transport.hops(origin, &node).unwrap_or(1) as u64;
-        let on_wire = ByteSize::from_bytes((sent + answer.size()).bytes() * links);
+        let streamed = loan.as_ref().map(Loan::on_wire).unwrap_or_default();
+        let on_wire = ByteSize::from_bytes((sent + answer.size() + streamed).bytes() * links);
         route.ledger.book_wire(on_wire);
         account.ledger.book_wire(on_wire);
         let mut outcome = wire::read_answer(answer, function).map_err(|error| match error {
@@ -385,6 +396,11 @@ async fn run(
     Ok(Outcome { payload, receipt: bill.expect("a call that gave a payload has its bill") })
 }
 
+/// Whether a call that failed with `error` is tried anywhere else.
+fn may_repeat(invocation: &Invocation, error: &InvokeError) -> bool {
+    error.is_retryable() && !invocation.attachment.attached().is_some_and(Attached::is_begun)
+}
+
 /// How long the caller of `invocation` waits.
 fn patience(invocation: &Invocation, route: &Route) -> Duration {
     let wall = route.function.limits.wall;
@@ -402,14 +418,24 @@ pub(crate) struct InvokeServer {
 impl Handler for InvokeServer {
     async fn handle(&self, from: &NodeId, request: Envelope) -> Envelope {
         let Some(inner) = self.inner.upgrade() else { return Envelope::default() };
-        let Some((invocation, decided, patience)) = wire::read_request(request) else {
+        let Some((invocation, decided, patience, streams)) = wire::read_request(request) else {
             tracing::warn!(%from, "dropped a message that is no invocation");
             return Envelope::default();
         };
         let mut overhead = Overhead::default();
         let Overhead { meter, payer } = &mut overhead;
         let answered = async {
-            let mut result = inner.answer(self.member, invocation, decided, patience, payer).await;
+            let carriage = streams.map(|lending| Carriage::new(&invocation.function, lending));
+            let invocation = carriage.iter().fold(invocation, |invocation, carriage| carriage.load(invocation));
+            let run = inner.answer(self.member, invocation, decided, patience, payer);
+            let mut result = match carriage.zip(inner.transport.as_deref()) {
+                None => run.await,
+                Some((carriage, transport)) => {
+                    let (clock, here) = (&*inner.clock, &inner.members[self.member].node.id);
+                    let way = Way { transport, clock, here, there: from, until: clock.now() + patience + TRAVEL };
+                    Box::pin(carriage.run(way, run)).await
+                }
+            };
             if let Ok(outcome) = &mut result {
                 outcome.receipt.host += meter.running();
             }

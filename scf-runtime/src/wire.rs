@@ -9,7 +9,7 @@ use scf_core::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::claim::Digest;
+use crate::{claim::Digest, stream::Lending};
 
 /// The head of a request; the payload's bytes are the message's body.
 #[derive(Debug, Serialize, Deserialize)]
@@ -25,6 +25,7 @@ struct Request {
     patience: Duration,
     attempt: u32,
     trace: Option<TraceContext>,
+    streams: Option<Lending>,
 }
 
 /// What is to run.
@@ -40,7 +41,12 @@ pub(crate) enum Decided {
 #[derive(Debug, Serialize, Deserialize)]
 struct Answer(Result<(MediaType, Receipt), InvokeError>);
 
-pub(crate) fn request(invocation: &Invocation, decided: Decided, patience: Duration) -> Envelope {
+pub(crate) fn request(
+    invocation: &Invocation,
+    decided: Decided,
+    patience: Duration,
+    streams: Option<Lending>,
+) -> Envelope {
     let head = Request {
         id: invocation.id,
         function: invocation.function.clone(),
@@ -52,12 +58,14 @@ pub(crate) fn request(invocation: &Invocation, decided: Decided, patience: Durat
         patience,
         attempt: invocation.attempt,
         trace: invocation.trace,
+        streams,
     };
     Envelope { head: encode(&head), body: invocation.payload.bytes.clone() }
 }
 
-/// The invocation, what it is for and the caller's patience; `None` when the head is not one of ours.
-pub(crate) fn read_request(envelope: Envelope) -> Option<(Invocation, Decided, Duration)> {
+/// The invocation, what it is for, the caller's patience and the streams that go with it; `None` when the head is not one
+/// of ours.
+pub(crate) fn read_request(envelope: Envelope) -> Option<(Invocation, Decided, Duration, Option<Lending>)> {
     let head: Request = postcard::from_bytes(&envelope.head).ok()?;
     let payload = Payload { bytes: envelope.body, media: head.media };
     let mut invocation = Invocation::new(head.id, head.function, payload);
@@ -65,7 +73,7 @@ pub(crate) fn read_request(envelope: Envelope) -> Option<(Invocation, Decided, D
     invocation.tenant = head.tenant;
     invocation.key = head.key;
     (invocation.attempt, invocation.trace) = (head.attempt, head.trace);
-    Some((invocation, head.decided, head.patience))
+    Some((invocation, head.decided, head.patience, head.streams))
 }
 
 pub(crate) fn answer(result: Result<Outcome, InvokeError>) -> Envelope {
@@ -113,9 +121,10 @@ mod tests {
             .trace("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".parse().unwrap())
             .qualifier(Qualifier::Alias(scf_core::Name::new("canary").unwrap()));
         let (decided, patience) = (Decided::Revision(Revision::new(3)), Duration::from_millis(5));
-        let read = read_request(request(&invocation, decided, patience)).unwrap();
+        let streams = Some(Lending { key: InvocationId::new(10), room: 1 });
+        let read = read_request(request(&invocation, decided, patience, streams)).unwrap();
         assert_eq!(read.0.payload.bytes.as_ptr(), invocation.payload.bytes.as_ptr());
-        assert_eq!(read, (invocation, decided, patience));
+        assert_eq!(read, (invocation, decided, patience, streams));
     }
 
     #[test]

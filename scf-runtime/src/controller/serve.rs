@@ -4,7 +4,7 @@ use std::{mem::take, pin::pin, sync::Arc, task::Poll, time::Duration};
 
 use scf_core::{
     Attached, Call, Commit, Function, Host, Invocation, InvokeError, Isolate, LimitKind, MediaType, Opened, Payload,
-    Phase, Receipt, Reply, Reuse, Scope, StateError, Statefulness, Usage,
+    Phase, Receipt, Reply, Reuse, Scope, StateError, Statefulness, Streams, Usage,
 };
 
 use tracing::Instrument;
@@ -284,6 +284,10 @@ fn check_input(function: &Function, invocation: &Invocation) -> Result<(), Invok
     }
     if invocation.payload.size() > function.limits.payload {
         return Err(InvokeError::Limit { function: name(), limit: LimitKind::Input });
+    }
+    if function.state != Statefulness::Stateless && invocation.attachment.get::<Streams>().is_some() {
+        let message = "it keeps state, and what it sent could not be taken back when its commit fails".to_owned();
+        return Err(InvokeError::Refused { function: name(), message });
     }
     if function.state == Statefulness::PerKey && invocation.key.is_none() {
         return Err(InvokeError::NoKey { function: name() });

@@ -30,6 +30,7 @@ use crate::{
     queue::{DispatchConfig, Dispatcher, QueueServer},
     router::InvokeServer,
     spread::{Apart, Spread},
+    stream::{Lent, StreamServer},
     tenant::Accounts,
     time::Time,
 };
@@ -282,6 +283,7 @@ impl FabricBuilder {
                 functions: RwLock::default(),
                 near: Spread::default(),
                 workflows: RwLock::default(),
+                lent: Lent::default(),
                 dispatcher: self.queue.map(|queue| Dispatcher::new(queue, self.dispatch)),
                 seed: AtomicU64::new(self.seed.unwrap_or_else(random)),
                 ids: InvocationId::new((u128::from(random()) << 64) | u128::from(random())),
@@ -292,6 +294,8 @@ impl FabricBuilder {
             for (member, Member { node, .. }) in inner.members.iter().enumerate() {
                 let server = InvokeServer { inner: Arc::downgrade(&inner), member };
                 let mut attached = transport.attach(&node.id, Subject::Invoke, Arc::new(server));
+                let streams = StreamServer { inner: Arc::downgrade(&inner) };
+                attached = attached.and_then(|()| transport.attach(&node.id, Subject::Stream, Arc::new(streams)));
                 if peer::CAN_JOIN {
                     let claims = ClaimServer { inner: Arc::downgrade(&inner), member };
                     attached = attached.and_then(|()| transport.attach(&node.id, Subject::Claim, Arc::new(claims)));

@@ -27,6 +27,7 @@ use crate::{
     queue::Dispatcher,
     route::Route,
     spread::{Apart, Shared, Spread, here},
+    stream::Lent,
     tenant::Accounts,
     time::Time,
 };
@@ -65,6 +66,8 @@ pub(crate) struct Inner {
     /// The same, for calls to read.
     pub(super) near: Spread<FunctionName, Deployment>,
     pub(super) workflows: RwLock<HashMap<Name, Arc<Workflow>>>,
+    /// Streams of calls that run on other nodes.
+    pub(crate) lent: Lent,
     /// Drains the invocation queue, if there is one.
     pub(crate) dispatcher: Option<Dispatcher>,
     pub(super) seed: AtomicU64,
@@ -107,6 +110,11 @@ impl Inner {
     pub(crate) fn path(&self, from: &NodeId, to: &NodeId) -> Option<Path> {
         let measured = self.transport.as_ref()?.path(from, to);
         measured.or_else(|| self.peers.path(from, to))
+    }
+
+    /// An id that nothing else has.
+    pub(crate) fn new_id(&self) -> InvocationId {
+        self.ids.child(self.next_id.fetch_add(1, Relaxed))
     }
 
     pub(crate) fn next_seed(&self) -> u64 {

@@ -14,7 +14,7 @@ mod tick;
 mod traffic;
 mod values;
 
-use std::sync::{Arc, PoisonError, atomic::Ordering::Relaxed};
+use std::sync::{Arc, PoisonError};
 
 use scf_core::{
     FunctionName, Invocation, InvocationId, InvokeError, Name, Node, NodeId, Outcome, Path, Payload, StateError,
@@ -123,7 +123,7 @@ impl Fabric {
     /// A new invocation id, unique across processes.
     #[must_use]
     pub fn new_id(&self) -> InvocationId {
-        self.inner.ids.child(self.inner.next_id.fetch_add(1, Relaxed))
+        self.inner.new_id()
     }
 
     /// What the calls of every deployed function came to so far, by name, over all of its revisions.

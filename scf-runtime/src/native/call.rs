@@ -11,7 +11,7 @@ use std::{
 
 use scf_core::{
     Call, Callee, Due, Energy, GrantedObjects, InvocationId, ObjectError, ObjectGrant, Outcome, Payload, QueuedCall,
-    Receipt, Span, StateSession,
+    Receipt, Span, StateSession, Streams,
 };
 
 use super::{NativeError, Registered};
@@ -54,6 +54,12 @@ impl NativeCall<'_> {
     #[must_use]
     pub const fn call(&self) -> &Call {
         self.call
+    }
+
+    /// The streams that its caller sends and reads while it runs; `None` where it was called without.
+    #[must_use]
+    pub fn streams(&self) -> Option<&Streams> {
+        self.call.attachment.get()
     }
 
     /// Whether nothing is kept from a call before; see [`NativeCall::kept`].

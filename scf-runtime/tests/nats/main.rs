@@ -10,5 +10,8 @@ mod outbox;
 mod silence;
 #[path = "../support/silent.rs"]
 mod silent;
+#[path = "../support/streamed.rs"]
+mod streamed;
+mod streams;
 mod support;
 mod transport;
