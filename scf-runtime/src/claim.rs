@@ -15,8 +15,8 @@ use std::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use scf_core::{
-    BoxError, Code, Envelope, Function, FunctionName, Handler, Health, InvokeError, NodeId, ObjectId, Resources,
-    Revision, ScheduleError, Subject,
+    Code, Envelope, Function, FunctionName, Handler, Health, InvokeError, NodeId, ObjectId, Resources, Revision,
+    ScheduleError, Subject,
 };
 use serde::{Deserialize, Serialize};
 use tokio::runtime::Handle;
@@ -255,7 +255,7 @@ impl Inner {
         }
         let function: Function = postcard::from_bytes(definition).map_err(|error| error.to_string())?;
         let name = function.name.clone();
-        let revision = self.add_guest(function).await.map_err(|error| with_causes(error.into()))?;
+        let revision = self.add_guest(function).await.map_err(|error| with_causes(&error))?;
         self.guests.put(digest, name.clone(), revision);
         self.find_revision(&name, revision).ok_or_else(|| format!("{name} was taken off at once"))
     }
@@ -314,14 +314,14 @@ impl Inner {
         }
         if let (Some(puller), Code::Component { bytes, .. }) = (&self.puller, &route.function.code) {
             let published = puller.publish(bytes.clone()).await;
-            published.map_err(|error| format!("its code is not left for others: {}", with_causes(error.into())))?;
+            published.map_err(|error| format!("its code is not left for others: {}", with_causes(&error)))?;
         }
         Ok(ask(definition.clone()).await.filter(|answer| !matches!(answer, Answer::Unknown)))
     }
 }
 
 /// What is wrong and why, for another process.
-fn with_causes(error: BoxError) -> String {
+fn with_causes(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(error.source(), |cause| cause.source());
     causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }

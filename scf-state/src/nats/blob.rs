@@ -77,6 +77,7 @@ impl NatsBlobsBuilder {
     /// Opens the store when it is first used, for a broker that is [connected to in the
     /// background](super::NatsOptions::connect_in_background). While that can not be done, what is asked is
     /// [`ObjectError::Unavailable`].
+    #[must_use]
     pub fn open_later(self) -> NatsBlobs {
         let prefix = format!("{}.blob", self.broker.fabric());
         NatsBlobs { described: self, stream: OnceCell::new(), prefix }

@@ -418,23 +418,3 @@ impl Transport for Nats {
         if is_here(from) && is_here(to) { Some(Path::HERE) } else { self.joined.estimator.path(from, to) }
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_broker_is_near_that_sees_its_client_on_the_loopback() {
-        let seen = |client_ip: &str| ServerInfo { client_ip: client_ip.to_owned(), ..ServerInfo::default() };
-        assert!(["127.0.0.1", "127.8.8.8", "::1"].iter().all(|ip| is_near(&seen(ip))));
-        assert!(!["10.0.0.1", "192.168.1.2", "fe80::1", "0.0.0.0", ""].iter().any(|ip| is_near(&seen(ip))));
-    }
-
-    #[tokio::test]
-    async fn a_client_that_has_not_reached_its_broker_is_told_apart_from_one_in_the_clear() {
-        // Nobody listens on the first port.
-        let client = async_nats::ConnectOptions::new().retry_on_initial_connect().connect("127.0.0.1:1").await.unwrap();
-        let error = Nats::builder(client).node(NodeId::new("a").unwrap()).join().await.unwrap_err();
-        assert!(matches!(error, NatsError::Disconnected), "{error}");
-    }
-}
