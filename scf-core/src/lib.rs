@@ -59,6 +59,7 @@ mod scheduler;
 mod secret;
 mod slo;
 mod slo_policy;
+mod spending;
 mod split;
 mod state;
 mod tenant;
@@ -94,7 +95,7 @@ pub use model::{
     BlockCost, BlockGraph, BlockMemory, Flow, Inference, Inferred, ModelBlock, ModelError, ModelInfo, WireForm,
 };
 pub use network::{NetworkPlan, NetworkProblem};
-pub use node::{Accelerator, AcceleratorUnits, Device, Node, Rates, Resources, Tier};
+pub use node::{Accelerator, AcceleratorUnits, Device, Node, Radio, Rates, Resources, Tier};
 pub use object::{
     ChunkId, Collected, GrantedObjects, InvalidDigest, MAX_REFERENCE, ObjectChunk, ObjectError, ObjectId,
     ObjectManifest, ObjectReader, ObjectStat, ObjectStore, ObjectUsage, ObjectWriter, Stored, read_object,
@@ -113,6 +114,7 @@ pub use scheduler::{
 pub use secret::{Secret, Secrets, SecretsError};
 pub use slo::{Objectives, Slo, SloReport};
 pub use slo_policy::{Expectation, ObservedCall, Progress, Reaction, Site, SloPolicy};
+pub use spending::{Draw, SplitBudget};
 pub use split::{EdgeCost, FormCost, PlanError, Segment, SplitPlan, SplitPlanner, SplitProblem};
 pub use state::{
     Batch, Caps, Commit, Delta, Durability, Entry, Fence, Guard, Head, Moved, Op, Opened, OutputGate, Ownership, Page,
