@@ -37,6 +37,9 @@ mod codec;
 mod device;
 mod digits;
 mod efficientnet;
+#[cfg(test)]
+#[path = "../../examples/assets/fetched.rs"]
+mod fetched;
 mod fixed;
 mod function;
 mod gguf;
