@@ -16,7 +16,7 @@
 //! | `device` | [`Device`]: CPU, CUDA, Metal |
 //! | `codec` | [`to_wire`], [`from_wire`], [`codec_cost`]: activations on the wire, exact or in eight bits |
 //! | `wire` | runs on the wire: what is done and every tensor still taken; [`Agreement`]: which forms lose nothing |
-//! | `split` | [`LatencyOptimal`], [`FixedSplit`]: planners of chains; [`MinCutSplit`] of networks that are none |
+//! | `split` | [`LatencyOptimal`], [`FixedSplit`]: planners of chains; [`MinCutSplit`] of networks that are none; [`BudgetOptimal`]: of both, within joules or money |
 //! | `profile` | [`BlockProfiler`]: what blocks took where |
 //! | `function` | [`ModelFactory`], [`SplitModel`]: models as functions; [`SplitTrace`]: which split a call used |
 //! | `inference` | [`ModelHost`]: whole models by name |
@@ -37,6 +37,9 @@ mod codec;
 mod device;
 mod digits;
 mod efficientnet;
+#[cfg(test)]
+#[path = "../../examples/assets/fetched.rs"]
+mod fetched;
 mod fixed;
 mod function;
 mod gguf;
@@ -72,6 +75,8 @@ pub use registry::{
     Admission, Batch, BatchError, BatchLimits, BatchQueue, BatchTimes, Batched, Batcher, CacheError, Executor,
     ModelCache, ModelRegistry, ModelServer, NoVariant, Query, Refused, Resident, Selection, ServeError, Variant,
 };
-pub use split::{DagBlock, DagCut, DagProblem, FixedSplit, LatencyOptimal, MinCut, MinCutSplit};
+pub use split::{
+    BudgetOptimal, DagBlock, DagCut, DagProblem, FixedSplit, LatencyOptimal, MinCut, MinCutSplit, WithinBudget,
+};
 pub use vad::{Heard, SileroVad, SpeechDetector, SpeechLimits};
 pub use wire::{Agreement, through_wire};

@@ -60,6 +60,7 @@ mod scheduler;
 mod secret;
 mod slo;
 mod slo_policy;
+mod spending;
 mod split;
 mod state;
 mod stream;
@@ -96,7 +97,7 @@ pub use model::{
     BlockCost, BlockGraph, BlockMemory, Flow, Inference, Inferred, ModelBlock, ModelError, ModelInfo, WireForm,
 };
 pub use network::{NetworkPlan, NetworkProblem};
-pub use node::{Accelerator, AcceleratorUnits, Device, Node, Rates, Resources, Tier};
+pub use node::{Accelerator, AcceleratorUnits, Device, Node, Radio, Rates, Resources, Tier};
 pub use object::{
     BlobStore, ChunkId, Collected, GrantedObjects, InvalidDigest, MAX_REFERENCE, ObjectChunk, ObjectError, ObjectId,
     ObjectManifest, ObjectReader, ObjectStat, ObjectStore, ObjectUsage, ObjectWriter, Stored, read_object,
@@ -115,6 +116,7 @@ pub use scheduler::{
 pub use secret::{Secret, Secrets, SecretsError};
 pub use slo::{Objectives, Slo, SloReport};
 pub use slo_policy::{Expectation, ObservedCall, Progress, Reaction, Site, SloPolicy};
+pub use spending::{Draw, SplitBudget};
 pub use split::{EdgeCost, FormCost, PlanError, Segment, SplitPlan, SplitPlanner, SplitProblem};
 pub use state::{
     Batch, Caps, Commit, Delta, Durability, Entry, Fence, Guard, Head, Moved, Op, Opened, OutputGate, Ownership, Page,

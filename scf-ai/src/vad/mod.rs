@@ -42,7 +42,8 @@ const HIDDEN: usize = 128;
 /// The blocks are `spectrum`, `encoder`, `recurrence` and `head`. The graph takes one chunk, `f32` `[1, 512]`: 32 ms of
 /// one channel at 16 kHz, -1 to 1; and gives `f32` `[1, 1]`, the probability that it has speech. With
 /// [`BlockGraph::follow`] `spectrum` keeps the chunk's last 64 samples, and `recurrence` what it has made of all so far:
-/// 1,280 bytes however long the sound is. [`SpeechDetector`] does that, and stores it with a session's state.
+/// 1,280 bytes however long the sound is. [`SpeechDetector`] does that, and stores it with a session's state. Chunks come
+/// from outside, so that no block asks with [`Flow::Stream`](scf_core::Flow::Stream) for what it gave itself.
 ///
 /// Behind `encoder`, 512 bytes travel instead of 2,048, and no sound.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

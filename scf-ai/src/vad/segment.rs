@@ -76,26 +76,26 @@ fn samples(time: Duration) -> u64 {
 mod tests {
     use super::*;
 
-    /// The stretches, in chunks.
-    fn stretches(speech: &[f32]) -> Vec<Range<u64>> {
+    /// Where stretches begin and end, in chunks.
+    fn stretches(speech: &[f32]) -> Vec<(u64, u64)> {
         let (mut standing, limits) = (Standing::default(), SpeechLimits::default());
         let mut found: Vec<_> = speech.iter().filter_map(|speech| standing.hear(*speech, &limits)).collect();
         found.extend(standing.finish(&limits));
-        found.into_iter().map(|found| found.start / CHUNK as u64..found.end / CHUNK as u64).collect()
+        found.into_iter().map(|found| (found.start / CHUNK as u64, found.end / CHUNK as u64)).collect()
     }
 
     #[test]
     fn doubt_begins_nothing_and_ends_nothing_and_a_short_silence_neither() {
         assert_eq!(stretches(&[0.4; 40]), []);
         let speech = [[0.1; 5], [0.9; 5], [0.4; 5], [0.9; 5], [0.1; 5], [0.1; 5]].concat();
-        assert_eq!(stretches(&speech), [5..20]);
+        assert_eq!(stretches(&speech), [(5, 20)]);
         let breath = [&[0.9; 9][..], &[0.1; 3], &[0.9; 9], &[0.1; 4]].concat();
-        assert_eq!(stretches(&breath), [0..21], "96 ms are no silence");
+        assert_eq!(stretches(&breath), [(0, 21)], "96 ms are no silence");
     }
 
     #[test]
     fn what_is_shorter_than_a_word_is_none_and_what_has_not_ended_ends_with_the_sound() {
         let speech = [&[0.9; 7][..], &[0.1; 9], &[0.9; 8], &[0.1; 9], &[0.7; 20]].concat();
-        assert_eq!(stretches(&speech), [16..24, 33..53]);
+        assert_eq!(stretches(&speech), [(16, 24), (33, 53)]);
     }
 }

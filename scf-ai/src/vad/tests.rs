@@ -18,9 +18,6 @@ use crate::{
     tensor::{little_endian, with_floats},
 };
 
-#[path = "../../../examples/assets/fetched.rs"]
-mod fetched;
-
 /// What onnxruntime 1.31.1 gives for every eighth chunk of [`sound`], with the network of `silero_vad_16k_op15.onnx` of
 /// the wheel `silero-vad` 6.2.3 and the weights of its `silero_vad_16k.safetensors`, which are of another training; fed
 /// as the wheel's own `OnnxWrapper` does.
@@ -103,7 +100,7 @@ fn file() -> Vec<u8> {
 fn published() -> Option<Vec<u8>> {
     // Past the capture of the test's output.
     let skipped = |error: &io::Error| writeln!(io::stderr().lock(), "SKIPPED: {error}").unwrap();
-    fetched::read("silero-vad-16k.safetensors").inspect_err(skipped).ok()
+    crate::fetched::read("silero-vad-16k.safetensors").inspect_err(skipped).ok()
 }
 
 fn chunk(samples: &[f32]) -> Activation {
