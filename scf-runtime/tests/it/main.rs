@@ -23,6 +23,7 @@ mod process;
 mod queue;
 #[cfg(all(feature = "wasm", unix))]
 mod quota;
+mod repeats;
 #[cfg(all(feature = "wasm", feature = "services"))]
 mod services;
 #[path = "../support/silent.rs"]
@@ -31,6 +32,9 @@ mod silent;
 mod snapshot;
 #[cfg(all(feature = "wasm", feature = "services"))]
 mod stateful;
+#[path = "../support/streamed.rs"]
+mod streamed;
+mod streams;
 mod support;
 mod transport;
 #[cfg(feature = "wasm")]
