@@ -171,6 +171,21 @@ pub enum Statefulness {
     PerKey,
 }
 
+/// Whether a call of which it is not known that it did not run may be made again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum Repeat {
+    /// Not at all: its effects would come twice. A call whose node stops answering ends with
+    /// [`InvokeError::Interrupted`](crate::InvokeError::Interrupted); one that did not reach a node is sent to another.
+    Never,
+    /// Where its node stopped answering: a repeated call has the same id, by which effects on state happen once.
+    #[default]
+    AfterLoss,
+    /// At any time, also while it runs elsewhere: it is idempotent. A call that takes longer than most is sent to a second
+    /// node, within a budget, where it keeps no state and has no streams.
+    Freely,
+}
+
 /// A function: what runs, on what conditions, within what limits.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
@@ -201,6 +216,9 @@ pub struct Function {
     /// Data that every call reads from where it lies.
     #[serde(default)]
     pub data: Vec<DataInput>,
+    /// Whether its calls may be made again.
+    #[serde(default)]
+    pub repeat: Repeat,
 }
 
 impl Function {
@@ -220,6 +238,7 @@ impl Function {
             reuse: Reuse::default(),
             objectives: Objectives::default(),
             data: Vec::new(),
+            repeat: Repeat::default(),
         }
     }
 
@@ -328,6 +347,13 @@ impl Function {
     #[must_use]
     pub fn reads(mut self, node: NodeId, size: ByteSize) -> Self {
         self.data.push(DataInput { node, size });
+        self
+    }
+
+    /// Whether its calls may be made again; default where their node stopped answering.
+    #[must_use]
+    pub const fn repeat(mut self, repeat: Repeat) -> Self {
+        self.repeat = repeat;
         self
     }
 

@@ -179,6 +179,8 @@ pub struct Receipt {
     pub on_wire: ByteSize,
     /// What the CPU time of the isolate came to by the rates of the node.
     pub spent: Spent,
+    /// Whether it was sent to a second node as well because it took long; what that used is on the function's bill.
+    pub hedged: bool,
     /// Parts of the call that the isolate reports.
     pub spans: Vec<Span>,
     /// The bills of the calls that it made.
@@ -203,6 +205,7 @@ impl Receipt {
             bytes_out: ByteSize::ZERO,
             on_wire: ByteSize::ZERO,
             spent: Spent::NOTHING,
+            hedged: false,
             spans: Vec::new(),
             calls: Vec::new(),
         }

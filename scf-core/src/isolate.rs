@@ -456,6 +456,15 @@ pub enum InvokeError {
         /// The node.
         node: NodeId,
     },
+    /// The node stopped answering, the call may have run there, and the function is not to be run twice
+    /// ([`Repeat::Never`](crate::Repeat::Never)).
+    #[error("function {function}: node {node} stopped answering, and the call is not repeated")]
+    Interrupted {
+        /// The function.
+        function: FunctionName,
+        /// The node.
+        node: NodeId,
+    },
     /// No node satisfies the function's needs.
     #[error("function {function} cannot be placed")]
     Unplaceable {

@@ -86,7 +86,7 @@ pub use cost::{Carbon, Energy, Money, Share, Spent};
 pub use dag::{DagNode, Frontier};
 pub use disk::Disk;
 pub use error::BoxError;
-pub use function::{Code, Function, Limits, Needs, Reuse, Statefulness};
+pub use function::{Code, Function, Limits, Needs, Repeat, Reuse, Statefulness};
 pub use grant::{BucketGrant, ClockGrant, DeviceGrant, FileGrant, FolderQuota, Grants, HttpGrant, ObjectGrant};
 pub use id::{FunctionName, InvalidName, InvocationId, MAX_NAME, ModelName, Name, NodeId, TenantName, Zone};
 pub use invocation::{Invocation, Outcome, Receipt, Span, Usage};

@@ -42,6 +42,8 @@ pub struct Bill {
     pub on_wire: ByteSize,
     /// What the CPU time of the isolates came to by the rates of the nodes that they ran on.
     pub spent: Spent,
+    /// Calls that were sent to a second node as well because they took long.
+    pub hedged: u64,
 }
 
 /// Why calls failed, and how many.
@@ -96,6 +98,11 @@ impl Ledger {
     /// Books messages, on the node that sent the request.
     pub(crate) fn book_wire(&self, size: ByteSize) {
         self.page(here()).change(|sums| sums.bill.on_wire += size);
+    }
+
+    /// Books a call that is sent to a second node as well.
+    pub(crate) fn book_hedged(&self) {
+        self.page(here()).change(|sums| sums.bill.hedged += 1);
     }
 
     /// Books CPU time of the host, by the cores that the call was made on.
@@ -153,6 +160,7 @@ impl Sums {
         bill.bytes_out += more.bytes_out;
         bill.on_wire += more.on_wire;
         bill.spent += more.spent;
+        bill.hedged += more.hedged;
         self.memory = self.memory.saturating_add(other.memory);
     }
 

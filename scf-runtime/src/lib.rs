@@ -6,6 +6,7 @@
 //! | module of the source | what it has |
 //! |---|---|
 //! | `fabric/` | assembly, the public handle, what is done by time |
+//! | `hedge`, `hedged` | when a call that is late is sent to a second node |
 //! | `deployment`, `route` | a function's revisions and where its traffic goes |
 //! | `router`, `member`, `wire` | where a call goes, what a node has promised, calls as messages |
 //! | `controller/` | admission, running, rest, per node |
@@ -57,6 +58,8 @@ mod escape;
 mod fabric;
 mod flight;
 mod guest;
+mod hedge;
+mod hedged;
 mod host;
 #[cfg(feature = "http")]
 pub mod http;
@@ -100,6 +103,7 @@ pub use error::{BuildError, DeployError, OperateError, TrafficError};
 pub use fabric::PeerStatus;
 pub use fabric::{Fabric, FabricBuilder, RevisionStatus};
 pub use guest::GuestPolicy;
+pub use hedge::HedgePolicy;
 pub use ledger::{Bill, Failures};
 pub use native::{NativeCall, NativeError, NativeFactory, NativeFuture};
 #[cfg(feature = "metrics")]

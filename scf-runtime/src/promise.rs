@@ -172,6 +172,7 @@ pub(crate) fn blames_the_node(error: &InvokeError) -> bool {
     match error {
         InvokeError::Limit { limit, .. } => matches!(limit, LimitKind::Wall),
         InvokeError::Unreachable { .. }
+        | InvokeError::Interrupted { .. }
         | InvokeError::Overloaded { .. }
         | InvokeError::Trapped { .. }
         | InvokeError::Host { .. } => true,

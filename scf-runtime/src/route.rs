@@ -3,7 +3,7 @@
 use std::{
     collections::HashSet,
     sync::{
-        Arc, OnceLock, PoisonError, RwLock,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock,
         atomic::{
             AtomicBool, AtomicU64,
             Ordering::{Relaxed, SeqCst},
@@ -12,12 +12,13 @@ use std::{
 };
 
 use bytes::Bytes;
-use scf_core::{Function, Revision};
+use scf_core::{Function, Repeat, Revision, Statefulness};
 
 use crate::{
     claim::{self, Digest},
     controller::Ready,
     deployment::Deployment,
+    hedge::Hedge,
     ledger::Ledger,
     peer,
     spread::Shared,
@@ -79,6 +80,8 @@ pub(crate) struct Route {
     abroad: RwLock<HashSet<usize>>,
     /// What they know it by.
     definition: OnceLock<(Digest, Bytes)>,
+    /// Of a function whose calls may be hedged.
+    hedge: Option<Mutex<Hedge>>,
 }
 
 impl Route {
@@ -91,7 +94,10 @@ impl Route {
     ) -> Self {
         let sticky = ready.iter().map(|_| AtomicU64::new(0)).collect();
         let (abroad, definition) = (RwLock::default(), OnceLock::new());
-        Self { function, revision, ledger, account, ready, sticky, serves: AtomicBool::new(false), abroad, definition }
+        let is_hedged = function.repeat == Repeat::Freely && function.state == Statefulness::Stateless;
+        let hedge = is_hedged.then(|| Mutex::new(Hedge::new()));
+        let serves = AtomicBool::new(false);
+        Self { function, revision, ledger, account, ready, sticky, serves, abroad, definition, hedge }
     }
 
     /// Whether it has claimed what it needs on a node of another process.
@@ -117,6 +123,11 @@ impl Route {
     /// What nodes of other processes know it by; where they pull its code, without that.
     pub(crate) fn definition(&self, is_pulled: bool) -> &(Digest, Bytes) {
         self.definition.get_or_init(|| claim::definition(&self.function, is_pulled))
+    }
+
+    /// What is known of the latencies of a function whose calls may be hedged.
+    pub(crate) fn hedge(&self) -> Option<MutexGuard<'_, Hedge>> {
+        self.hedge.as_ref().map(|hedge| hedge.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     pub(crate) fn placed(&self, from: usize, epoch: u32) -> Option<usize> {

@@ -12,8 +12,8 @@ use std::{
 use async_trait::async_trait;
 use scf_core::{
     Attached, ByteSize, Envelope, FunctionName, Handler, Host, Invocation, InvokeError, LimitKind, NodeId, Outcome,
-    Payload, Placement, PlacementRequest, Receipt, Revision, ScheduleError, StateError, Streams, Subject, Timestamp,
-    TransportError,
+    Payload, Placement, PlacementRequest, Receipt, Repeat, Revision, ScheduleError, StateError, Streams, Subject,
+    Timestamp, TransportError,
 };
 
 use crate::{
@@ -37,9 +37,9 @@ const TRAVEL: Duration = Duration::from_secs(5);
 
 /// A call on its way: which revision it goes to, who pays for it, where it was made.
 #[derive(Clone, Copy)]
-struct Trip<'a> {
-    route: &'a Arc<Route>,
-    account: &'a Arc<Account>,
+pub(crate) struct Trip<'a> {
+    pub(crate) route: &'a Arc<Route>,
+    pub(crate) account: &'a Arc<Account>,
     /// The cores that it was made on.
     part: usize,
     from: usize,
@@ -159,7 +159,7 @@ impl Inner {
             Some(to) => to,
             None => self.decide(trip, &invocation, &[]).await?,
         };
-        match self.carry(trip, to, invocation.clone(), now, patience).await {
+        match self.carry_hedged(trip, to, &invocation, now, patience).await {
             Err(error) if may_repeat(&invocation, &error) => {
                 Box::pin(self.bring_anew(trip, invocation, now + patience, Failed { to, error })).await
             }
@@ -213,8 +213,20 @@ impl Inner {
         }
     }
 
-    /// Asks the scheduler and claims what it proposes.
+    /// Asks the scheduler and claims what it proposes; the calls from here go there from now on.
     async fn decide(&self, trip: Trip<'_>, invocation: &Invocation, left_out: &[usize]) -> Result<usize, InvokeError> {
+        let (to, epoch) = self.propose_and_claim(trip, invocation, left_out).await?;
+        trip.route.place(trip.from, epoch, to);
+        Ok(to)
+    }
+
+    /// Asks the scheduler and claims what it proposes; gives the network's epoch at which that was.
+    pub(crate) async fn propose_and_claim(
+        &self,
+        trip: Trip<'_>,
+        invocation: &Invocation,
+        left_out: &[usize],
+    ) -> Result<(usize, u32), InvokeError> {
         let Trip { route, from, .. } = trip;
         let (function, mut left_out) = (&route.function, left_out.to_vec());
         // Read before the nodes are: what changes after that changes the epoch too, and this placement does not stick.
@@ -247,11 +259,10 @@ impl Inner {
                         None => self.release_abroad(route),
                     }
                 }
-                route.place(from, epoch, to);
                 tracing::debug!(
                     faas.name = %function.name, from = %self.members[from].node.id, node = %placement.node, "scf.schedule"
                 );
-                return Ok(to);
+                return Ok((to, epoch));
             }
         }
         Err(unplaceable(ScheduleError::Contended { attempts: CLAIM_ATTEMPTS }))
@@ -286,7 +297,7 @@ impl Inner {
     }
 
     /// Runs the call on member `to`, watched where something is promised of its function.
-    async fn carry(
+    pub(crate) async fn carry(
         self: &Arc<Self>,
         trip: Trip<'_>,
         to: usize,
@@ -363,6 +374,11 @@ impl Inner {
             TransportError::Overloaded { node } => {
                 let retry_after = Duration::from_millis(100);
                 InvokeError::Overloaded { function: function.clone(), node, retry_after }
+            }
+            TransportError::Interrupted { node } | TransportError::TimedOut { node, .. }
+                if route.function.repeat == Repeat::Never =>
+            {
+                InvokeError::Interrupted { function: function.clone(), node }
             }
             _ => unreachable(&node),
         })?;

@@ -23,6 +23,7 @@ use crate::{
     controller::{Controller, ScalerFor, Terms},
     error::BuildError,
     guest::GuestPolicy,
+    hedge::HedgePolicy,
     host::{MemberHost, Pace},
     observe::Observer,
     peer::{self, Peers},
@@ -54,6 +55,7 @@ pub struct FabricBuilder {
     concurrency: Option<u32>,
     revisions: Option<usize>,
     idle: Option<Duration>,
+    hedging: HedgePolicy,
     observer: Observer,
     queue: Option<Arc<dyn InvocationQueue>>,
     dispatch: DispatchConfig,
@@ -181,6 +183,13 @@ impl FabricBuilder {
         self
     }
 
+    /// When calls of functions that may be repeated freely are sent to a second node; default
+    /// [`HedgePolicy::default`].
+    pub const fn hedging(mut self, policy: HedgePolicy) -> Self {
+        self.hedging = policy;
+        self
+    }
+
     /// How long without calls before a function is dormant and keeps no isolates, where no autoscaler decides.
     /// Default 60 s.
     pub const fn idle(mut self, idle: Duration) -> Self {
@@ -283,6 +292,7 @@ impl FabricBuilder {
                 functions: RwLock::default(),
                 near: Spread::default(),
                 workflows: RwLock::default(),
+                hedging: self.hedging,
                 lent: Lent::default(),
                 dispatcher: self.queue.map(|queue| Dispatcher::new(queue, self.dispatch)),
                 seed: AtomicU64::new(self.seed.unwrap_or_else(random)),

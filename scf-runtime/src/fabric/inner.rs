@@ -21,6 +21,7 @@ use tokio::sync::{Notify, watch};
 use crate::{
     claim::Guests,
     deployment::Deployment,
+    hedge::HedgePolicy,
     member::Member,
     peer::{Peers, with_paths},
     pull::Puller,
@@ -66,6 +67,8 @@ pub(crate) struct Inner {
     /// The same, for calls to read.
     pub(super) near: Spread<FunctionName, Deployment>,
     pub(super) workflows: RwLock<HashMap<Name, Arc<Workflow>>>,
+    /// When calls that take long are sent to a second node.
+    pub(crate) hedging: HedgePolicy,
     /// Streams of calls that run on other nodes.
     pub(crate) lent: Lent,
     /// Drains the invocation queue, if there is one.

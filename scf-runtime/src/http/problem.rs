@@ -62,7 +62,7 @@ impl Problem {
             E::Media { .. } => (StatusCode::UNSUPPORTED_MEDIA_TYPE, Some("content-type".into())),
             E::Limit { limit: LimitKind::Input, .. } => (StatusCode::PAYLOAD_TOO_LARGE, Some("body".into())),
             E::Limit { limit: LimitKind::Wall, .. } => (StatusCode::GATEWAY_TIMEOUT, None),
-            E::Trapped { .. } | E::Limit { .. } => (StatusCode::BAD_GATEWAY, None),
+            E::Trapped { .. } | E::Limit { .. } | E::Interrupted { .. } => (StatusCode::BAD_GATEWAY, None),
             E::Overloaded { .. } => (StatusCode::TOO_MANY_REQUESTS, None),
             E::Unreachable { .. } | E::Unplaceable { .. } => (StatusCode::SERVICE_UNAVAILABLE, None),
             E::State { source, .. } if source.is_retryable() => (StatusCode::SERVICE_UNAVAILABLE, None),

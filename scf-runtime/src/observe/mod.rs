@@ -159,7 +159,7 @@ impl ErrorKind {
             InvokeError::Limit { .. } => Self::Limit,
             InvokeError::NoKey { .. } => Self::NoKey,
             InvokeError::Overloaded { .. } => Self::Overloaded,
-            InvokeError::Unreachable { .. } => Self::Unreachable,
+            InvokeError::Unreachable { .. } | InvokeError::Interrupted { .. } => Self::Unreachable,
             InvokeError::State { .. } => Self::State,
             InvokeError::Host { .. } => Self::Host,
             _ => Self::Other,

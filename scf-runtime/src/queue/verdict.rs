@@ -23,6 +23,8 @@ pub(super) fn verdict(error: &InvokeError) -> Settle {
         | InvokeError::Input { .. }
         | InvokeError::Media { .. }
         | InvokeError::NoKey { .. }
+        // It may have run, and is not to be run twice.
+        | InvokeError::Interrupted { .. }
         | InvokeError::Limit { limit: LimitKind::Input, .. } => Settle::Dead(Cause::refused(&chain(error))),
         _ => Settle::Retry(Cause::failed(&chain(error))),
     }

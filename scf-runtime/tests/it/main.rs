@@ -26,6 +26,7 @@ mod pull;
 mod queue;
 #[cfg(all(feature = "wasm", unix))]
 mod quota;
+mod repeats;
 #[cfg(all(feature = "wasm", feature = "services"))]
 mod services;
 #[path = "../support/silent.rs"]
@@ -34,6 +35,9 @@ mod silent;
 mod snapshot;
 #[cfg(all(feature = "wasm", feature = "services"))]
 mod stateful;
+#[path = "../support/streamed.rs"]
+mod streamed;
+mod streams;
 mod support;
 mod transport;
 #[cfg(feature = "wasm")]

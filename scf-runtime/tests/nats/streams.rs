@@ -149,6 +149,7 @@ async fn a_node_that_is_lost_in_the_middle_is_an_error_behind_what_it_sent() {
         for at in 0..3 {
             assert_eq!(output.next().await, Ok(Some(at.to_string().into())));
         }
+        pair.seen.begun(1).await;
         pair.of_b.detach(&node("b"));
         let error = output.next().await.unwrap_err();
         assert!(matches!(&error, InvokeError::Unreachable { node: lost, .. } if *lost == node("b")), "{error:?}");
