@@ -15,7 +15,7 @@
 //! | [`StateStore`], [`StateSession`], [`PhasePolicy`] | scf-state, you | the functions controller, functions |
 //! | [`ObjectStore`] | scf-state, you | whoever keeps models, images and snapshots |
 //! | [`KeyValue`], [`Secrets`] | scf-runtime, you | the services that guests are given |
-//! | [`ModelBlock`], [`SplitPlanner`], [`Inference`] | scf-ai, you | the split runtime |
+//! | [`ModelBlock`], [`BlockRunner`], [`SplitPlanner`], [`Inference`] | scf-ai, you | the split runtime |
 //! | [`Transport`], [`Handler`] | scf-runtime, you | routers, state servers |
 //! | [`Clock`], [`Disk`] | scf-runtime, scf-state, you | whoever waits, stamps or stores |
 //!
@@ -55,6 +55,7 @@ mod phase;
 mod queue;
 mod revision;
 mod run_slo;
+mod runner;
 mod scheduler;
 mod secret;
 mod slo;
@@ -107,6 +108,7 @@ pub use queue::{
 };
 pub use revision::{Qualifier, Revision};
 pub use run_slo::{DueStep, ObservedRun, StepShare, StepSites};
+pub use runner::{BlockRunner, Ran};
 pub use scheduler::{
     ClusterView, DataInput, Health, NodeStatus, Placement, PlacementRequest, Refusal, ScheduleError, Scheduler,
 };
