@@ -2,7 +2,7 @@
 //! against the same range in this process, bit for bit.
 #![cfg(target_os = "linux")]
 
-use std::path::Path;
+use std::{io::Write as _, path::Path};
 
 use scf_ai::{
     Device, EfficientNetLite,
@@ -27,6 +27,16 @@ fn source(model: &str, network: Network, weights: Bytes) -> ModelSource {
 fn lite0() -> ModelSource {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/assets/efficientnet-lite0.safetensors");
     source("lite0", Network::EfficientNetLite(EfficientNetLite::Lite0), std::fs::read(path).unwrap().into())
+}
+
+/// A file that `examples/assets/fetch-models` keeps; says so where it is not there.
+fn kept(name: &str) -> Option<Bytes> {
+    let found = fetched::read(name).map(Bytes::from);
+    if let Err(error) = &found {
+        // Past the capture of the test's output.
+        writeln!(std::io::stderr().lock(), "SKIPPED: {error}").unwrap();
+    }
+    found.ok()
 }
 
 fn load(accelerator: &dyn Accelerator, model: &ModelSource) -> Loaded {
@@ -76,12 +86,18 @@ fn every_range_of_an_image_classifier_is_bit_for_bit_that_of_this_process() {
 }
 
 #[test]
+fn every_range_of_a_network_that_is_trained_here_is_bit_for_bit_that_of_this_process() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/assets/digits.safetensors");
+    let model = source("digits", Network::DigitsCnn, std::fs::read(path).unwrap().into());
+    let (worker, here) = (worker(), InProcess::cpu(MEMORY));
+    let (there, here) = (load(&worker, &model), load(&here, &model));
+    assert_eq!(compare(there.graph(), here.graph(), &input(&here.graph().input, 2)), 4 * 5 / 2);
+}
+
+#[test]
 fn every_range_of_a_sentence_encoder_is_bit_for_bit_that_of_this_process() {
-    let Ok(weights) = fetched::read("minilm-l6.safetensors") else {
-        eprintln!("skipped: examples/assets/fetch-models has not run");
-        return;
-    };
-    let model = source("minilm", Network::MiniLm { tokens: 16 }, weights.into());
+    let Some(weights) = kept("minilm-l6.safetensors") else { return };
+    let model = source("minilm", Network::MiniLm { tokens: 16 }, weights);
     let (worker, here) = (worker(), InProcess::cpu(MEMORY));
     let (there, here) = (load(&worker, &model), load(&here, &model));
     assert_eq!(compare(there.graph(), here.graph(), &input(&here.graph().input, 20_000)), 8 * 9 / 2);
@@ -89,11 +105,8 @@ fn every_range_of_a_sentence_encoder_is_bit_for_bit_that_of_this_process() {
 
 #[test]
 fn a_language_model_gives_the_token_that_it_gives_here_for_any_number_before_it() {
-    let Ok(weights) = fetched::read("smollm2-135m-instruct.q4_1.gguf") else {
-        eprintln!("skipped: examples/assets/fetch-models has not run");
-        return;
-    };
-    let model = source("smollm2", Network::Llama { context: 64 }, weights.into());
+    let Some(weights) = kept("smollm2-135m-instruct.q4_1.gguf") else { return };
+    let model = source("smollm2", Network::Llama { context: 64 }, weights);
     let (worker, here) = (worker(), InProcess::cpu(MEMORY));
     let (there, here) = (load(&worker, &model), load(&here, &model));
     let blocks = here.graph().blocks().len();

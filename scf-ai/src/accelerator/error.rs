@@ -133,7 +133,7 @@ pub enum AcceleratorError {
         device: Device,
         /// Why it could not be loaded again.
         #[source]
-        source: Arc<AcceleratorError>,
+        source: Arc<Self>,
     },
     /// A tensor is larger than the memory that is shared with the worker has room for.
     #[error("a tensor of {needs} does not fit into the {room} that the worker of {device} has for one way: share more")]

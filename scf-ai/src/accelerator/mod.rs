@@ -110,6 +110,7 @@ impl Loaded {
 
     /// Runs the blocks of `blocks` for each of `batch`, and says what that took: for whoever meters it. Blocks of a
     /// network that is no chain are run by its graph.
+    #[must_use]
     pub fn run(&self, blocks: Range<usize>, batch: Vec<Activation>) -> Ran {
         match self.graph.offload(blocks.clone(), batch) {
             Ok(ran) => ran,
@@ -132,3 +133,6 @@ pub fn loader(
         accelerator.load(lease, &model).map(Loaded::into_graph).map_err(refused)
     }
 }
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -7,6 +7,7 @@
 //! it. A worker that ends, does not answer or says what cannot be costs the call that it had; it is ended, and started
 //! again when the next one comes, where each model is loaded again when it is asked for (`process`, `rest`).
 
+mod block;
 mod link;
 mod memory;
 mod message;
@@ -25,7 +26,7 @@ use std::{
 use scf_core::{BlockGraph, ByteSize, ModelError};
 
 pub use self::serve::worker_main;
-use self::{message::Ask, process::Process, remote::Remote, rest::Deaths};
+use self::{block::RemoteBlock, message::Ask, process::Process, remote::Remote, rest::Deaths};
 use super::{
     Accelerator, AcceleratorError, Description, Lease, Loaded, ModelSource, budget::Budget, in_process::weights,
 };
@@ -39,7 +40,7 @@ const SHARED: ByteSize = ByteSize::from_mib(64);
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// An accelerator in a process of its own, which this program starts, outlives and starts again. Clones are the same
-/// one; the process runs while something is loaded, and ends with the last model or the last clone.
+/// one. The process ends with the last model that it has, and with the last clone; the next load starts it again.
 ///
 /// It does one thing at a time: calls wait for those before them, each at most for the patience that is set. For several
 /// at once start several.
@@ -90,8 +91,8 @@ impl WorkerSettings {
         self
     }
 
-    /// Memory of the device for models; default, and at most, what its driver says is free when the worker is started.
-    /// A processor has no driver: it has to be set.
+    /// Memory of the device for models; default, and at most, what its driver, or the system for a processor, says is
+    /// free when the worker is started.
     pub const fn memory(mut self, memory: ByteSize) -> Self {
         self.0.memory = memory;
         self
@@ -155,7 +156,7 @@ impl Accelerator for Worker {
         let remote = Arc::new(Remote::load(host, lease, model)?);
         let failed =
             |error: ModelError| AcceleratorError::Load { model: model.model.clone(), device, source: error.into() };
-        let graph = BlockGraph::chain(model.model.clone(), remote.input().clone(), Remote::blocks(&remote));
+        let graph = BlockGraph::chain(model.model.clone(), remote.input().clone(), RemoteBlock::all(&remote));
         let graph = graph.map_err(failed)?;
         let takes = weights(&graph);
         if takes > leased {
@@ -259,7 +260,7 @@ impl State {
             let ask = Ask::Unload { id: *id };
             match process.ask(settings, &ask, None) {
                 Ok(message::Answer::Unloaded) => {}
-                Ok(_) => drop(process.garbage(settings, &ask, "kind")),
+                Ok(_) => drop(process.garbage(settings, ask.verb(), "kind")),
                 Err(error) => tracing::warn!(%error, "a worker did not let go of a model"),
             }
             if process.is_sound() && process.loaded.is_empty() {

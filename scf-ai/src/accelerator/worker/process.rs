@@ -73,12 +73,12 @@ impl Process {
         let opened = match answer {
             Ok(Answer::Opened(opened)) => opened,
             Ok(Answer::Failed(problem)) => return Err(AcceleratorError::absent(device, problem)),
-            Ok(_) => return Err(process.garbage(settings, &ask, "kind")),
+            Ok(_) => return Err(process.garbage(settings, ask.verb(), "kind")),
             Err(AcceleratorError::Died { how, .. }) => return Err(process.unstarted(settings, how)),
             Err(error) => return Err(error),
         };
         if opened.version != VERSION {
-            return Err(process.garbage(settings, &ask, "version"));
+            return Err(process.garbage(settings, ask.verb(), "version"));
         }
         if opened.device != device {
             return Err(AcceleratorError::OtherDevice { device, found: opened.device });
@@ -120,9 +120,14 @@ impl Process {
     }
 
     /// It said what cannot be, and is not asked again.
-    pub(super) fn garbage(&mut self, settings: &Settings, ask: &Ask, field: &'static str) -> AcceleratorError {
+    pub(super) fn garbage(
+        &mut self,
+        settings: &Settings,
+        asked: &'static str,
+        field: &'static str,
+    ) -> AcceleratorError {
         self.sound = false;
-        AcceleratorError::Garbage { device: settings.device, asked: ask.verb(), field }
+        AcceleratorError::Garbage { device: settings.device, asked, field }
     }
 
     #[cfg(test)]
@@ -151,7 +156,7 @@ impl Process {
     }
 
     fn end(&mut self) -> io::Result<ExitStatus> {
-        // One that hung up ends by itself a moment later, and says how; one that does not is made to.
+        // One that hung up is ending: its signal or its exit status say why, and killing it at once would hide that.
         for _ in 0..GRACE {
             if let Some(status) = self.child.try_wait()? {
                 return Ok(status);

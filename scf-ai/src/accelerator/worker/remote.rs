@@ -8,10 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use scf_core::{
-    Activation, BlockCost, BlockMemory, BlockRunner, ByteSize, Flow, ModelBlock, ModelError, ModelName, Ran,
-    TensorSpec, Usage, WireForm,
-};
+use scf_core::{Activation, BlockRunner, ByteSize, Flow, ModelError, ModelName, Ran, TensorSpec, Usage};
 
 use super::{
     Host, Lease, Settings, State, memory,
@@ -45,7 +42,7 @@ impl Source {
                 let source = Arc::new(fixed::failed(self.model.as_str())(shortened(problem)));
                 Err(AcceleratorError::Load { model: self.model.clone(), device: settings.device, source })
             }
-            _ => Err(process.garbage(settings, &ask, "kind")),
+            _ => Err(process.garbage(settings, ask.verb(), "kind")),
         }
     }
 }
@@ -113,12 +110,8 @@ impl Remote {
         &self.edges[0]
     }
 
-    pub(super) fn blocks(this: &Arc<Self>) -> Vec<Arc<dyn ModelBlock>> {
-        let block = |(index, info): (usize, &BlockInfo)| {
-            let forms = info.forms().unwrap_or_default();
-            Arc::new(RemoteBlock { remote: Arc::clone(this), index, forms }) as Arc<dyn ModelBlock>
-        };
-        this.described.blocks.iter().enumerate().map(block).collect()
+    pub(super) fn blocks(&self) -> &[BlockInfo] {
+        &self.described.blocks
     }
 
     /// The worker with this model in it.
@@ -138,7 +131,7 @@ impl Remote {
         }
         let error = match self.source.put(&self.host.settings, process, self.id) {
             Ok(described) if described == self.described => return Ok(process),
-            Ok(_) => AcceleratorError::Garbage { device, asked: "load a model", field: "description" },
+            Ok(_) => process.garbage(&self.host.settings, "load a model", "description"),
             Err(error) => error,
         };
         // Not tried again: a file that ends its worker would end it at every call, and others' models with it.
@@ -153,7 +146,7 @@ impl Remote {
     }
 
     /// What the blocks of `blocks` give for `input`; asked of the worker where it is not the usual.
-    fn gives(&self, blocks: &Range<usize>, input: &TensorSpec) -> Result<TensorSpec, ModelError> {
+    pub(super) fn gives(&self, blocks: &Range<usize>, input: &TensorSpec) -> Result<TensorSpec, ModelError> {
         if *input == self.edges[blocks.start] {
             return Ok(self.edges[blocks.end].clone());
         }
@@ -168,10 +161,10 @@ impl Remote {
             match process.ask(settings, &ask, None)? {
                 Answer::Shape(spec) => match spec.restore() {
                     Some(gives) => Ok(Ok(gives)),
-                    None => Err(process.garbage(settings, &ask, "shape")),
+                    None => Err(process.garbage(settings, ask.verb(), "shape")),
                 },
                 Answer::Failed(problem) => Ok(Err(shortened(problem))),
-                _ => Err(process.garbage(settings, &ask, "kind")),
+                _ => Err(process.garbage(settings, ask.verb(), "kind")),
             }
         });
         match answered {
@@ -188,7 +181,7 @@ impl Remote {
     }
 
     /// Runs the blocks of `blocks` for each of `inputs`, in as many pieces as they need.
-    fn pass(&self, blocks: Range<usize>, past_exits: bool, inputs: Vec<Activation>) -> Ran {
+    pub(super) fn pass(&self, blocks: Range<usize>, past_exits: bool, inputs: Vec<Activation>) -> Ran {
         let failed = self.failed(&blocks);
         let settings = &self.host.settings;
         let mut flows: Vec<Option<Result<Flow, ModelError>>> = Vec::with_capacity(inputs.len());
@@ -273,22 +266,28 @@ impl Remote {
                 return Ok(Piece::TooMany { sent, needs: usize::try_from(needs).unwrap_or(usize::MAX) });
             }
             Answer::Failed(problem) => return Err(AcceleratorError::Block { problem: shortened(problem) }),
-            _ => return Err(process.garbage(settings, &ask, "kind")),
+            _ => return Err(process.garbage(settings, ask.verb(), "kind")),
         };
         if outputs.len() != sent || times.len() > blocks.len() {
-            return Err(process.garbage(settings, &ask, "number of outputs"));
+            return Err(process.garbage(settings, ask.verb(), "number of outputs"));
         }
         let mut flows = Vec::with_capacity(sent);
         for (output, Going { gives, .. }) in outputs.into_iter().zip(going) {
             match self.flow(process, output, gives, blocks) {
                 Ok(flow) => flows.push(flow),
-                Err(field) => return Err(process.garbage(settings, &ask, field)),
+                Err(field) => return Err(process.garbage(settings, ask.verb(), field)),
             }
         }
         state.deaths.worked();
-        // No longer than it was waited for, whatever the worker says.
-        let bounded = |nanos| Duration::from_nanos(nanos).min(elapsed);
-        Ok(Piece::Done { flows, blocks: times.into_iter().map(bounded).collect(), cpu: bounded(cpu) })
+        // Together no longer than it was waited for, whatever the worker says.
+        let mut left = elapsed;
+        let bounded = |nanos| {
+            let time = Duration::from_nanos(nanos).min(left);
+            left -= time;
+            time
+        };
+        let blocks = times.into_iter().map(bounded).collect();
+        Ok(Piece::Done { flows, blocks, cpu: Duration::from_nanos(cpu).min(elapsed) })
     }
 
     /// What a worker says came of an input that was to give `gives`, or the part of it that cannot be.
@@ -336,58 +335,4 @@ impl Drop for Remote {
 fn shortened(mut problem: String) -> String {
     problem.truncate(problem.floor_char_boundary(MAX_PROBLEM));
     problem
-}
-
-/// One block of a model in a worker.
-#[derive(Debug)]
-struct RemoteBlock {
-    remote: Arc<Remote>,
-    index: usize,
-    forms: Vec<WireForm>,
-}
-
-impl RemoteBlock {
-    fn pass(&self, past_exits: bool, inputs: Vec<Activation>) -> Vec<Result<Flow, ModelError>> {
-        self.remote.pass(self.index..self.index + 1, past_exits, inputs).flows
-    }
-
-    fn pass_one(&self, past_exits: bool, input: Activation) -> Result<Flow, ModelError> {
-        self.pass(past_exits, vec![input]).remove(0)
-    }
-}
-
-impl ModelBlock for RemoteBlock {
-    fn name(&self) -> &str {
-        &self.remote.described.blocks[self.index].name
-    }
-
-    fn output(&self, input: &TensorSpec) -> Result<TensorSpec, ModelError> {
-        self.remote.gives(&(self.index..self.index + 1), input)
-    }
-
-    fn cost(&self, _: &TensorSpec) -> BlockCost {
-        self.remote.described.blocks[self.index].cost()
-    }
-
-    fn wire_forms(&self) -> &[WireForm] {
-        &self.forms
-    }
-
-    fn forward(&self, input: Activation) -> Result<Activation, ModelError> {
-        self.pass_one(true, input).map(Flow::into_activation)
-    }
-
-    fn step(&self, input: Activation) -> Result<Flow, ModelError> {
-        self.pass_one(false, input)
-    }
-
-    fn step_batch(&self, inputs: Vec<Activation>) -> Vec<Result<Flow, ModelError>> {
-        self.pass(false, inputs)
-    }
-
-    /// Refused: what the block would keep stays in the worker, and a part alone is not what the sequence gives.
-    fn follow(&self, _: Activation, _: &mut BlockMemory) -> Result<Flow, ModelError> {
-        let problem = "a worker keeps nothing between calls: follow sequences in this process".to_owned();
-        Err(ModelError::Memory { block: self.name().to_owned(), problem })
-    }
 }

@@ -209,6 +209,11 @@ fn free(device: &candle_core::Device) -> Option<u64> {
         candle_core::Device::Cuda(cuda) => {
             cuda.cuda_stream().context().mem_get_info().ok().map(|(free, _)| free as u64)
         }
+        candle_core::Device::Cpu => {
+            let system = std::fs::read_to_string("/proc/meminfo").ok()?;
+            let available = system.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+            available.trim().strip_suffix(" kB")?.parse::<u64>().ok()?.checked_mul(1024)
+        }
         _ => None,
     }
 }
