@@ -3,9 +3,10 @@
 use std::fmt;
 
 use scf_core::ModelError;
+use serde::{Deserialize, Serialize};
 
 /// A device that model blocks run on.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum Device {
     /// The processor, one thread per inference.
@@ -25,6 +26,15 @@ impl Device {
             Self::Cpu => "cpu",
             Self::Cuda(_) => "cuda",
             Self::Metal(_) => "metal",
+        }
+    }
+
+    /// The feature that computing on it takes, and the driver that it is reached through.
+    pub(crate) const fn needs(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Cpu => ("default", "no driver"),
+            Self::Cuda(_) => ("cuda", "the driver libcuda.so.1"),
+            Self::Metal(_) => ("metal", "the framework Metal"),
         }
     }
 

@@ -4,7 +4,7 @@ use std::{collections::HashMap, sync::Arc, thread, time::Duration};
 
 use async_trait::async_trait;
 use rustix::time::{ClockId, clock_gettime};
-use scf_core::{Activation, BlockGraph, Inference, Inferred, ModelError, ModelInfo, ModelName, Usage};
+use scf_core::{Activation, BlockGraph, Flow, Inference, Inferred, ModelError, ModelInfo, ModelName, Ran, Usage};
 use tokio::sync::Semaphore;
 
 /// Runs whole models here, each inference on a thread that may compute, one per core at a time.
@@ -60,13 +60,24 @@ impl Inference for ModelHost {
         let core = Arc::clone(&self.cores).acquire_owned().await;
         let core = core.map_err(|closed| ModelError::Block { block: last.clone(), source: closed.into() })?;
         let run = tokio::task::spawn_blocking(move || {
-            let before = thread_cpu();
-            let output = graph.step(0..blocks, input)?.into_activation();
+            let (mut flows, usage) = metered(&graph, vec![input]);
             drop(core);
-            Ok(Inferred { output, usage: Usage { cpu: thread_cpu().saturating_sub(before), ..Usage::default() } })
+            Ok(Inferred { output: flows.remove(0)?.into_activation(), usage })
         });
         run.await.unwrap_or_else(|stopped| Err(ModelError::Block { block: last, source: stopped.into() }))
     }
+}
+
+/// Runs the whole of `graph` for each of `inputs` on this thread, or where its runner does; and says what that used.
+pub(crate) fn metered(graph: &BlockGraph, inputs: Vec<Activation>) -> (Vec<Result<Flow, ModelError>>, Usage) {
+    let before = thread_cpu();
+    let blocks = 0..graph.blocks().len();
+    let (flows, mut usage) = match graph.offload(blocks.clone(), inputs) {
+        Ok(Ran { flows, usage, .. }) => (flows, usage),
+        Err(inputs) => (graph.step_batch(blocks, inputs), Usage::default()),
+    };
+    usage.cpu += thread_cpu().saturating_sub(before);
+    (flows, usage)
 }
 
 /// CPU time of the calling thread; a model on the CPU runs on the thread that asks for it.

@@ -14,6 +14,7 @@
 //! | `digits` | [`DigitsCnn`]: digits of 8x8 pixels, small enough to be trained here; [`DigitImages`] |
 //! | [`lifecycle`] | models and data as artefacts; training, gates, drift, canaries: the life of a model |
 //! | `device` | [`Device`]: CPU, CUDA, Metal |
+//! | [`accelerator`] | [`Accelerator`](accelerator::Accelerator): memory granted before a load, models here or in a worker process |
 //! | `codec` | [`to_wire`], [`from_wire`], [`codec_cost`]: activations on the wire, exact or in eight bits |
 //! | `wire` | runs on the wire: what is done and every tensor still taken; [`Agreement`]: which forms lose nothing |
 //! | `split` | [`LatencyOptimal`], [`FixedSplit`]: planners of chains; [`MinCutSplit`] of networks that are none; [`BudgetOptimal`]: of both, within joules or money |
@@ -33,6 +34,7 @@
 //! [`candle_core::Device`] is part of this API, as what [`Device::open`] gives.
 #![warn(clippy::print_stdout, clippy::print_stderr, clippy::unwrap_used)]
 
+pub mod accelerator;
 mod codec;
 mod device;
 mod digits;

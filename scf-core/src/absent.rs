@@ -70,6 +70,6 @@ impl BlockGraph {
                 forms: block.wire_forms().to_vec(),
             }) as Arc<dyn ModelBlock>
         };
-        Self { blocks: self.blocks.iter().enumerate().map(block).collect(), ..self.clone() }
+        Self { blocks: self.blocks.iter().enumerate().map(block).collect(), runner: None, ..self.clone() }
     }
 }

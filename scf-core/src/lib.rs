@@ -16,7 +16,7 @@
 //! | [`ObjectStore`] | scf-state, you | whoever keeps models, images and snapshots |
 //! | [`BlobStore`] | scf-state, you | the fabric, which pulls code of other processes out of it |
 //! | [`KeyValue`], [`Secrets`] | scf-runtime, you | the services that guests are given |
-//! | [`ModelBlock`], [`SplitPlanner`], [`Inference`] | scf-ai, you | the split runtime |
+//! | [`ModelBlock`], [`BlockRunner`], [`SplitPlanner`], [`Inference`] | scf-ai, you | the split runtime |
 //! | [`Transport`], [`Handler`] | scf-runtime, you | routers, state servers |
 //! | [`Clock`], [`Disk`] | scf-runtime, scf-state, you | whoever waits, stamps or stores |
 //!
@@ -56,6 +56,7 @@ mod phase;
 mod queue;
 mod revision;
 mod run_slo;
+mod runner;
 mod scheduler;
 mod secret;
 mod slo;
@@ -110,6 +111,7 @@ pub use queue::{
 };
 pub use revision::{Qualifier, Revision};
 pub use run_slo::{DueStep, ObservedRun, StepShare, StepSites};
+pub use runner::{BlockRunner, Ran};
 pub use scheduler::{
     ClusterView, DataInput, Health, NodeStatus, Placement, PlacementRequest, Refusal, ScheduleError, Scheduler,
 };

@@ -6,7 +6,9 @@ use async_trait::async_trait;
 use smallvec::SmallVec;
 use thiserror::Error;
 
-use crate::{Activation, BoxError, ByteSize, DType, ModelName, ObjectError, ObjectId, TensorSpec, Usage, dag::Past};
+use crate::{
+    Activation, BlockRunner, BoxError, ByteSize, DType, ModelName, ObjectError, ObjectId, TensorSpec, Usage, dag::Past,
+};
 
 /// A coarse block of a network: a stage that is worth a function call, not a single operator.
 ///
@@ -213,6 +215,7 @@ pub struct BlockGraph {
     /// Of each block the numbers of the tensors that it takes.
     pub(crate) inputs: Arc<[SmallVec<[usize; 2]>]>,
     pub(crate) chain: bool,
+    pub(crate) runner: Option<Arc<dyn BlockRunner>>,
 }
 
 impl BlockGraph {
@@ -243,7 +246,15 @@ impl BlockGraph {
             return Err(ModelError::NoBlocks { model });
         }
         let chain = inputs.iter().enumerate().all(|(block, inputs)| inputs[..] == [block]);
-        Ok(Self { model, input, blocks: blocks.into(), edges: edges.into(), inputs: inputs.into(), chain })
+        Ok(Self {
+            model,
+            input,
+            blocks: blocks.into(),
+            edges: edges.into(),
+            inputs: inputs.into(),
+            chain,
+            runner: None,
+        })
     }
 
     /// The blocks in the order in which they run.
@@ -277,6 +288,9 @@ impl BlockGraph {
         if !self.chain {
             return self.traverse(range, input, Past::None);
         }
+        if let Some(runner) = self.runner_of(&range) {
+            return self.asked(&**runner, range, vec![input]).flows.remove(0);
+        }
         for block in &self.blocks[range] {
             input = match self.checked(&**block, block.step(input)?)? {
                 Flow::Continue(output) => output,
@@ -292,6 +306,9 @@ impl BlockGraph {
     pub fn step_batch(&self, range: std::ops::Range<usize>, inputs: Vec<Activation>) -> Vec<Result<Flow, ModelError>> {
         if !self.chain {
             return inputs.into_iter().map(|input| self.step(range.clone(), input)).collect();
+        }
+        if let Some(runner) = self.runner_of(&range) {
+            return self.asked(&**runner, range, inputs).flows;
         }
         let mut ended = Vec::with_capacity(inputs.len());
         let mut going: Vec<(usize, Activation)> = inputs.into_iter().enumerate().collect();

@@ -1,5 +1,7 @@
 //! The variants of the family and how their sizes follow from the first one's.
 
+use serde::{Deserialize, Serialize};
+
 use crate::kernel::{MbConvShape, same};
 
 /// A network of the EfficientNet-Lite family: image classification for edge devices, each variant more accurate and
@@ -8,7 +10,7 @@ use crate::kernel::{MbConvShape, same};
 /// The networks are those of Tan and Le, "EfficientNet: Rethinking Model Scaling for Convolutional Neural Networks",
 /// ICML 2019, table 1 and section 3.3, without squeeze-and-excitation and with ReLU6, as its authors' `lite` variants:
 /// stem, head and the number of blocks of the first and last group are the same in all of them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum EfficientNetLite {
     /// 224x224 pixels, 18 blocks, 4.7 million weights.

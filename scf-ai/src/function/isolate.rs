@@ -231,7 +231,9 @@ impl Bill {
     async fn enter(&mut self, call: &Call, model: &Model, blocks: &[usize], done: &Done) {
         let cpu = done.cpu();
         self.usage.cpu += cpu;
+        self.usage.accelerator += done.used.accelerator;
         call.meter.add_cpu(cpu);
+        call.meter.add_accelerator(done.used.accelerator);
         // Once for all of it: every wait of an emulated node ends a little late.
         let took = call.host.pace(cpu).await;
         let stretch = if cpu.is_zero() { 1.0 } else { took.as_secs_f64() / cpu.as_secs_f64() };

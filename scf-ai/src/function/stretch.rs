@@ -9,7 +9,7 @@ use std::{
 };
 
 use rustix::time::{ClockId, clock_gettime};
-use scf_core::{Activation, BlockGraph, BlockSet, Frontier, ModelError, Payload, WireForm};
+use scf_core::{Activation, BlockGraph, BlockSet, Flow, Frontier, ModelError, Payload, Ran, Usage, WireForm};
 use smallvec::SmallVec;
 
 use super::model::Model;
@@ -91,8 +91,10 @@ pub(super) struct Done {
     /// The same, or the result, encoded.
     pub(super) message: Payload,
     pub(super) decode: Option<Duration>,
-    /// CPU time of each block.
+    /// CPU time of each block, or how long it held an accelerator.
     pub(super) blocks: Vec<Duration>,
+    /// What the blocks used.
+    pub(super) used: Usage,
     pub(super) encode: Duration,
     /// Whether a block answered early, or gave the first part of an answer: the message is the result, wherever the
     /// run would have gone.
@@ -102,7 +104,7 @@ pub(super) struct Done {
 impl Done {
     /// CPU time of everything.
     pub(super) fn cpu(&self) -> Duration {
-        self.decode.unwrap_or_default() + self.blocks.iter().sum::<Duration>() + self.encode
+        self.decode.unwrap_or_default() + self.used.cpu + self.encode
     }
 }
 
@@ -128,20 +130,29 @@ pub(super) fn run(work: Work, cancelled: &AtomicBool) -> Result<Done, Stopped> {
     let graph = &work.model.graph;
     let encoded = work.input.is_encoded();
     let mut frontier = work.input.restore(graph)?;
-    let mut left = work.cpu;
     let decode = encoded.then(&mut lap);
-    let mut blocks = Vec::with_capacity(work.blocks.len());
+    let (mut blocks, mut used) = (Vec::with_capacity(work.blocks.len()), Usage::default());
     let mut answer = None;
-    for &block in &work.blocks {
+    let mut left = &work.blocks[..];
+    while answer.is_none() && !left.is_empty() {
         if cancelled.load(Ordering::Relaxed) {
             return Err(Stopped::Cancelled);
         }
-        answer = graph.advance(&mut frontier, block).map_err(Stopped::Model)?;
-        let took = lap();
-        left = left.checked_sub(took).ok_or(Stopped::OverCpu)?;
-        blocks.push(took);
-        if answer.is_some() {
-            break;
+        let ran = offload(graph, &mut frontier, left).map_err(Stopped::Model)?;
+        if let Some((early, ran)) = ran {
+            (answer, left) = (early, &[]);
+            used = ran.usage;
+            used.cpu += lap();
+            blocks.extend(ran.blocks);
+        } else {
+            answer = graph.advance(&mut frontier, left[0]).map_err(Stopped::Model)?;
+            left = &left[1..];
+            let took = lap();
+            used.cpu += took;
+            blocks.push(took);
+        }
+        if used.cpu > work.cpu {
+            return Err(Stopped::OverCpu);
         }
     }
     let message = match (&answer, work.then) {
@@ -156,7 +167,27 @@ pub(super) fn run(work: Work, cancelled: &AtomicBool) -> Result<Done, Stopped> {
         ),
     };
     let message = message.map_err(Stopped::Codec)?;
-    Ok(Done { frontier, message, decode, blocks, encode: lap(), exited: answer.is_some() })
+    Ok(Done { frontier, message, decode, blocks, used, encode: lap(), exited: answer.is_some() })
+}
+
+/// Has the graph's runner run all of `blocks`, and moves `frontier` behind them; gives the answer where one of them
+/// answers early, and what it took. None where the graph has no runner for them.
+fn offload(
+    graph: &BlockGraph,
+    frontier: &mut Frontier,
+    blocks: &[usize],
+) -> Result<Option<(Option<Activation>, Ran)>, ModelError> {
+    let (Some(&first), [(_, input)]) = (blocks.first(), frontier.tensors()) else { return Ok(None) };
+    // In a chain they are consecutive.
+    let end = first + blocks.len();
+    let Ok(mut ran) = graph.offload(first..end, vec![input.clone()]) else { return Ok(None) };
+    match ran.flows.remove(0)? {
+        Flow::Continue(output) => {
+            *frontier = graph.resume(BlockSet::first(end), vec![(end, output)])?;
+            Ok(Some((None, ran)))
+        }
+        answer => Ok(Some((Some(answer.into_activation()), ran))),
+    }
 }
 
 /// Cancels work when the future that waits for it is dropped.

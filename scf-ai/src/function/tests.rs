@@ -14,6 +14,7 @@ use super::*;
 use crate::{FixedSplit, LatencyOptimal, tensor::little_endian};
 
 mod network;
+mod offloaded;
 
 /// Multiplies by two and adds its number.
 #[derive(Debug)]

@@ -10,7 +10,7 @@ use thiserror::Error;
 use tokio::sync::{Semaphore, oneshot};
 
 use super::{Batch, BatchLimits, BatchQueue, BatchTimes, Refused};
-use crate::{fixed, inference::thread_cpu};
+use crate::{fixed, inference::metered};
 
 /// Runs a model for many callers, as many inputs at once as their deadlines allow ([`BatchQueue`]).
 ///
@@ -166,17 +166,14 @@ impl Line {
             return;
         }
         let (size, graph, since) = (inputs.len(), self.graph.clone(), self.clock.now());
-        let run = tokio::task::spawn_blocking(move || {
-            let before = thread_cpu();
-            let flows = graph.step_batch(0..graph.blocks().len(), inputs);
-            (flows, thread_cpu().saturating_sub(before))
-        });
+        let run = tokio::task::spawn_blocking(move || metered(&graph, inputs));
         match run.await {
-            Ok((flows, cpu)) => {
+            Ok((flows, used)) => {
                 let now = self.clock.now();
                 self.state().queue.finished(id, size, now);
                 // No memory has a batch of more than 32 bits.
-                let usage = Usage { cpu: cpu / u32::try_from(size).unwrap_or(u32::MAX), ..Usage::default() };
+                let share = u32::try_from(size).unwrap_or(u32::MAX);
+                let usage = Usage { cpu: used.cpu / share, accelerator: used.accelerator / share, ..used };
                 let took = now.since(since);
                 for (place, (answer, flow)) in answers.into_iter().zip(flows).enumerate() {
                     let output = flow.map(Flow::into_activation).map_err(Into::into);

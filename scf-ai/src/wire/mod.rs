@@ -260,11 +260,11 @@ pub(crate) fn compression_cost(size: ByteSize) -> Duration {
 
 const FORMS: [WireForm; 5] = [WireForm::Exact, WireForm::Int8, WireForm::F16, WireForm::Int8Rows, WireForm::Int4];
 
-fn code(form: WireForm) -> u8 {
+pub(crate) fn code(form: WireForm) -> u8 {
     FORMS.iter().position(|known| *known == form).unwrap_or(0) as u8
 }
 
-fn named(code: u8) -> Option<WireForm> {
+pub(crate) fn named(code: u8) -> Option<WireForm> {
     FORMS.get(usize::from(code)).copied()
 }
 
