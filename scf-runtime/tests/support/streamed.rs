@@ -61,6 +61,7 @@ impl Seen {
     }
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "as `map_err` gives it")]
 fn refused(error: StreamError) -> NativeError {
     NativeError::refused(error.to_string())
 }
@@ -137,7 +138,7 @@ async fn send(output: &mut ItemSender, input: &Payload) -> Result<(), NativeErro
 /// The native function `entry`, on one of `nodes`.
 pub(crate) fn function(entry: &str, nodes: &[&str]) -> Function {
     let mut function = Function::native(FunctionName::new(entry).unwrap(), Name::new(entry).unwrap());
-    let nodes = nodes.iter().map(|id| NodeId::new(*id).unwrap()).collect();
+    let nodes = nodes.iter().map(|id| NodeId::new(id).unwrap()).collect();
     function.needs = Needs { nodes, ..Needs::default() };
     function
 }
