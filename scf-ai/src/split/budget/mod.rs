@@ -27,6 +27,21 @@ impl<P: SplitPlanner> WithinBudget<P> {
     pub const fn new(planner: P, budget: SplitBudget) -> Self {
         Self { planner, budget }
     }
+
+    /// Whether the segments are of the problem's nodes and blocks; an integrator's planner may err.
+    fn check(&self, problem: &SplitProblem<'_>, plan: &SplitPlan) -> Result<(), PlanError> {
+        let end = problem.first + problem.blocks;
+        let of_problem = |segment: &Segment| {
+            segment.node < problem.nodes
+                && problem.first <= segment.from
+                && segment.from < segment.to
+                && segment.to <= end
+        };
+        if plan.segments.iter().all(of_problem) {
+            return Ok(());
+        }
+        Err(PlanError::Unsound { planner: self.planner.name() })
+    }
 }
 
 impl<P: SplitPlanner> SplitPlanner for WithinBudget<P> {
@@ -36,6 +51,7 @@ impl<P: SplitPlanner> SplitPlanner for WithinBudget<P> {
 
     fn plan(&self, problem: &SplitProblem<'_>) -> Result<SplitPlan, PlanError> {
         let plan = self.planner.plan(problem)?;
+        self.check(problem, &plan)?;
         let meter = Meter::new(problem, self.budget)?;
         let spent = meter.of_chain(problem, &plan.segments);
         if meter.allows(spent) { Ok(plan) } else { Err(meter.exceeded(spent)) }
@@ -43,6 +59,10 @@ impl<P: SplitPlanner> SplitPlanner for WithinBudget<P> {
 
     fn plan_network(&self, problem: &NetworkProblem<'_>) -> Result<NetworkPlan, PlanError> {
         let plan = self.planner.plan_network(problem)?;
+        self.check(&problem.chain, &plan.plan)?;
+        if plan.order.len() != problem.chain.blocks || plan.order.iter().any(|&block| block >= problem.chain.blocks) {
+            return Err(PlanError::Unsound { planner: self.name() });
+        }
         let meter = Meter::new(&problem.chain, self.budget)?;
         let spent = meter.of_network(problem, &plan);
         if meter.allows(spent) { Ok(plan) } else { Err(meter.exceeded(spent)) }

@@ -296,3 +296,30 @@ fn a_static_split_over_the_budget_is_refused_with_both_amounts() {
     let refused = uncounted.with(|problem| fixed.plan(&problem.chain));
     assert_eq!(refused, Err(PlanError::Malformed { table: "draws" }));
 }
+
+/// Puts a block on a node, both of which may not be there.
+#[derive(Debug)]
+struct Nonsense(usize, usize);
+
+impl SplitPlanner for Nonsense {
+    fn name(&self) -> &'static str {
+        "nonsense"
+    }
+
+    fn plan(&self, _: &SplitProblem<'_>) -> Result<SplitPlan, PlanError> {
+        let segment = Segment { node: self.0, from: self.1, to: self.1 + 1, form: WireForm::Exact };
+        Ok(SplitPlan { segments: std::iter::once(segment).collect(), predicted: Duration::ZERO })
+    }
+}
+
+#[test]
+fn a_plan_of_what_is_not_there_is_unsound_and_not_priced() {
+    let budget = SplitBudget::Energy(Energy::from_joules(1.0));
+    for (node, block) in [(2, 2), (0, 1), (0, 3), (usize::MAX, 2)] {
+        let planner = WithinBudget::new(Nonsense(node, block), budget);
+        let refused =
+            camera(50).with(|problem| [planner.plan(&problem.chain).err(), planner.plan_network(problem).err()]);
+        let unsound = Some(PlanError::Unsound { planner: "nonsense" });
+        assert_eq!(refused, [unsound.clone(), unsound], "block {block} on node {node}");
+    }
+}
