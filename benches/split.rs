@@ -91,6 +91,7 @@ fn with_chain<T>(blocks: u64, f: impl FnOnce(&SplitProblem<'_>) -> T) -> T {
         paths: &[Some(way(20)); 4],
         edges: &edges,
         result: ByteSize::from_bytes(4000),
+        draws: &[],
     })
 }
 

@@ -102,7 +102,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let edges: Vec<_> = forms.iter().map(|forms| EdgeCost { forms }).collect();
     let (names, slowdowns, waits) = (&names, &slowdowns, &[Duration::ZERO; 2]);
     let (nodes, blocks, first, times, paths, edges) = (2, 18, 0, &times[..], &[None; 4], &edges[..]);
-    let problem = SplitProblem { nodes, names, slowdowns, blocks, first, times, waits, paths, edges, result };
+    let problem =
+        SplitProblem { nodes, names, slowdowns, blocks, first, times, waits, paths, edges, result, draws: &[] };
     for mbit in [1, 10, 100, 1000] {
         let (latency, bandwidth) = (Duration::from_millis(5), Bandwidth::from_mbit_per_s(mbit));
         let paths = &[Some(Path { latency, bandwidth, measured: Timestamp::default() }); 4];

@@ -86,6 +86,7 @@ impl Oracle {
             paths: &[Some(Path::HERE), Some(path), Some(path), Some(Path::HERE)],
             edges: &edges,
             result: self.result,
+            draws: &[],
         };
         let mut best = (Duration::MAX, 0);
         for (at, split) in splits.iter().enumerate() {

@@ -7,6 +7,7 @@ use std::{
     thread,
 };
 
+use tempfile::TempDir;
 use tokio::sync::mpsc;
 
 use crate::{
@@ -46,8 +47,10 @@ fn find() -> Result<String> {
 /// it would not notice by itself.
 pub(crate) async fn keep(words: &[String]) -> Result<()> {
     let path = words.first().ok_or("the server's path is missing")?;
+    let store = TempDir::new()?;
     let mut server = Command::new(path)
-        .args(["-a", "127.0.0.1", "-p", "-1"])
+        .args(["-a", "127.0.0.1", "-p", "-1", "-js", "-sd"])
+        .arg(store.path())
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::piped())

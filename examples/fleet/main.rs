@@ -1,6 +1,8 @@
 //! Photos classified by three processes over a NATS server, while one of them is killed and comes back:
 //! `cargo run --release --features nats --example fleet`
 //!
+//! The camera alone has the model's file and deploys; the others pull the model by its hash out of the broker's store.
+//!
 //! Options: `--camera N` and `--gateway N` (how many times slower than this CPU; 20 and 4), `--photos N` (in each of the
 //! three parts of the run; 24).
 //!

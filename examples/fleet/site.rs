@@ -123,6 +123,8 @@ impl Site {
             println!("{:>6}  {peer}: {presence}{has_it}", "");
         } else if let Some(node) = line["joined"].as_str() {
             println!("{:>6}  {node} has joined", "");
+        } else if let Some(node) = line["pulled"].as_str() {
+            println!("{:>6}  {node} has pulled the model by its hash", "");
         } else if line["deployed"].is_array() {
             println!("{:>6}  deployed by camera, once", "");
         }

@@ -102,6 +102,7 @@ fn mean(
             paths: &paths(weather),
             edges: &edges,
             result: graph.edges()[graph.blocks().len()].size().unwrap_or(ByteSize::ZERO),
+            draws: &[],
         };
         let Ok(plan) = split.plan(&problem) else { return Ok(Duration::MAX) };
         total += plan.predicted * u32::try_from(weather.frames)?;

@@ -10,12 +10,13 @@
 //! | `efficientnet` | [`EfficientNetLite`]: image classification in three variants, from memory or out of an object store |
 //! | `minilm` | [`MiniLm`]: sentence embeddings in 8 blocks; [`SentenceTokenizer`]: texts as its input |
 //! | `llama` | [`Llama`]: language models out of GGUF files; [`Generation`]: tokens as they come, stored as session state |
+//! | `vad` | [`SileroVad`]: is somebody speaking? [`SpeechDetector`]: chunk by chunk, stored as session state |
 //! | `digits` | [`DigitsCnn`]: digits of 8x8 pixels, small enough to be trained here; [`DigitImages`] |
 //! | [`lifecycle`] | models and data as artefacts; training, gates, drift, canaries: the life of a model |
 //! | `device` | [`Device`]: CPU, CUDA, Metal |
 //! | `codec` | [`to_wire`], [`from_wire`], [`codec_cost`]: activations on the wire, exact or in eight bits |
 //! | `wire` | runs on the wire: what is done and every tensor still taken; [`Agreement`]: which forms lose nothing |
-//! | `split` | [`LatencyOptimal`], [`FixedSplit`]: planners of chains; [`MinCutSplit`] of networks that are none |
+//! | `split` | [`LatencyOptimal`], [`FixedSplit`]: planners of chains; [`MinCutSplit`] of networks that are none; [`BudgetOptimal`]: of both, within joules or money |
 //! | `profile` | [`BlockProfiler`]: what blocks took where |
 //! | `function` | [`ModelFactory`], [`SplitModel`]: models as functions; [`SplitTrace`]: which split a call used |
 //! | `inference` | [`ModelHost`]: whole models by name |
@@ -36,6 +37,9 @@ mod codec;
 mod device;
 mod digits;
 mod efficientnet;
+#[cfg(test)]
+#[path = "../../examples/assets/fetched.rs"]
+mod fetched;
 mod fixed;
 mod function;
 mod gguf;
@@ -51,6 +55,7 @@ mod profile;
 mod registry;
 mod split;
 mod tensor;
+mod vad;
 mod weights;
 mod wire;
 
@@ -70,5 +75,8 @@ pub use registry::{
     Admission, Batch, BatchError, BatchLimits, BatchQueue, BatchTimes, Batched, Batcher, CacheError, Executor,
     ModelCache, ModelRegistry, ModelServer, NoVariant, Query, Refused, Resident, Selection, ServeError, Variant,
 };
-pub use split::{DagBlock, DagCut, DagProblem, FixedSplit, LatencyOptimal, MinCut, MinCutSplit};
+pub use split::{
+    BudgetOptimal, DagBlock, DagCut, DagProblem, FixedSplit, LatencyOptimal, MinCut, MinCutSplit, WithinBudget,
+};
+pub use vad::{Heard, SileroVad, SpeechDetector, SpeechLimits};
 pub use wire::{Agreement, through_wire};

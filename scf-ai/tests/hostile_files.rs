@@ -9,6 +9,8 @@ mod case;
 mod file;
 #[path = "hostile/gguf.rs"]
 mod gguf;
+#[path = "hostile/mutated.rs"]
+mod mutated;
 #[path = "hostile/safetensors.rs"]
 mod safetensors;
 #[path = "hostile/tokenizer.rs"]

@@ -37,7 +37,7 @@ pub struct Grants {
     pub models: Vec<ModelName>,
     /// Attached devices that it holds while it runs.
     pub devices: Vec<DeviceGrant>,
-    /// The fabric's object store; default nothing of it. Native functions can be granted it.
+    /// The fabric's object store; default nothing of it. Components have it as containers of `wasi:blobstore`.
     #[serde(default)]
     pub objects: ObjectGrant,
 }

@@ -14,6 +14,7 @@
 //! | [`StateBackend`] | scf-state, you | [`StateStore`]s and state servers |
 //! | [`StateStore`], [`StateSession`], [`PhasePolicy`] | scf-state, you | the functions controller, functions |
 //! | [`ObjectStore`] | scf-state, you | whoever keeps models, images and snapshots |
+//! | [`BlobStore`] | scf-state, you | the fabric, which pulls code of other processes out of it |
 //! | [`KeyValue`], [`Secrets`] | scf-runtime, you | the services that guests are given |
 //! | [`ModelBlock`], [`SplitPlanner`], [`Inference`] | scf-ai, you | the split runtime |
 //! | [`Transport`], [`Handler`] | scf-runtime, you | routers, state servers |
@@ -59,6 +60,7 @@ mod scheduler;
 mod secret;
 mod slo;
 mod slo_policy;
+mod spending;
 mod split;
 mod state;
 mod stream;
@@ -95,9 +97,9 @@ pub use model::{
     BlockCost, BlockGraph, BlockMemory, Flow, Inference, Inferred, ModelBlock, ModelError, ModelInfo, WireForm,
 };
 pub use network::{NetworkPlan, NetworkProblem};
-pub use node::{Accelerator, AcceleratorUnits, Device, Node, Rates, Resources, Tier};
+pub use node::{Accelerator, AcceleratorUnits, Device, Node, Radio, Rates, Resources, Tier};
 pub use object::{
-    ChunkId, Collected, GrantedObjects, InvalidDigest, MAX_REFERENCE, ObjectChunk, ObjectError, ObjectId,
+    BlobStore, ChunkId, Collected, GrantedObjects, InvalidDigest, MAX_REFERENCE, ObjectChunk, ObjectError, ObjectId,
     ObjectManifest, ObjectReader, ObjectStat, ObjectStore, ObjectUsage, ObjectWriter, Stored, read_object,
 };
 pub use payload::{MediaType, Payload};
@@ -114,6 +116,7 @@ pub use scheduler::{
 pub use secret::{Secret, Secrets, SecretsError};
 pub use slo::{Objectives, Slo, SloReport};
 pub use slo_policy::{Expectation, ObservedCall, Progress, Reaction, Site, SloPolicy};
+pub use spending::{Draw, SplitBudget};
 pub use split::{EdgeCost, FormCost, PlanError, Segment, SplitPlan, SplitPlanner, SplitProblem};
 pub use state::{
     Batch, Caps, Commit, Delta, Durability, Entry, Fence, Guard, Head, Moved, Op, Opened, OutputGate, Ownership, Page,

@@ -72,6 +72,17 @@ pub struct Rates {
     pub carbon: f32,
 }
 
+/// What a node's radio spends, in microjoules per byte, as the slope of its power over its rate (Huang et al., "A Close
+/// Examination of Performance and Power Characteristics of 4G LTE Networks", MobiSys 2012, section 4.3).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[expect(clippy::exhaustive_structs, reason = "written as a literal by everyone who describes a node")]
+pub struct Radio {
+    /// Of a byte that leaves the node.
+    pub sent: f32,
+    /// Of a byte that reaches it.
+    pub received: f32,
+}
+
 /// Something attached to a node that functions hold while they use it: a GPU, a camera, a valve.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[expect(clippy::exhaustive_structs, reason = "written as a literal by everyone who describes a node")]
@@ -114,6 +125,8 @@ pub struct Node {
     pub battery: Option<Battery>,
     /// What work on it costs beside time.
     pub rates: Rates,
+    /// What its radio spends; nothing where it is wired.
+    pub radio: Radio,
     /// Calls and tasks that it takes at once; `u16::MAX`: as many as its resources allow.
     pub slots: u16,
     /// What else it can, by name: a processor architecture, a sensor's vicinity, a contract.
@@ -139,6 +152,7 @@ impl Node {
             speed: 0.0,
             battery: None,
             rates: Rates { money: 0.0, joules: 0.0, carbon: 0.0 },
+            radio: Radio { sent: 0.0, received: 0.0 },
             slots: u16::MAX,
             labels: Vec::new(),
         }
@@ -248,6 +262,13 @@ impl Node {
     #[must_use]
     pub const fn rates(mut self, rates: Rates) -> Self {
         self.rates = rates;
+        self
+    }
+
+    /// What its radio spends; default nothing.
+    #[must_use]
+    pub const fn radio(mut self, radio: Radio) -> Self {
+        self.radio = radio;
         self
     }
 

@@ -173,6 +173,15 @@ pub enum ScheduleError {
         /// How often it was tried.
         attempts: u32,
     },
+    /// The node of another process that would do does not make the function ready: it does not accept it, or it did not
+    /// get its code.
+    #[error("node {node} does not run it: {why}")]
+    Refused {
+        /// The node.
+        node: NodeId,
+        /// What it says, its causes included.
+        why: String,
+    },
 }
 
 /// What a filter refused.

@@ -5,7 +5,7 @@ use std::{fmt::Debug, time::Duration};
 use smallvec::SmallVec;
 use thiserror::Error;
 
-use crate::{ByteSize, NetworkPlan, NetworkProblem, NodeId, Path, Slowdown, WireForm};
+use crate::{ByteSize, Draw, NetworkPlan, NetworkProblem, NodeId, Path, Slowdown, SplitBudget, WireForm};
 
 /// Decides which node runs which of the blocks that are left.
 ///
@@ -61,6 +61,8 @@ pub struct SplitProblem<'a> {
     pub edges: &'a [EdgeCost<'a>],
     /// Size of the result, which goes back the way that the activation came.
     pub result: ByteSize,
+    /// What each node spends beside time; none where nothing is counted.
+    pub draws: &'a [Draw],
 }
 
 /// What an activation costs to send at one split point, per form.
@@ -141,6 +143,14 @@ pub enum PlanError {
     Impossible {
         /// The first block that no assignment gets past.
         block: usize,
+    },
+    /// What can be run and sent spends more than the budget, wherever the blocks are put.
+    #[error("the cheapest split that was found comes to {needed} of a budget of {budget}")]
+    OverBudget {
+        /// What may be spent.
+        budget: SplitBudget,
+        /// The same of the cheapest split that was found.
+        needed: SplitBudget,
     },
     /// A planner's segments do not cover the blocks that are left in order, name a node that is not there,
     /// or hand on a block that has to run here. Found by the split runtime.

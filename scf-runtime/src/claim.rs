@@ -3,7 +3,8 @@
 //! Who places a function on a node of another process sends what it decided on: the function by the hash of its
 //! definition, and the version of the node's status. The node compares and sets as it does for its own router, and
 //! calls name the function by the same hash. A function that it does not know it asks for, once, and makes ready as one
-//! of its own.
+//! of its own where its [`GuestPolicy`] lets it. With a [`Puller`](crate::Puller) the definition names the code by its
+//! hash; who claims has left it where the node pulls it from.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -13,11 +14,14 @@ use std::{
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use scf_core::{Envelope, Function, FunctionName, Handler, Health, NodeId, Resources, Revision, Subject};
+use scf_core::{
+    Code, Envelope, Function, FunctionName, Handler, Health, InvokeError, NodeId, ObjectId, Resources, Revision,
+    ScheduleError, Subject,
+};
 use serde::{Deserialize, Serialize};
 use tokio::runtime::Handle;
 
-use crate::{fabric::Inner, route::Route, router::CLAIM_ATTEMPTS};
+use crate::{fabric::Inner, flight::Flights, guest::GuestPolicy, route::Route, router::CLAIM_ATTEMPTS};
 
 /// How long a node has to make a function ready that is new to it: pulling and compiling its code.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -63,12 +67,21 @@ pub(crate) struct Guests {
     known: Mutex<HashMap<Digest, (FunctionName, Revision)>>,
     /// Which nodes have claimed a revision on which member: it is given back with the last of them.
     claimants: Mutex<HashMap<Claim, BTreeSet<NodeId>>>,
+    /// Those that are being made ready.
+    adopting: Flights<Digest, Arc<Route>>,
+    /// Which of them are.
+    pub(crate) policy: GuestPolicy,
 }
 
 /// A revision of a function on a member.
 type Claim = (usize, FunctionName, Revision);
 
 impl Guests {
+    /// None yet, and of those that `policy` accepts.
+    pub(crate) fn new(policy: GuestPolicy) -> Self {
+        Self { policy, ..Self::default() }
+    }
+
     fn get(&self, digest: &Digest) -> Option<(FunctionName, Revision)> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner).get(digest).cloned()
     }
@@ -113,13 +126,17 @@ impl Guests {
 }
 
 /// What a claim came to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Claimed {
     Won,
     /// The node is not as it was thought to be.
     Lost,
-    /// The node can not run the function, or does not answer.
-    Refused,
+    /// The node can not run the function, or it can not be left for it.
+    Refused {
+        why: String,
+    },
+    /// The node does not answer.
+    Unanswered,
 }
 
 /// Answers claims on a member.
@@ -154,7 +171,7 @@ impl Inner {
         let found = match self.guest(&request.digest) {
             Some(route) => Ok(route),
             None if definition.is_empty() => return Answer::Unknown,
-            None => self.adopt(request.digest, definition).await,
+            None => self.guests.adopting.once(&request.digest, self.adopt(request.digest, definition)).await,
         };
         let route = match found {
             Ok(route) => route,
@@ -200,20 +217,26 @@ impl Inner {
         self.guests.of(node).iter().for_each(|claim| self.release_guest(claim, node));
     }
 
-    /// Claims what a call needs on the node of another process that it names.
-    pub(crate) async fn claim_target(&self, route: &Route, to: usize) -> bool {
+    /// Claims what a call needs on `node` of another process, which it names.
+    pub(crate) async fn claim_target(&self, route: &Route, to: usize, node: &NodeId) -> Result<(), InvokeError> {
+        let function = &route.function.name;
+        let unreachable = || InvokeError::Unreachable { function: function.clone(), node: node.clone() };
         for _ in 0..CLAIM_ATTEMPTS {
-            let Some(status) = self.peers.at(to).map(|peer| peer.status()) else { return false };
+            let status = self.peers.at(to).map(|peer| peer.status()).ok_or_else(unreachable)?;
             if status.health != Health::Ready {
-                return false;
+                break;
             }
             match self.claim_abroad(route, to, status.version).await {
-                Claimed::Won => return true,
+                Claimed::Won => return Ok(()),
                 Claimed::Lost => {}
-                Claimed::Refused => return false,
+                Claimed::Refused { why } => {
+                    let source = ScheduleError::Refused { node: node.clone(), why };
+                    return Err(InvokeError::Unplaceable { function: function.clone(), source });
+                }
+                Claimed::Unanswered => break,
             }
         }
-        false
+        Err(unreachable())
     }
 
     /// The function of another process that has this definition, as long as it is kept.
@@ -224,12 +247,15 @@ impl Inner {
 
     /// Makes a function of another process ready. It takes calls that are made here where nothing of its name did.
     async fn adopt(self: &Arc<Self>, digest: Digest, definition: &Bytes) -> Result<Arc<Route>, String> {
+        if let Some(route) = self.guest(&digest) {
+            return Ok(route);
+        }
         if *blake3::hash(definition).as_bytes() != digest {
             return Err("the definition is not the one of the hash".to_owned());
         }
         let function: Function = postcard::from_bytes(definition).map_err(|error| error.to_string())?;
         let name = function.name.clone();
-        let revision = self.add_guest(function).await.map_err(|error| error.to_string())?;
+        let revision = self.add_guest(function).await.map_err(|error| with_causes(&error))?;
         self.guests.put(digest, name.clone(), revision);
         self.find_revision(&name, revision).ok_or_else(|| format!("{name} was taken off at once"))
     }
@@ -237,21 +263,21 @@ impl Inner {
     /// Claims what the function of `route` needs on a node of another process. What the node says of itself where the
     /// claim is lost is noted.
     pub(crate) async fn claim_abroad(&self, route: &Route, to: usize, version: u64) -> Claimed {
-        let Some(peer) = self.peers.at(to) else { return Claimed::Refused };
-        match self.ask_claim(&peer.id, route.definition(), Order::Claim { version }).await {
-            Some(Answer::Claimed) => {
+        let Some(peer) = self.peers.at(to) else { return Claimed::Unanswered };
+        let refused = match self.ask_claim(&peer.id, route, Order::Claim { version }).await {
+            Ok(Some(Answer::Claimed)) => {
                 route.note_abroad(to);
-                Claimed::Won
+                return Claimed::Won;
             }
-            Some(Answer::Conflict { free, health, version }) => {
+            Ok(Some(Answer::Conflict { free, health, version })) => {
                 peer.correct(free, health, version);
-                Claimed::Lost
+                return Claimed::Lost;
             }
-            answer => {
-                tracing::warn!(node = %peer.id, faas.name = %route.function.name, ?answer, "a claim was refused");
-                Claimed::Refused
-            }
-        }
+            Ok(Some(Answer::Refused { why })) | Err(why) => Claimed::Refused { why },
+            Ok(_) => Claimed::Unanswered,
+        };
+        tracing::warn!(node = %peer.id, faas.name = %route.function.name, ?refused, "a claim was refused");
+        refused
     }
 
     /// Gives back what was claimed on nodes of other processes, without waiting for it. A node that does not hear of it
@@ -261,7 +287,7 @@ impl Inner {
         let (Some(transport), Ok(runtime)) = (&self.transport, Handle::try_current()) else { return };
         for peer in abroad.into_iter().filter_map(|to| self.peers.at(to)) {
             let (transport, from) = (Arc::clone(transport), self.members[0].node.id.clone());
-            let release = request(&route.definition().0, Order::Release);
+            let release = request(&route.definition(self.puller.is_some()).0, Order::Release);
             runtime.spawn(async move {
                 let told = transport.request(&from, &peer.id, Subject::Claim, release, PATIENCE).await;
                 if let Err(error) = told {
@@ -271,22 +297,33 @@ impl Inner {
         }
     }
 
-    async fn ask_claim(&self, to: &NodeId, definition: &(Digest, Bytes), order: Order) -> Option<Answer> {
-        let transport = self.transport.as_ref()?;
-        let (digest, definition) = definition;
+    /// What a node answers, if it does; the error says why the function's code can not be left for it.
+    async fn ask_claim(&self, to: &NodeId, route: &Route, order: Order) -> Result<Option<Answer>, String> {
+        let (digest, definition) = route.definition(self.puller.is_some());
         let head = request(digest, order).head;
-        // Claims are the process's, which gives them back as one.
-        let from = &self.members[0].node.id;
-        for body in [Bytes::new(), definition.clone()] {
+        let ask = async |body| {
+            // Claims are the process's, which gives them back as one.
+            let (transport, from) = (self.transport.as_ref()?, &self.members[0].node.id);
             let request = Envelope { head: head.clone(), body };
             let answer = transport.request(from, to, Subject::Claim, request, PATIENCE).await.ok()?;
-            match postcard::from_bytes(&answer.head).ok()? {
-                Answer::Unknown => {}
-                answer => return Some(answer),
-            }
+            postcard::from_bytes(&answer.head).ok()
+        };
+        match ask(Bytes::new()).await {
+            Some(Answer::Unknown) => {}
+            answer => return Ok(answer),
         }
-        None
+        if let (Some(puller), Code::Component { bytes, .. }) = (&self.puller, &route.function.code) {
+            let published = puller.publish(bytes.clone()).await;
+            published.map_err(|error| format!("its code is not left for others: {}", with_causes(&error)))?;
+        }
+        Ok(ask(definition.clone()).await.filter(|answer| !matches!(answer, Answer::Unknown)))
     }
+}
+
+/// What is wrong and why, for another process.
+fn with_causes(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
 
 fn request(digest: &Digest, order: Order) -> Envelope {
@@ -294,8 +331,13 @@ fn request(digest: &Digest, order: Order) -> Envelope {
     Envelope { head: head.into(), body: Bytes::new() }
 }
 
-/// A function as nodes of other processes know it: the hash of its definition, and the definition.
-pub(crate) fn definition(function: &Function) -> (Digest, Bytes) {
-    let definition = Bytes::from(postcard::to_stdvec(function).expect("a function can be encoded"));
+/// A function as nodes of other processes know it: the hash of its definition, and the definition. Where they pull
+/// its code, that is named by its hash.
+pub(crate) fn definition(function: &Function, is_pulled: bool) -> (Digest, Bytes) {
+    let mut function = function.clone();
+    if let (true, Code::Component { bytes, export }) = (is_pulled, &mut function.code) {
+        function.code = Code::Stored { object: ObjectId::of(bytes), export: std::mem::take(export) };
+    }
+    let definition = Bytes::from(postcard::to_stdvec(&function).expect("a function can be encoded"));
     (*blake3::hash(&definition).as_bytes(), definition)
 }

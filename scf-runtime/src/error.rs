@@ -107,6 +107,14 @@ pub enum DeployError {
         #[source]
         source: ObjectError,
     },
+    /// Another process deployed it, and this one does not take it.
+    #[error("function {function} of another process is not accepted: {why}")]
+    Guest {
+        /// The function.
+        function: FunctionName,
+        /// Why.
+        why: String,
+    },
     /// The function keeps state, and a node that it may run on has no state store.
     #[error("function {function} keeps state and node {node} has no state store: call FabricBuilder::state")]
     NoState {

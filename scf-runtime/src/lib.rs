@@ -19,6 +19,7 @@
 //! | `outbound/` | the HTTP requests of functions |
 //! | [`transport`] | nodes in one process over shaped links; behind `nats`, nodes of several processes |
 //! | `peer`, `claim` | nodes of other processes, and what is claimed of them |
+//! | `guest`, `pull` | which functions of other processes run here, and how their code comes: [`GuestPolicy`], [`Puller`] |
 //! | `clock` | [`SystemClock`] |
 //! | `observe/` | spans of calls; behind `metrics` their counters: `Metrics` |
 //! | `process/` | programs as jailed processes |
@@ -29,7 +30,7 @@
 //! |---|---|---|
 //! | `wasm` | yes | [`WasmFactory`] with a compiler: WebAssembly components, by wasmtime 48 |
 //! | `wasm-runtime-only` | with `wasm` | [`WasmFactory`] without one: signed artefacts of components |
-//! | `services` | yes | what components reach beside WASI: `wasi:keyvalue`, `wasi:config`, `wasi:logging`, `scf:function` |
+//! | `services` | yes | what components reach beside WASI: `wasi:keyvalue`, `wasi:blobstore`, `wasi:config`, `wasi:logging`, `scf:function` |
 //! | `snapshot` | no | `WasmFactory::snapshot`: components that begin where their initialisation ended, by wizer |
 //! | `wasi-http` | no | components that handle HTTP requests, and that send them to the origins that they are granted, by `HttpClient` |
 //! | `wasi-nn` | no | components that ask models which are resident in the host: `wasi:nn` |
@@ -55,6 +56,8 @@ mod device;
 mod error;
 mod escape;
 mod fabric;
+mod flight;
+mod guest;
 mod hedge;
 mod hedged;
 mod host;
@@ -74,6 +77,7 @@ mod peer;
 pub mod process;
 mod promise;
 mod promised_run;
+mod pull;
 mod queue;
 mod route;
 mod router;
@@ -98,6 +102,7 @@ pub use error::{BuildError, DeployError, OperateError, TrafficError};
 #[cfg(feature = "nats")]
 pub use fabric::PeerStatus;
 pub use fabric::{Fabric, FabricBuilder, RevisionStatus};
+pub use guest::GuestPolicy;
 pub use hedge::HedgePolicy;
 pub use ledger::{Bill, Failures};
 pub use native::{NativeCall, NativeError, NativeFactory, NativeFuture};
@@ -105,6 +110,7 @@ pub use native::{NativeCall, NativeError, NativeFactory, NativeFuture};
 pub use observe::Metrics;
 #[cfg(feature = "wasi-http")]
 pub use outbound::{HttpClient, Resolver, SystemResolver, TrustError};
+pub use pull::{PullCounters, Puller};
 pub use queue::{DispatchConfig, EnqueueError};
 pub use service::{MemoryKeyValue, MemorySecrets, StateKeyValue};
 pub use stream::{Answer, Streaming};

@@ -120,9 +120,9 @@ impl Route {
         abroad.drain().collect()
     }
 
-    /// What nodes of other processes know it by.
-    pub(crate) fn definition(&self) -> &(Digest, Bytes) {
-        self.definition.get_or_init(|| claim::definition(&self.function))
+    /// What nodes of other processes know it by; where they pull its code, without that.
+    pub(crate) fn definition(&self, is_pulled: bool) -> &(Digest, Bytes) {
+        self.definition.get_or_init(|| claim::definition(&self.function, is_pulled))
     }
 
     /// What is known of the latencies of a function whose calls may be hedged.

@@ -150,8 +150,8 @@ impl Inner {
                 return Err(InvokeError::Unreachable { function: invocation.function, node: target.clone() });
             };
             let is_claimed = to < self.members.len() || route.is_abroad(to);
-            if !is_claimed && !self.claim_target(route, to).await {
-                return Err(InvokeError::Unreachable { function: invocation.function, node: target.clone() });
+            if !is_claimed {
+                self.claim_target(route, to, target).await?;
             }
             return self.carry(trip, to, invocation, now, patience).await;
         }
@@ -232,18 +232,24 @@ impl Inner {
         // Read before the nodes are: what changes after that changes the epoch too, and this placement does not stick.
         let epoch = self.epoch.load(Acquire);
         let unplaceable = |source| InvokeError::Unplaceable { function: function.name.clone(), source };
+        let mut refused = None;
         for _ in 0..CLAIM_ATTEMPTS {
             let avoided = self.avoided(route, from, invocation.payload.size());
             let request = self.request(route, from, invocation.payload.size());
-            let placement = self.propose(route, &request, &left_out, &avoided).map_err(unplaceable)?;
+            let placement = self.propose(route, &request, &left_out, &avoided);
+            // Who would have been chosen and why not says more than that nobody is left.
+            let placement = placement.map_err(|error| unplaceable(refused.take().unwrap_or(error)))?;
             let Some(to) = self.position(&placement.node) else { continue };
             let claimed = match self.members.get(to) {
                 Some(member) if member.claim(function, route.revision, placement.version) => Claimed::Won,
                 Some(_) => Claimed::Lost,
                 None => self.claim_abroad(route, to, placement.version).await,
             };
-            if claimed == Claimed::Refused {
+            if matches!(claimed, Claimed::Refused { .. } | Claimed::Unanswered) {
                 left_out.push(to);
+            }
+            if let Claimed::Refused { why } = &claimed {
+                refused = Some(ScheduleError::Refused { node: placement.node.clone(), why: why.clone() });
             }
             if claimed == Claimed::Won {
                 if !route.serves() {
@@ -359,7 +365,7 @@ impl Inner {
         }
         let decided = match to < self.members.len() {
             true => Decided::Revision(route.revision),
-            false => Decided::Definition(route.definition().0),
+            false => Decided::Definition(route.definition(self.puller.is_some()).0),
         };
         let request = wire::request(&invocation, decided, patience, loan.as_ref().map(Loan::lending));
         let sent = request.size();

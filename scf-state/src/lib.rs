@@ -10,6 +10,7 @@
 //! | [`FolderObjects`], [`MemoryObjects`] | object stores: content-addressed chunks on the disk, and in memory |
 //! | [`RemoteState`], [`StateServer`] | a backend of another node, and what serves it there |
 //! | `NatsState` (feature `nats`) | a backend in a fleet's broker, NATS JetStream; `NatsOptions` joins it, `Broker` is the connection |
+//! | `NatsBlobs` (feature `nats`) | code and models that a fleet shares, in the same broker |
 //! | [`PhasedState`] | the state service of a node: scopes alternate between a home and this node |
 //! | [`SkiRental`], [`AlwaysRemote`], [`AlwaysLocal`] | when they do |
 //! | [`BestShare`] | how many of them are local, so that calls take least over all |
@@ -53,7 +54,9 @@ pub use disk::{CheckedDisk, FileDisk, MemoryDisk, SealError};
 pub use disk::{DiskKey, EncryptedDisk};
 pub use memory::MemoryState;
 #[cfg(feature = "nats")]
-pub use nats::{Broker, NatsCredentials, NatsError, NatsOptions, NatsState, NatsStateBuilder, Syncing};
+pub use nats::{
+    Broker, NatsBlobs, NatsBlobsBuilder, NatsCredentials, NatsError, NatsOptions, NatsState, NatsStateBuilder, Syncing,
+};
 pub use object::{FolderObjects, MemoryObjects, ObjectConfig};
 pub use phase::{
     AlwaysLocal, AlwaysRemote, BestShare, Migration, PhaseChange, PhaseConfig, PhasedState, SkiRental, best_share,

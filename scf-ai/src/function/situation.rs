@@ -3,8 +3,8 @@
 use std::{sync::Arc, time::Duration};
 
 use scf_core::{
-    BlockSet, EdgeCost, FunctionName, Host, NetworkPlan, NetworkProblem, Node, NodeId, Path, PlanError, SplitPlan,
-    SplitProblem, Timestamp,
+    BlockSet, Draw, EdgeCost, FunctionName, Host, NetworkPlan, NetworkProblem, Node, NodeId, Path, PlanError,
+    SplitPlan, SplitProblem, Timestamp,
 };
 use smallvec::SmallVec;
 
@@ -76,6 +76,7 @@ impl Model {
         }
         let names: SmallVec<[&NodeId; 8]> = nodes.iter().map(|node| &node.id).collect();
         let slowdowns: SmallVec<[_; 8]> = nodes.iter().map(|node| node.slowdown).collect();
+        let draws: SmallVec<[Draw; 8]> = nodes.iter().map(|node| Draw::of(node)).collect();
         let first = standing.done.len();
         let jumped = self.jumped(standing.done, &left);
         let edges = jumped.as_ref().map_or(&self.edges[first..], |edges| &edges[..]);
@@ -91,6 +92,7 @@ impl Model {
             paths: &paths,
             edges: &edges,
             result: self.result,
+            draws: &draws,
         };
         let NetworkPlan { order, plan } = if self.graph.is_chain() {
             NetworkPlan { order: (0..blocks).collect(), plan: self.planner.plan(&problem)? }

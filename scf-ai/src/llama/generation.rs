@@ -217,7 +217,11 @@ impl Generation {
         let mut rows = Vec::with_capacity(blocks);
         for memory in &mut self.memory {
             memory.seen = next()?;
-            rows.push(next()?);
+            let row = next()?;
+            if row > 0 && memory.seen != seen {
+                return Err(refused(format!("a block has seen {} of {seen} positions", memory.seen)));
+            }
+            rows.push(row);
         }
         for _ in 0..pending {
             self.pending.push(next()?.try_into().map_err(|_| damaged())?);

@@ -127,9 +127,13 @@ impl ModelBlock for Sampler {
             let problem = format!("{} bytes where it keeps none", memory.bytes.len());
             return Err(ModelError::Memory { block: self.fixed.name.clone(), problem });
         }
+        let drawn = memory.seen.checked_add(1).ok_or_else(|| {
+            let problem = format!("{} tokens are more than are ever drawn", memory.seen);
+            ModelError::Memory { block: self.fixed.name.clone(), problem }
+        })?;
         let token = with_floats(&input, |logits| self.sampling.token(logits, memory.seen as u64));
         let token = token.map_err(self.fixed.failed())?.map_err(self.fixed.failed())?;
-        memory.seen += 1;
+        memory.seen = drawn;
         let part = Activation::new(gives, little_endian(&[token as f32])).map_err(self.fixed.failed())?;
         let ended = u32::try_from(token).is_ok_and(|token| self.ends.contains(&token));
         Ok(if ended { Flow::Continue(part) } else { Flow::Stream(part) })

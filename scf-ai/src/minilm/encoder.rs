@@ -4,20 +4,43 @@ use std::{cell::RefCell, ops::Range, sync::Arc};
 
 use rayon::ThreadPool;
 
-use super::{EPSILON, HEADS, HIDDEN, Layer, WIDE};
-use crate::kernel::{Attention, Finish, Isa, LayerNorm, Pointwise, Rows};
+use super::{EPSILON, HEADS, HIDDEN, Layer, Precision, WIDE};
+use crate::kernel::{Attention, Finish, Int8Linear, Isa, LayerNorm, Pointwise, Rows};
 
 /// Rows are dealt to threads in multiples of what a tile of the matrix product takes.
 const TILE: usize = 8;
 
+/// A matrix product.
+#[derive(Debug)]
+enum Product {
+    Float(Pointwise),
+    Int8(Int8Linear),
+}
+
+impl Product {
+    fn new(isa: Isa, precision: Precision, (w, b): (Vec<f32>, Vec<f32>)) -> Self {
+        match precision {
+            Precision::Float => Self::Float(Pointwise::new(isa, w.len() / b.len(), b.len(), &w, &b)),
+            Precision::Int8 => Self::Int8(Int8Linear::new(isa, &w, b)),
+        }
+    }
+
+    fn run(&self, x: &[f32], finish: Finish<'_>, out: &mut [f32]) {
+        match self {
+            Self::Float(op) => op.run(x, Rows { width: x.len() / op.cin(), starts: &[0] }, finish, out),
+            Self::Int8(op) => op.run(x, finish, out),
+        }
+    }
+}
+
 /// Packed weights of one layer.
 #[derive(Debug)]
 pub(super) struct Encoder {
-    qkv: Pointwise,
+    qkv: Product,
     attention: Attention,
-    mix: Pointwise,
-    up: Pointwise,
-    down: Pointwise,
+    mix: Product,
+    up: Product,
+    down: Product,
     norms: [LayerNorm; 2],
     pool: Option<Arc<ThreadPool>>,
 }
@@ -29,8 +52,8 @@ thread_local! {
 }
 
 impl Encoder {
-    pub(super) fn new(isa: Isa, layer: Layer, pool: Option<Arc<ThreadPool>>) -> Self {
-        let product = |(w, b): (Vec<f32>, Vec<f32>)| Pointwise::new(isa, w.len() / b.len(), b.len(), &w, &b);
+    pub(super) fn new(isa: Isa, precision: Precision, layer: Layer, pool: Option<Arc<ThreadPool>>) -> Self {
+        let product = |weights| Product::new(isa, precision, weights);
         Self {
             qkv: product(layer.qkv),
             attention: Attention::new(isa, HEADS, HIDDEN / HEADS),
@@ -52,7 +75,7 @@ impl Encoder {
         let rows = tokens.div_ceil(threads).next_multiple_of(TILE).max(TILE);
         let mut qkv = vec![0.0; tokens * 3 * HIDDEN];
         let shares = qkv.chunks_mut(rows * 3 * HIDDEN).zip(x.chunks(rows * HIDDEN));
-        self.each(shares, |(qkv, x)| product(&self.qkv, x, Finish::Linear, qkv));
+        self.each(shares, |(qkv, x)| self.qkv.run(x, Finish::Linear, qkv));
         let shares = out.chunks_mut(rows * HIDDEN).zip(x.chunks(rows * HIDDEN)).enumerate();
         self.each(shares, |(i, (out, x))| self.rows(texts, i * rows, x, &qkv, out));
     }
@@ -68,10 +91,10 @@ impl Encoder {
             let [heads, sum, wide] = scratch;
             let (heads, sum, wide) = (&mut heads[..sizes[0]], &mut sum[..sizes[1]], &mut wide[..sizes[2]]);
             self.attend(texts, first..first + rows, qkv, heads);
-            product(&self.mix, heads, Finish::Add(x), sum);
+            self.mix.run(heads, Finish::Add(x), sum);
             self.norms[0].run(sum);
-            product(&self.up, sum, Finish::Gelu, wide);
-            product(&self.down, wide, Finish::Add(sum), out);
+            self.up.run(sum, Finish::Gelu, wide);
+            self.down.run(wide, Finish::Add(sum), out);
             self.norms[1].run(out);
         });
     }
@@ -101,8 +124,4 @@ impl Encoder {
             None => shares.for_each(f),
         }
     }
-}
-
-fn product(op: &Pointwise, x: &[f32], finish: Finish<'_>, out: &mut [f32]) {
-    op.run(x, Rows { width: x.len() / op.cin(), starts: &[0] }, finish, out);
 }

@@ -2,15 +2,13 @@ use std::{
     fmt::Write as _,
     io::{self, Write as _},
     sync::OnceLock,
+    time::{Duration, Instant},
 };
 
-use scf_core::{Activation, WireForm, conformance};
+use scf_core::{Activation, ByteSize, Name, Share, Timestamp, WireForm, conformance};
 
 use super::*;
-use crate::{kernel::reference::Random, tensor::with_floats};
-
-#[path = "../../../examples/assets/fetched.rs"]
-mod fetched;
+use crate::{Executor, ModelRegistry, Query, Variant, kernel::reference::Random, tensor::with_floats};
 
 const TOKENS: usize = 48;
 
@@ -85,7 +83,7 @@ fn largest_difference(a: &Activation, b: &Activation) -> f32 {
 fn fetched(name: &str) -> Option<Vec<u8>> {
     let skipped = |error: &io::Error| writeln!(io::stderr().lock(), "SKIPPED: {error}").unwrap();
     // Past the capture of the test's output.
-    fetched::read(name).inspect_err(skipped).ok()
+    crate::fetched::read(name).inspect_err(skipped).ok()
 }
 
 #[test]
@@ -187,15 +185,24 @@ fn an_id_that_is_none_and_a_text_that_is_too_long_are_typed_errors() {
     }
 }
 
-#[test]
-fn the_published_weights_see_texts_as_people_do() {
-    let files = ["minilm-l6.safetensors", "minilm-l6-tokenizer.json", "lee.txt", "lee-similarities.txt"];
-    let [Some(weights), Some(tokenizer), Some(texts), Some(people)] = files.map(fetched) else { return };
-    let graph = MiniLm::new(128).load(&weights, Device::Cpu).unwrap();
+/// What a model makes of the Lee corpus.
+struct Lee {
+    embeddings: Vec<Vec<f32>>,
+    /// How far their cosines go with how alike people found the texts: Pearson's correlation.
+    pearson: f64,
+    /// What a text took.
+    took: Duration,
+}
+
+fn lee(graph: &BlockGraph) -> Option<Lee> {
+    let files = ["minilm-l6-tokenizer.json", "lee.txt", "lee-similarities.txt"];
+    let [Some(tokenizer), Some(texts), Some(people)] = files.map(fetched) else { return None };
     let tokenizer = SentenceTokenizer::open(&tokenizer, 128).unwrap();
     let texts = String::from_utf8(texts).unwrap();
+    let begun = Instant::now();
     let embeddings: Vec<Vec<f32>> =
         texts.lines().map(|text| floats(&graph.run(0..8, tokenizer.encode(text).unwrap()).unwrap())).collect();
+    let took = begun.elapsed() / 50;
     let people = String::from_utf8(people).unwrap();
     let people: Vec<Vec<f64>> =
         people.lines().map(|line| line.split_whitespace().map(|v| v.parse().unwrap()).collect()).collect();
@@ -203,8 +210,7 @@ fn the_published_weights_see_texts_as_people_do() {
     let mut pairs = Vec::new();
     for i in 0..50 {
         for j in i + 1..50 {
-            let cosine: f32 = embeddings[i].iter().zip(&embeddings[j]).map(|(a, b)| a * b).sum();
-            pairs.push((f64::from(cosine), people[i][j]));
+            pairs.push((f64::from(cosine(&embeddings[i], &embeddings[j])), people[i][j]));
         }
     }
     let n = pairs.len() as f64;
@@ -212,5 +218,58 @@ fn the_published_weights_see_texts_as_people_do() {
     let sum = |f: &dyn Fn(&(f64, f64)) -> f64| pairs.iter().map(f).sum::<f64>();
     let together = sum(&|p| (p.0 - x) * (p.1 - y));
     let pearson = together / (sum(&|p| (p.0 - x).powi(2)) * sum(&|p| (p.1 - y).powi(2))).sqrt();
-    assert!(pearson >= 0.653, "Pearson's correlation is {pearson}");
+    Some(Lee { embeddings, pearson, took })
+}
+
+fn cosine(a: &[f32], b: &[f32]) -> f32 {
+    a.iter().zip(b).map(|(a, b)| a * b).sum()
+}
+
+fn weights(graph: &BlockGraph) -> ByteSize {
+    graph.blocks().iter().map(|block| block.cost(&graph.input).weights).fold(ByteSize::ZERO, |a, b| a + b)
+}
+
+#[test]
+fn the_published_weights_see_texts_as_people_do_and_in_eight_bits_nearly_so() {
+    let Some(published) = fetched("minilm-l6.safetensors") else { return };
+    let model = MiniLm::new(128);
+    let [float, int8] = [model, model.int8()].map(|model| model.load(&published, Device::Cpu).unwrap());
+    let (Some(exact), Some(rounded)) = (lee(&float), lee(&int8)) else { return };
+    assert!(exact.pearson >= 0.653, "Pearson's correlation is {}", exact.pearson);
+    assert!(rounded.pearson >= 0.653 - 0.005, "Pearson's correlation in eight bits is {}", rounded.pearson);
+    let cosines = exact.embeddings.iter().zip(&rounded.embeddings).map(|(a, b)| cosine(a, b));
+    let least = cosines.fold(1.0, f32::min);
+    println!(r#"{{"bar":"ai.minilm-int8.least_cosine","value":{least:.5},"unit":"cosine","n":50}}"#);
+    assert!(least > 0.99, "a text's embeddings have a cosine of {least}");
+    assert!(weights(&int8).bytes() * 3 < weights(&float).bytes() * 2, "{} of {}", weights(&int8), weights(&float));
+
+    // Variants of one task with what was measured above.
+    let (task, cpu) = (Name::new("embed").unwrap(), Name::new("cpu").unwrap());
+    let mut registry = ModelRegistry::new(1).executor(Executor::new(cpu, 1));
+    for (graph, Lee { pearson, took, .. }) in [(&float, &exact), (&int8, &rounded)] {
+        let accuracy = Share::from_fraction(*pearson);
+        let variant = Variant::new(graph.model.clone(), task.clone(), accuracy, weights(graph));
+        registry = registry.variant(variant.licence("Apache-2.0").expect(*took, *took * 10));
+    }
+    let best = if exact.pearson >= rounded.pearson { &float } else { &int8 };
+    let accuracy = Share::from_fraction(exact.pearson.max(rounded.pearson));
+    let query = Query::new(task.clone(), Duration::from_secs(3600)).accuracy(accuracy);
+    assert_eq!(registry.select(&query, Timestamp::default()).unwrap().variant, best.model);
+    for graph in [&float, &int8] {
+        let query = Query::new(task.clone(), Duration::from_secs(3600)).variant(graph.model.clone());
+        assert_eq!(registry.select(&query, Timestamp::default()).unwrap().variant, graph.model);
+    }
+}
+
+#[test]
+fn eight_bits_come_to_nearly_the_same_block_by_block_and_every_suite_holds() {
+    let (float, int8) = (network(), MiniLm::new(TOKENS).int8().load(file(), Device::Cpu).unwrap());
+    let mut x = ids(31, 5);
+    for (exact, rounded) in float.blocks().iter().zip(int8.blocks()) {
+        conformance::model::model_block(|| rounded.clone(), || x.clone());
+        let (y, z) = (exact.forward(x.clone()).unwrap(), rounded.forward(x).unwrap());
+        let off = largest_difference(&y, &z);
+        assert!(off < 0.1, "{} is off by {off}", exact.name());
+        x = Activation::new(y.spec.clone(), y.bytes().unwrap()).unwrap();
+    }
 }

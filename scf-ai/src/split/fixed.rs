@@ -94,6 +94,7 @@ mod tests {
             paths: &vec![Some(path); nodes * nodes],
             edges: &vec![EdgeCost { forms: &forms }; blocks],
             result: ByteSize::from_bytes(1000),
+            draws: &[],
         })
     }
 

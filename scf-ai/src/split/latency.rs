@@ -161,6 +161,7 @@ mod tests {
                 paths: &self.paths,
                 edges: &edges,
                 result: self.result,
+                draws: &[],
             })
         }
     }

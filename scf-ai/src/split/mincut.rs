@@ -258,6 +258,7 @@ mod tests {
                 paths: &[Some(path); 4],
                 edges: &edges,
                 result: ByteSize::from_bytes(3),
+                draws: &[],
             }).unwrap();
             let cut = dag.with(|problem| MinCut::new().cut(problem)).unwrap();
             prop_assert!(cut.predicted >= plan.predicted);

@@ -1,8 +1,10 @@
 //! Where a network is cut: split planners and what a cut costs.
 
+mod budget;
 mod fixed;
 mod flow;
 mod latency;
+mod meter;
 mod mincut;
 mod network;
 
@@ -10,6 +12,7 @@ use std::time::Duration;
 
 use scf_core::{FormCost, PlanError, Segment, SplitProblem};
 
+pub use budget::{BudgetOptimal, WithinBudget};
 pub use fixed::FixedSplit;
 pub use latency::LatencyOptimal;
 pub use mincut::{DagBlock, DagCut, DagProblem, MinCut};
@@ -33,6 +36,9 @@ fn check(problem: &SplitProblem<'_>) -> Result<(), PlanError> {
     }
     if Some(problem.paths.len()) != n.checked_mul(n) {
         return malformed("paths");
+    }
+    if !problem.draws.is_empty() && problem.draws.len() != n {
+        return malformed("draws");
     }
     Ok(())
 }

@@ -6,11 +6,15 @@ use std::{
 };
 
 use scf_core::{
-    FormCost, NetworkPlan, NetworkProblem, PlanError, Segment, SplitPlan, SplitPlanner, SplitProblem, WireForm,
+    EdgeCost, FormCost, NetworkPlan, NetworkProblem, PlanError, Segment, SplitPlan, SplitPlanner, SplitProblem,
+    WireForm,
 };
 use smallvec::SmallVec;
 
-use super::{DagBlock, DagProblem, Hop, LatencyOptimal, MinCut, Sending, check, duration, nanos};
+use super::{DagBlock, DagProblem, Hop, LatencyOptimal, MinCut, Sending, check, duration, meter::Meter, nanos};
+
+/// Most multipliers that are tried for one node and form.
+const MAX_MULTIPLIERS: usize = 24;
 
 /// Splits networks that are no chain between this node and the one with which that is fastest, by a [`MinCut`] for each
 /// node and form; chains like [`LatencyOptimal`].
@@ -50,19 +54,13 @@ impl SplitPlanner for MinCutSplit {
         let mut cut = self.cut.lock().unwrap_or_else(PoisonError::into_inner);
         let mut best = alone(problem);
         let mut failure = PlanError::Impossible { block: chain.first };
-        for node in 1..chain.nodes {
-            let hop = Hop::between(chain, 0, node);
-            if !hop.fixed.is_finite() {
-                continue;
-            }
-            for form in forms(problem) {
-                match between(&mut cut, problem, node, hop, form) {
-                    Ok(plan) if best.as_ref().is_none_or(|best| plan.plan.predicted < best.plan.predicted) => {
-                        best = Some(plan);
-                    }
-                    Ok(_) => {}
-                    Err(error) => failure = error,
+        for pair in pairs(problem) {
+            match pair.cut(&mut cut, None, |took, _| took).map(|there| pair.plan(&there)) {
+                Ok(plan) if best.as_ref().is_none_or(|best| plan.plan.predicted < best.plan.predicted) => {
+                    best = Some(plan);
                 }
+                Ok(_) => {}
+                Err(error) => failure = error,
             }
         }
         best.ok_or(failure)
@@ -89,57 +87,185 @@ fn forms(problem: &NetworkProblem<'_>) -> SmallVec<[WireForm; 4]> {
     forms
 }
 
-/// The best split with `node`, to which everything travels in `form` that offers it.
-fn between(
-    cut: &mut MinCut,
-    problem: &NetworkProblem<'_>,
+/// Splits between this node and another, to which everything travels in one form that offers it.
+#[derive(Clone, Copy, Debug)]
+struct Pair<'a> {
+    problem: &'a NetworkProblem<'a>,
     node: usize,
     hop: Hop,
     form: WireForm,
+}
+
+impl<'a> Pair<'a> {
+    /// What sending a tensor comes to, if it can be sent.
+    fn sending(&self, tensor: usize) -> Option<Sending> {
+        in_form(&self.problem.tensors[tensor], self.form)
+    }
+
+    fn times(&self, node: usize) -> &'a [Duration] {
+        let chain = &self.problem.chain;
+        &chain.times[node * chain.blocks..][..chain.blocks]
+    }
+
+    /// Of each block left whether it runs there, so that the sum of what `weigh` makes of every time in nanoseconds, and
+    /// of what `meter` counts beside it, is the least.
+    fn cut(
+        &self,
+        cut: &mut MinCut,
+        meter: Option<&Meter>,
+        weigh: impl Fn(f64, f64) -> f64,
+    ) -> Result<Vec<bool>, PlanError> {
+        let (chain, alive) = (&self.problem.chain, self.problem.alive());
+        let upload = |tensor: usize| {
+            let Some(what) = self.sending(tensor) else { return Duration::MAX };
+            let spent = meter.map_or(0.0, |meter| meter.sending(chain, 0, self.node, what));
+            time(weigh(self.hop.time(what) - self.hop.fixed, spent))
+        };
+        let runs = |node: usize, block: usize| {
+            let took = nanos(self.times(node)[block]);
+            if took.is_finite() {
+                time(weigh(took, meter.map_or(0.0, |meter| meter.computing(node, took))))
+            } else {
+                Duration::MAX
+            }
+        };
+        // What is there already is made by blocks that take no time here.
+        let given = (0..alive).map(|tensor| DagBlock {
+            inputs: &[],
+            here: Duration::ZERO,
+            there: Duration::MAX,
+            upload: upload(tensor),
+        });
+        let left = self.problem.inputs.iter().enumerate().map(|(block, inputs)| DagBlock {
+            inputs,
+            here: runs(0, block),
+            there: runs(self.node, block),
+            upload: upload(alive + block),
+        });
+        let blocks: Vec<DagBlock<'_>> = given.chain(left).collect();
+        let problem = DagProblem { blocks: &blocks, upload: Duration::MAX, download: Duration::ZERO };
+        let found = cut.cut(&problem).map_err(|error| match error {
+            PlanError::Impossible { block } => {
+                PlanError::Impossible { block: chain.first + block.saturating_sub(alive) }
+            }
+            other => other,
+        })?;
+        Ok(found.there[alive..].to_vec())
+    }
+
+    /// The plan in which the blocks that `there` says run there.
+    fn plan(&self, there: &[bool]) -> NetworkPlan {
+        let (chain, alive) = (&self.problem.chain, self.problem.alive());
+        let (far, near): (SmallVec<[usize; 32]>, SmallVec<[usize; 32]>) = (0..chain.blocks).partition(|&b| there[b]);
+        let is_here = |tensor: usize| tensor < alive || !there[tensor - alive];
+        let mut sent: SmallVec<[usize; 8]> =
+            far.iter().flat_map(|&block| &self.problem.inputs[block]).copied().filter(|&t| is_here(t)).collect();
+        sent.sort_unstable();
+        sent.dedup();
+        let upload = |&tensor: &usize| self.sending(tensor).map_or(0.0, |what| self.hop.time(what) - self.hop.fixed);
+        let mut predicted = near.iter().map(|&block| nanos(self.times(0)[block])).sum::<f64>()
+            + far.iter().map(|&block| nanos(self.times(self.node)[block])).sum::<f64>()
+            + sent.iter().map(upload).sum::<f64>();
+        let (from, handed, end) = (chain.first, chain.first + near.len(), chain.first + chain.blocks);
+        let mut segments = SmallVec::new();
+        if !near.is_empty() {
+            predicted += nanos(chain.waits[0]);
+            segments.push(Segment { node: 0, from, to: handed, form: WireForm::Exact });
+        }
+        if !far.is_empty() {
+            predicted += self.hop.fixed + nanos(chain.waits[self.node]);
+            segments.push(Segment { node: self.node, from: handed, to: end, form: self.form });
+        }
+        let order = near.into_iter().chain(far).collect();
+        NetworkPlan { order, plan: SplitPlan { segments, predicted: duration(predicted) } }
+    }
+
+    /// The fastest plan on the convex hull of those within the budget of `meter`, or the cheapest where none is, and what
+    /// it spends.
+    fn within(&self, cut: &mut MinCut, meter: &Meter) -> Result<(NetworkPlan, f64), PlanError> {
+        // The cut counts in whole units up to a bound: all that there is to weigh comes to a hundredth of it.
+        let chain = &self.problem.chain;
+        let finite = |sum: f64, time: &Duration| if *time == Duration::MAX { sum } else { sum + nanos(*time) };
+        let sent = (0..self.problem.tensors.len()).filter_map(|tensor| self.sending(tensor));
+        let sent: SmallVec<[Sending; 32]> = sent.filter(|what| self.hop.time(*what).is_finite()).collect();
+        let times = sent.iter().map(|what| self.hop.time(*what)).sum::<f64>() + chain.times.iter().fold(1.0, finite);
+        let spent = [0, self.node].map(|node| meter.computing(node, self.times(node).iter().fold(0.0, finite)));
+        let spent =
+            sent.iter().map(|what| meter.sending(chain, 0, self.node, *what)).sum::<f64>() + spent[0] + spent[1];
+        let mut best = |multiplier: Option<f64>| -> Result<(NetworkPlan, f64), PlanError> {
+            let (time, spending) = multiplier.map_or((0.0, 1.0), |multiplier| (1.0, multiplier));
+            let scale = 1e12 / (time * times + spending * spent).max(1.0);
+            let there = self.cut(cut, Some(meter), |took, spent| scale * (time * took + spending * spent))?;
+            let plan = self.plan(&there);
+            let spent = meter.of_network(self.problem, &plan);
+            Ok((plan, spent))
+        };
+        let mut fast = best(Some(0.0))?;
+        if meter.allows(fast.1) {
+            return Ok(fast);
+        }
+        let mut frugal = best(None)?;
+        if !meter.allows(frugal.1) {
+            return Ok(frugal);
+        }
+        for _ in 0..MAX_MULTIPLIERS {
+            let gains = nanos(frugal.0.plan.predicted) - nanos(fast.0.plan.predicted);
+            let multiplier = gains / (fast.1 - frugal.1);
+            if multiplier.is_nan() || multiplier <= 0.0 {
+                break;
+            }
+            let next = best(Some(multiplier))?;
+            let weighed = |of: &(NetworkPlan, f64)| nanos(of.0.plan.predicted) + multiplier * of.1;
+            if weighed(&next) >= weighed(&frugal) * (1.0 - 1e-9) {
+                break;
+            }
+            if meter.allows(next.1) { frugal = next } else { fast = next }
+        }
+        Ok(frugal)
+    }
+}
+
+/// The fastest of the plans that [`Pair::within`] finds, and everything here.
+pub(super) fn within_budget(
+    cut: &mut MinCut,
+    problem: &NetworkProblem<'_>,
+    meter: &Meter,
 ) -> Result<NetworkPlan, PlanError> {
-    let (chain, alive) = (&problem.chain, problem.alive());
-    let upload = |tensor: usize| {
-        let forms = problem.tensors[tensor].forms;
-        let cost = forms.iter().find(|cost| cost.form == form);
-        let cost = cost.or_else(|| forms.iter().find(|cost| cost.form == WireForm::Exact));
-        cost.map_or(Duration::MAX, |cost| time(hop.time(Sending::of(cost)) - hop.fixed))
-    };
-    let times = |node: usize| &chain.times[node * chain.blocks..][..chain.blocks];
-    let (here, there) = (times(0), times(node));
-    // What is there already is made by blocks that take no time here.
-    let given = (0..alive).map(|tensor| DagBlock {
-        inputs: &[],
-        here: Duration::ZERO,
-        there: Duration::MAX,
-        upload: upload(tensor),
+    let mut best: Option<NetworkPlan> = None;
+    let (mut least, mut failure) = (f64::INFINITY, None);
+    let here = alone(problem).map(|plan| {
+        let spent = meter.of_network(problem, &plan);
+        Ok((plan, spent))
     });
-    let left = problem.inputs.iter().enumerate().map(|(block, inputs)| DagBlock {
-        inputs,
-        here: here[block],
-        there: there[block],
-        upload: upload(alive + block),
-    });
-    let blocks: Vec<DagBlock<'_>> = given.chain(left).collect();
-    let problem = DagProblem { blocks: &blocks, upload: Duration::MAX, download: Duration::ZERO };
-    let found = cut.cut(&problem).map_err(|error| match error {
-        PlanError::Impossible { block } => PlanError::Impossible { block: chain.first + block.saturating_sub(alive) },
-        other => other,
-    })?;
-    let (far, near): (SmallVec<[usize; 32]>, SmallVec<[usize; 32]>) =
-        (0..chain.blocks).partition(|&block| found.there[alive + block]);
-    let (from, handed, end) = (chain.first, chain.first + near.len(), chain.first + chain.blocks);
-    let mut segments = SmallVec::new();
-    let mut predicted = nanos(found.predicted);
-    if !near.is_empty() {
-        predicted += nanos(chain.waits[0]);
-        segments.push(Segment { node: 0, from, to: handed, form: WireForm::Exact });
+    for found in here.into_iter().chain(pairs(problem).map(|pair| pair.within(cut, meter))) {
+        match found {
+            Ok((_, spent)) if !meter.allows(spent) => least = least.min(spent),
+            Ok((plan, _)) if best.as_ref().is_none_or(|best| plan.plan.predicted < best.plan.predicted) => {
+                best = Some(plan);
+            }
+            Ok(_) => {}
+            Err(error) => failure = Some(error),
+        }
     }
-    if !far.is_empty() {
-        predicted += hop.fixed + nanos(chain.waits[node]);
-        segments.push(Segment { node, from: handed, to: end, form });
-    }
-    let order = near.into_iter().chain(far).collect();
-    Ok(NetworkPlan { order, plan: SplitPlan { segments, predicted: duration(predicted) } })
+    best.ok_or_else(|| match failure {
+        Some(failure) if least.is_infinite() => failure,
+        _ => meter.exceeded(least),
+    })
+}
+
+/// Every node that can be reached, in every form that a tensor offers.
+fn pairs<'a>(problem: &'a NetworkProblem<'a>) -> impl Iterator<Item = Pair<'a>> {
+    let hops = (1..problem.chain.nodes).map(|node| (node, Hop::between(&problem.chain, 0, node)));
+    let forms = forms(problem);
+    hops.filter(|(_, hop)| hop.fixed.is_finite())
+        .flat_map(move |(node, hop)| forms.clone().into_iter().map(move |form| Pair { problem, node, hop, form }))
+}
+
+/// What sending a tensor comes to in a form; exactly where it does not offer that.
+pub(super) fn in_form(tensor: &EdgeCost<'_>, form: WireForm) -> Option<Sending> {
+    let cost = tensor.forms.iter().find(|cost| cost.form == form);
+    let cost = cost.or_else(|| tensor.forms.iter().find(|cost| cost.form == WireForm::Exact));
+    cost.map(Sending::of)
 }
 
 /// So many nanoseconds; [`Duration::MAX`] for infinitely many.
@@ -149,7 +275,7 @@ fn time(nanos: f64) -> Duration {
 
 #[cfg(test)]
 mod tests {
-    use scf_core::{Bandwidth, ByteSize, EdgeCost, NodeId, Path, Slowdown, Timestamp};
+    use scf_core::{Bandwidth, ByteSize, NodeId, Path, Slowdown, Timestamp};
 
     use super::*;
 
@@ -181,6 +307,7 @@ mod tests {
             paths: &[Some(way); 4],
             edges: &tensors[..4],
             result: ByteSize::ZERO,
+            draws: &[],
         };
         MinCutSplit::new().plan_network(&NetworkProblem { chain, inputs: &inputs, tensors: &tensors }).unwrap()
     }

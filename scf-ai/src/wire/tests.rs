@@ -4,7 +4,10 @@ use proptest::prelude::*;
 use scf_core::{BlockCost, DagNode, ModelBlock, ModelError, ModelName, TensorSpec};
 
 use super::*;
-use crate::tensor::{little_endian, with_floats};
+use crate::{
+    kernel::reference::Random,
+    tensor::{little_endian, with_floats},
+};
 
 /// Gives the mean of its inputs.
 #[derive(Debug)]
@@ -214,6 +217,30 @@ fn a_set_of_blocks_that_cannot_have_run_is_refused_before_the_body_is_read() {
         let error = Run::read(&forged(bytes), &graph, Fingerprint::of(&graph)).unwrap_err();
         assert!(matches!(error, CodecError::Invalid { field: "blocks done", .. }), "{done:b}: {error}");
     }
+}
+
+#[test]
+fn no_seeded_damage_to_a_message_makes_it_panic_whatever_its_hash() {
+    let graph = graph("net");
+    let (mut random, mut taken) = (Random::new(89), 0);
+    let forms = [WireForm::Exact, WireForm::Int8, WireForm::F16];
+    for i in 0..2000 {
+        let sound = message(&graph, &frontier(&graph, &[0, 2]), forms[i % 3], i % 2 == 0).bytes;
+        let mut bytes = sound.to_vec();
+        for _ in 0..=random.next() % 3 {
+            // The head as often as the body.
+            let most = [60, bytes.len()][random.next() as usize % 2].min(bytes.len());
+            let at = random.next() as usize % most;
+            match random.next() % 4 {
+                0 => bytes.truncate(at.max(UNHASHED)),
+                1 => bytes.splice(at..at, [random.next() as u8; 3]).for_each(drop),
+                2 => bytes[at] = [0, 1, 0x7f, 0xff][random.next() as usize % 4],
+                _ => bytes[at] ^= 1 << (random.next() % 8),
+            }
+        }
+        taken += usize::from(read(&graph, &forged(bytes)).is_ok());
+    }
+    assert!((1..2000).contains(&taken), "{taken} of 2000 were read");
 }
 
 proptest! {

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 const TOKENS: usize = 8;
 
 /// A small one as BERT's are.
-fn unharmed() -> Value {
+pub(crate) fn unharmed() -> Value {
     json!({
         "version": "1.0",
         "added_tokens": [mark(0, "[UNK]"), mark(1, "[CLS]"), mark(2, "[SEP]")],

@@ -5,6 +5,7 @@ use scf_core::{
 };
 
 use crate::{
+    allocated::peak,
     file::{CONTEXT, Random, network},
     store::{Committed, Session},
 };
@@ -162,6 +163,50 @@ async fn what_is_stored_of_another_model_or_damaged_is_refused() {
     }
     call.delete("chat/1");
     assert!(refused(&graph).await.contains("page 1 is not there"));
+}
+
+#[test]
+fn no_damage_to_what_is_stored_makes_it_panic_or_allocate_beyond_it() {
+    let graph = graph(DRAWN);
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let sound = Committed::default();
+    let mut generation = Generation::new(&graph);
+    generation.prompt(&text(40));
+    generation.next_token().unwrap();
+    let call = Session::of(&sound);
+    generation.save(&*call, "chat").unwrap();
+    runtime.block_on(call.commit(Bytes::new())).unwrap();
+    let sound = sound.lock().unwrap().clone();
+    let size: usize = sound.values().map(Bytes::len).sum();
+    let mut random = Random(83);
+    let (mut refused, mut broke) = (0, 0);
+    for _ in 0..2000 {
+        let mut stored = sound.clone();
+        let key = ["chat/head", "chat/head", "chat/head", "chat/1"][random.next() as usize % 4];
+        let mut bytes = stored[key].to_vec();
+        match random.next() % 8 {
+            0 => bytes.truncate(random.next() as usize % bytes.len()),
+            1 => bytes.extend([0; 8]),
+            2 => {
+                let word = 6 + 8 * (random.next() as usize % (bytes.len() / 8 - 1));
+                bytes[word..][..8].copy_from_slice(&(u64::MAX >> (random.next() % 64)).to_le_bytes());
+            }
+            _ => {
+                let at = random.next() as usize % bytes.len();
+                bytes[at] ^= 1 << (random.next() % 8);
+            }
+        }
+        stored.insert(key.into(), bytes.into());
+        let call = Session::of(&Committed::new(stored.into()));
+        let (loaded, peak) = peak(|| runtime.block_on(Generation::load(&graph, &*call, "chat")));
+        assert!(peak <= 3 * size + 4096, "{peak} bytes for {size} that are stored");
+        match loaded {
+            Err(GenerationError::Stored(ModelError::Memory { .. })) => refused += 1,
+            Err(other) => panic!("{other:?}"),
+            Ok(generation) => broke += usize::from(generation.unwrap().next_token().is_err()),
+        }
+    }
+    assert!(refused > 500 && broke > 0, "{refused} were refused, {broke} went no further");
 }
 
 #[test]

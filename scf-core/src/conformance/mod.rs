@@ -3,6 +3,7 @@
 //! Each takes a closure that makes a fresh instance, needs no runtime of its own, and panics with a sentence
 //! that says what was promised and what happened instead.
 
+pub mod blob;
 mod handover;
 pub mod history;
 pub mod isolate;

@@ -1,5 +1,6 @@
 //! Large things that never change, named by what they are: models, images, snapshots.
 
+mod blob;
 mod digest;
 mod error;
 mod granted;
@@ -12,6 +13,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 pub use self::{
+    blob::BlobStore,
     digest::{ChunkId, InvalidDigest, ObjectId},
     error::ObjectError,
     granted::GrantedObjects,

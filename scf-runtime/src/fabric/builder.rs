@@ -22,10 +22,12 @@ use crate::{
     claim::{ClaimServer, Guests},
     controller::{Controller, ScalerFor, Terms},
     error::BuildError,
+    guest::GuestPolicy,
     hedge::HedgePolicy,
     host::{MemberHost, Pace},
     observe::Observer,
     peer::{self, Peers},
+    pull::Puller,
     queue::{DispatchConfig, Dispatcher, QueueServer},
     router::InvokeServer,
     spread::{Apart, Spread},
@@ -58,6 +60,8 @@ pub struct FabricBuilder {
     queue: Option<Arc<dyn InvocationQueue>>,
     dispatch: DispatchConfig,
     objects: Option<Arc<dyn ObjectStore>>,
+    puller: Option<Arc<Puller>>,
+    guests: GuestPolicy,
 }
 
 /// Revisions of a function that are kept.
@@ -126,6 +130,20 @@ impl FabricBuilder {
     /// and functions reach it that are granted it. Default: none.
     pub fn objects(mut self, store: Arc<dyn ObjectStore>) -> Self {
         self.objects = Some(store);
+        self
+    }
+
+    /// Leaves the code of functions from here for the nodes of other processes, and takes that of theirs, by its hash:
+    /// a node that is chosen pulls it, once. Default: code goes with the first claim, and is not kept.
+    pub fn pull(mut self, puller: Arc<Puller>) -> Self {
+        self.puller = Some(puller);
+        self
+    }
+
+    /// Which functions of other processes are made ready here. Default: [`GuestPolicy::own`], those whose code this
+    /// process has itself.
+    pub fn guests(mut self, policy: GuestPolicy) -> Self {
+        self.guests = policy;
         self
     }
 
@@ -262,7 +280,8 @@ impl FabricBuilder {
                 peers: Peers::after(nodes),
                 #[cfg(feature = "nats")]
                 roster: std::sync::Mutex::default(),
-                guests: Guests::default(),
+                guests: Guests::new(self.guests),
+                puller: self.puller,
                 epoch: AtomicU32::new(1),
                 probed: watch::Sender::new(0),
                 accounts,

@@ -81,6 +81,7 @@ impl Inner {
     /// Makes a function of another process ready here. Calls that are made here go to it where nothing of its name was
     /// deployed.
     pub(crate) async fn add_guest(&self, function: Function) -> Result<Revision, DeployError> {
+        let function = self.admitted(function).await?;
         let is_new = self.deployed(&function.name, |deployment| deployment.revisions().is_empty()).unwrap_or(true);
         self.add(function, if is_new { Traffic::All } else { Traffic::None }).await
     }

@@ -24,6 +24,7 @@ use crate::{
     hedge::HedgePolicy,
     member::Member,
     peer::{Peers, with_paths},
+    pull::Puller,
     queue::Dispatcher,
     route::Route,
     spread::{Apart, Shared, Spread, here},
@@ -49,6 +50,8 @@ pub(crate) struct Inner {
     pub(super) roster: std::sync::Mutex<crate::transport::fleet::Roster>,
     /// Functions of other processes.
     pub(crate) guests: Guests,
+    /// Where their code comes from, and that of functions from here is left for them.
+    pub(crate) puller: Option<Arc<Puller>>,
     /// Counts the changes of the network that placements rest on.
     pub(crate) epoch: AtomicU32,
     /// Members that have probed the ways to the others at least once.

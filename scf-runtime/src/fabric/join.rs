@@ -95,6 +95,11 @@ impl Membership {
 
     /// Speaks and hears until the fabric is dropped.
     pub(super) async fn run(mut self) {
+        self.nats.joined().await;
+        let Some(clock) = self.inner.upgrade().map(|inner| inner.clock.clone()) else { return };
+        // Silence counts from here.
+        self.echoed = clock.now();
+        self.given_up = self.echoed;
         let mut heard = match self.nats.hear().await {
             Ok(heard) => heard,
             Err(error) => {
@@ -103,7 +108,6 @@ impl Membership {
             }
         };
         self.nats.say(&Beat::Who { node: None });
-        let Some(clock) = self.inner.upgrade().map(|inner| inner.clock.clone()) else { return };
         let mut due = Timestamp::default();
         loop {
             // What was said is heard first: who was held up would take others for silent that were not.

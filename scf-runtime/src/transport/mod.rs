@@ -17,4 +17,4 @@ pub use link::{LinkError, LinkState, Traffic};
 #[cfg(feature = "nats")]
 pub(crate) use nats::fleet;
 #[cfg(feature = "nats")]
-pub use nats::{DataPlane, Nats, NatsBuilder, NatsError, Presence};
+pub use nats::{DataPlane, Nats, NatsBuilder, NatsError, Presence, Standing};

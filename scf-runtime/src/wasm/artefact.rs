@@ -28,7 +28,7 @@ const PREFIX: usize = 4 + 1 + KEY_ID;
 const CONTEXT: &str = "scf 2026-11-21 signed artefact of a WebAssembly component";
 
 /// Whether these bytes are an artefact, not a component.
-pub(super) fn is_artefact(bytes: &[u8]) -> bool {
+pub(crate) fn is_artefact(bytes: &[u8]) -> bool {
     bytes.starts_with(MAGIC)
 }
 

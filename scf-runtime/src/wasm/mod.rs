@@ -12,9 +12,9 @@
 //! A function is an exported WIT function, of the component's world or of an interface that it exports; how it is
 //! called is said at [`WasmFactory`].
 //!
-//! Components may import WASI 0.2 (cli, clocks, filesystem, io, random, sockets), `wasi:keyvalue`, `wasi:config`,
-//! `wasi:logging`, `scf:function`, and with their features `wasi:http` and `wasi:nn`. They are given what the
-//! function's [`Grants`](scf_core::Grants) list and nothing else: see `world/`. What they print is logged at level
+//! Components may import WASI 0.2 (cli, clocks, filesystem, io, random, sockets), `wasi:keyvalue`,
+//! `wasi:blobstore`, `wasi:config`, `wasi:logging`, `scf:function`, and with their features `wasi:http` and `wasi:nn`.
+//! They are given what the function's [`Grants`](scf_core::Grants) list and nothing else: see `world/`. What they print is logged at level
 //! `debug`.
 //!
 //! Memory, tables and CPU time are limited per call; a call that takes long yields to others, first after at
@@ -66,6 +66,7 @@ mod typed;
 mod warm;
 mod world;
 
+pub(crate) use artefact::is_artefact;
 pub use builder::WasmBuilder;
 #[cfg(feature = "wasm")]
 pub use compile::{CompileError, Compiler, CompilerCommand};

@@ -1,6 +1,8 @@
 //! Isolates and transports as those who embed them use them.
 
 mod actor;
+#[cfg(all(feature = "wasm", feature = "services"))]
+mod blobs;
 mod cache;
 #[cfg(feature = "wasm")]
 mod check;
@@ -20,6 +22,7 @@ mod outbound;
 mod pinned;
 #[cfg(all(feature = "process", target_os = "linux"))]
 mod process;
+mod pull;
 mod queue;
 #[cfg(all(feature = "wasm", unix))]
 mod quota;

@@ -5,6 +5,7 @@ mod nats_server;
 
 mod data_plane;
 mod fleet;
+mod late;
 mod outbox;
 mod silence;
 #[path = "../support/silent.rs"]

@@ -22,8 +22,8 @@ use crate::{
 };
 
 /// One process with a queue and state on a disk.
-struct Site {
-    fabric: Fabric,
+pub(crate) struct Site {
+    pub(crate) fabric: Fabric,
     state: Arc<RedbState>,
     queue: Arc<RedbQueue>,
     phased: Arc<PhasedState>,
@@ -31,12 +31,12 @@ struct Site {
 
 impl Site {
     /// One whose state is its own.
-    async fn start(server: &NatsServer, id: &str) -> Self {
+    pub(crate) async fn start(server: &NatsServer, id: &str) -> Self {
         Self::on(Arc::new(process(server, id).await), id, None).await
     }
 
     /// One whose state is at home with `home`, and local while it is worked on; its own otherwise.
-    async fn on(nats: Arc<Nats>, id: &str, home: Option<&str>) -> Self {
+    pub(crate) async fn on(nats: Arc<Nats>, id: &str, home: Option<&str>) -> Self {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
         let state = Arc::new(RedbState::on(Arc::new(MemoryDisk::new())).unwrap());
         let queue =
@@ -68,20 +68,20 @@ impl Site {
         Self { fabric, state, queue, phased }
     }
 
-    async fn deploy(&self, entry: &str) {
+    pub(crate) async fn deploy(&self, entry: &str) {
         let mut function = Function::native(name(entry), Name::new(entry).unwrap());
         function.needs.nodes = vec![self.fabric.nodes()[0].id.clone()];
         self.fabric.deploy(function.stateful()).await.unwrap();
     }
 
-    async fn enqueue(&self, entry: &str, key: &str, destination: &str) -> InvocationId {
+    pub(crate) async fn enqueue(&self, entry: &str, key: &str, destination: &str) -> InvocationId {
         let id = self.fabric.new_id();
         let call = QueuedCall::new(id, name(entry), "").key(key).destination(node(destination));
         self.fabric.enqueue(call).await.unwrap();
         id
     }
 
-    async fn settled(&self, id: InvocationId) -> CallState {
+    pub(crate) async fn settled(&self, id: InvocationId) -> CallState {
         self.fabric.settled(id).await.unwrap().expect("it was accepted").state
     }
 
@@ -95,14 +95,14 @@ impl Site {
         }
     }
 
-    async fn until_met(&self, id: &str) {
+    pub(crate) async fn until_met(&self, id: &str) {
         while self.fabric.path(&self.fabric.nodes()[0].id, &node(id)).is_none() {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }
 
     /// How often `count` ran for a key, by what this process has on its disk.
-    async fn counted(&self, key: &str) -> usize {
+    pub(crate) async fn counted(&self, key: &str) -> usize {
         let scope = Scope { function: name("count"), key: key.into() };
         self.state.get(&scope, "n").await.unwrap().map_or(0, |entry| entry.value.len())
     }
@@ -124,11 +124,11 @@ fn natives() -> NativeFactory {
         .unwrap()
 }
 
-fn name(text: &str) -> FunctionName {
+pub(crate) fn name(text: &str) -> FunctionName {
     FunctionName::new(text).unwrap()
 }
 
-fn completed(result: &str) -> CallState {
+pub(crate) fn completed(result: &str) -> CallState {
     CallState::Completed(Some(Payload::new(result.to_owned())))
 }
 

@@ -35,7 +35,7 @@ pub enum Syncing {
         /// How often.
         interval: Duration,
     },
-    /// No monitoring endpoint was named.
+    /// No monitoring endpoint was named, or the broker was not waited for.
     Unknown,
 }
 
@@ -57,6 +57,16 @@ impl Broker {
             }
         }
         Ok(Self { client, fabric, syncing, patience })
+    }
+
+    /// What `client` will be connected to some time.
+    pub(super) const fn unchecked(client: Client, fabric: Name, patience: Duration) -> Self {
+        Self { client, fabric, syncing: Syncing::Unknown, patience }
+    }
+
+    /// Checks the version of the server that it is connected to.
+    pub(super) fn check(&self) -> Result<(), NatsError> {
+        if self.is_connected() { check_version(&self.client.server_info()) } else { Err(NatsError::Away) }
     }
 
     /// The connection, for what carries calls.

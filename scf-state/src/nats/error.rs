@@ -43,6 +43,9 @@ pub enum NatsError {
     /// Nobody answers there.
     #[error("the broker cannot be reached")]
     Unreachable(#[source] async_nats::ConnectError),
+    /// The connection that is made in the background is not there yet, or is lost.
+    #[error("the broker is not connected to: try again once it is")]
+    Away,
     /// The server is older than what SCF rests on.
     #[error("the broker {server} is version {found}, at least {oldest} is needed")]
     TooOld {

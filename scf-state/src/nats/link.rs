@@ -264,7 +264,7 @@ fn parts(message: Message) -> Parts {
     (message.subject, headers, message.body)
 }
 
-fn acknowledged(answer: &Answer) -> Stored {
+pub(super) fn acknowledged(answer: &Answer) -> Stored {
     let Ok(ack) = serde_json::from_slice::<Ack>(&answer.payload) else { return Stored::Unknown };
     let Some(error) = ack.error else { return Stored::Until(ack.seq) };
     let (code, reason) = (error.error_code(), error.to_string());

@@ -1,6 +1,7 @@
 //! State in a fleet's broker.
 
 mod ask;
+mod blob;
 mod broker;
 mod error;
 mod lease;
@@ -25,6 +26,7 @@ use scf_core::{
     StateBackend, StateError, Timestamp, Version, Watch,
 };
 
+pub use blob::{NatsBlobs, NatsBlobsBuilder};
 pub use broker::{Broker, Syncing};
 pub use error::NatsError;
 pub use open::NatsStateBuilder;

@@ -96,9 +96,10 @@ impl NatsStateBuilder {
     ///
     /// # Errors
     /// [`NatsError::SyncInterval`] and [`NatsError::SyncUnknown`] where the broker gives less durability than is asked,
-    /// [`NatsError::NoStore`], [`NatsError::Stream`] where streams are others than this program makes,
+    /// [`NatsError::Away`], [`NatsError::TooOld`], [`NatsError::NoStore`], [`NatsError::Stream`] where streams are others than this program makes,
     /// [`NatsError::Create`].
     pub async fn open(self) -> Result<NatsState, NatsError> {
+        self.broker.check()?;
         let durability = self.given()?;
         let client = self.broker.client();
         let payload = client.max_payload();

@@ -144,6 +144,23 @@ impl NatsOptions {
     /// # Errors
     /// [`NatsError`].
     pub async fn connect(self) -> Result<Broker, NatsError> {
+        let Ready { options, urls, fabric, monitors, patience } = self.ready().await?;
+        Broker::join(options.connect(urls).await?, fabric, monitors, patience).await
+    }
+
+    /// Does not wait for the broker, for a process that starts while it is away: the connection is made when it is
+    /// there, and goes on being tried until then. What would be found out of the broker is not: its version is checked
+    /// when state is opened there, and how it syncs stays unknown.
+    ///
+    /// # Errors
+    /// [`NatsError`], of what is wrong here: addresses, names, credentials.
+    pub async fn connect_in_background(self) -> Result<Broker, NatsError> {
+        let Ready { options, urls, fabric, patience, .. } = self.ready().await?;
+        let client = options.retry_on_initial_connect().connect(urls).await?;
+        Ok(Broker::unchecked(client, fabric, patience))
+    }
+
+    async fn ready(self) -> Result<Ready, NatsError> {
         let fabric = Name::new(&self.fabric)?;
         if self.urls.is_empty() {
             return Err(NatsError::NoAddress);
@@ -178,8 +195,17 @@ impl NatsOptions {
             None => options,
         };
         let urls: Vec<String> = addresses.into_iter().map(String::from).collect();
-        Broker::join(options.connect(urls).await?, fabric, monitors, self.patience).await
+        Ok(Ready { options, urls, fabric, monitors, patience: self.patience })
     }
+}
+
+/// What was asked for, checked.
+struct Ready {
+    options: ConnectOptions,
+    urls: Vec<String>,
+    fabric: Name,
+    monitors: Vec<Monitor>,
+    patience: Duration,
 }
 
 fn unreadable(error: io::Error) -> NatsError {

@@ -1,7 +1,7 @@
 use std::{io::ErrorKind, path::PathBuf, sync::Arc};
 
 use bytes::Bytes;
-use scf_core::{ChunkId, Stored, conformance};
+use scf_core::{BlobStore, ChunkId, Stored, conformance};
 
 use super::{
     crash::{CrashFiles, Fault},
@@ -53,6 +53,8 @@ async fn both_pass_the_suite() {
         Arc::new(store) as Arc<dyn ObjectStore>
     };
     conformance::object::object_store(folder).await;
+    let blobs = || async { Arc::new(MemoryObjects::new(ObjectConfig::new())) as Arc<dyn BlobStore> };
+    conformance::blob::blob_store(blobs).await;
 }
 
 /// What callers were told before the first failure.

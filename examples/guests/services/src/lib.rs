@@ -20,6 +20,9 @@
 //! | `calls F N` | how many of N calls went well |
 //! | `timer NAME MS T`, `remind NAME MS T`, `cancel NAME` | sets or calls off a timer that gives T as commands |
 //! | `later F K T`, `until K MS T` | enqueues a call; an entry that expires |
+//! | `blob …` | objects in containers: see [`blob`] |
+
+mod blob;
 
 mod bindings {
     wit_bindgen::generate!({
@@ -38,6 +41,9 @@ mod bindings {
                 import wasi:config/store@0.2.0-rc.1;
                 import wasi:config/store@0.2.0-draft-2024-09-27;
                 import wasi:logging/logging@0.1.0-draft;
+                import wasi:blobstore/types@0.2.0-draft;
+                import wasi:blobstore/container@0.2.0-draft;
+                import wasi:blobstore/blobstore@0.2.0-draft;
                 import scf:function/context@0.1.0;
                 import scf:function/context@0.2.0;
                 import scf:function/functions@0.1.0;
@@ -216,6 +222,7 @@ fn answer(line: &str) -> Result<String, String> {
             logging::log(level, context, &message.join(" "));
             Ok("done".into())
         }
+        ["blob", ref command @ ..] => blob::answer(command),
         ["call", function, ref payload @ ..] => call(function, None, &payload.join(" ")),
         ["keyed", function, key, ref payload @ ..] => call(function, Some(key), &payload.join(" ")),
         ["calls", function, count] => {

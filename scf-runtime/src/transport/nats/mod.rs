@@ -1,5 +1,6 @@
 //! A transport between processes, over a NATS server.
 
+mod admission;
 mod beat;
 mod direct;
 mod frame;
@@ -13,19 +14,20 @@ mod subject;
 use std::{
     collections::HashMap,
     fmt,
-    net::{IpAddr, SocketAddr},
+    net::SocketAddr,
     sync::{Arc, PoisonError, RwLock, atomic::AtomicU64},
     time::Duration,
 };
 
-use async_nats::{Client, ServerInfo, connection::State};
+use async_nats::Client;
 use async_trait::async_trait;
 use scf_core::{ByteSize, Clock, Envelope, Handler, Name, NodeId, Path, Subject, Transport, TransportError};
 use thiserror::Error;
-use tokio::task::JoinHandle;
+use tokio::{sync::watch, task::JoinHandle};
 
-pub use self::{direct::DataPlane, roster::Presence};
+pub use self::{admission::Standing, direct::DataPlane, roster::Presence};
 use self::{
+    admission::{admit, admit_later},
     direct::Direct,
     joined::{Joined, TOLD},
     local::Local,
@@ -67,6 +69,7 @@ const LARGEST: ByteSize = ByteSize::from_mib(1024);
 pub struct Nats {
     joined: Arc<Joined>,
     tasks: Vec<JoinHandle<()>>,
+    standing: watch::Receiver<Standing>,
 }
 
 /// Describes the part of a fleet that a process is.
@@ -93,7 +96,7 @@ pub enum NatsError {
     #[error("no node joins: name at least one with NatsBuilder::node")]
     NoNode,
     /// The client has not reached its broker yet, of which nothing is known then.
-    #[error("the client is not connected to its broker: wait until it is, or connect without retrying at first")]
+    #[error("the client is not connected to its broker: wait until it is, or call join_in_background")]
     Disconnected,
     /// What is said to the broker crosses a network unencrypted.
     #[error("the broker {server} is on another machine and does not ask for TLS: let it, or allow plaintext")]
@@ -199,13 +202,38 @@ impl NatsBuilder {
     /// # Errors
     /// [`NatsError`] naming what is missing.
     pub async fn join(self) -> Result<Nats, NatsError> {
-        let first = self.nodes.first().cloned().ok_or(NatsError::NoNode)?;
-        if self.client.connection_state() != State::Connected {
-            return Err(NatsError::Disconnected);
-        }
-        let server = self.client.server_info();
-        if !self.allows_plaintext && !server.tls_required && !is_near(&server) {
-            return Err(NatsError::PlaintextBroker { server: server.server_name });
+        let allows_plaintext = self.allows_plaintext;
+        let (joined, mut tasks) = self.open().await?;
+        let serving = match admit(&joined, allows_plaintext).await {
+            Ok(serving) => serving,
+            Err(error) => {
+                tasks.iter().for_each(JoinHandle::abort);
+                return Err(error);
+            }
+        };
+        tasks.push(tokio::spawn(async move { drop(serving.join_all().await) }));
+        Ok(Nats { joined, tasks, standing: watch::channel(Standing::Joined).1 })
+    }
+
+    /// Does not wait for the broker: the process joins when a client that [retries at
+    /// first](async_nats::ConnectOptions::retry_on_initial_connect) has reached one that will do. Until then nobody of
+    /// another process is reachable, nothing is said to the broker, and [`Nats::standing`] says why.
+    ///
+    /// # Errors
+    /// [`NatsError`] naming what is missing here: no node, or no place for the data plane.
+    pub async fn join_in_background(self) -> Result<Nats, NatsError> {
+        let allows_plaintext = self.allows_plaintext;
+        let (joined, mut tasks) = self.open().await?;
+        joined.post.set_heard(false);
+        let (says, standing) = watch::channel(Standing::NotJoined { why: None });
+        tasks.push(tokio::spawn(admit_later(Arc::clone(&joined), allows_plaintext, says)));
+        Ok(Nats { joined, tasks, standing })
+    }
+
+    /// What messages go through, and the data plane; nothing is said to the broker yet.
+    async fn open(self) -> Result<(Arc<Joined>, Vec<JoinHandle<()>>), NatsError> {
+        if self.nodes.is_empty() {
+            return Err(NatsError::NoNode);
         }
         let bound = match self.plane {
             Some(plane) => Some(Direct::bind(plane).await?),
@@ -216,7 +244,7 @@ impl NatsBuilder {
         let local = |node: &NodeId| (node.clone(), Arc::new(Local::new(node.clone(), self.in_flight)));
         let joined = Arc::new(Joined {
             clock: self.clock.unwrap_or_else(|| Arc::new(SystemClock::new())),
-            post: Arc::clone(&post),
+            post,
             locals: self.nodes.iter().map(local).collect::<HashMap<_, _>>(),
             shelf: Arc::new(Shelf::new(self.shelf)),
             largest: self.largest,
@@ -225,22 +253,9 @@ impl NatsBuilder {
             direct: direct.clone(),
             next_here: AtomicU64::new(0),
         });
-        let answers = post.answers().await.map_err(|source| NatsError::Subscribe { node: first, source })?;
-        let mut nats =
-            Nats { joined: Arc::clone(&joined), tasks: vec![tokio::spawn(Arc::clone(&post).deliver(answers))] };
-        if let Some((direct, listener)) = direct.zip(listener) {
-            nats.tasks.push(tokio::spawn(direct::listen(Arc::clone(&joined), direct, listener)));
-        }
-        for (node, local) in &joined.locals {
-            let messages = post.client().subscribe(post.subjects().node(node)).await;
-            let messages = messages.map_err(|source| NatsError::Subscribe { node: node.clone(), source })?;
-            nats.tasks.push(tokio::spawn(Arc::clone(&joined).serve(Arc::clone(local), messages)));
-        }
-        for node in joined.locals.keys() {
-            // The broker takes what a connection says in order: what comes back was subscribed to.
-            joined.confirm(node).await.map_err(|source| NatsError::Unconfirmed { source })?;
-        }
-        Ok(nats)
+        let listening = direct.zip(listener);
+        let listening = listening.map(|(direct, listener)| direct::listen(Arc::clone(&joined), direct, listener));
+        Ok((joined, listening.map(tokio::spawn).into_iter().collect()))
     }
 }
 
@@ -265,6 +280,18 @@ impl Nats {
 }
 
 impl Nats {
+    /// Whether this process has joined the others.
+    #[must_use]
+    pub fn standing(&self) -> Standing {
+        self.standing.borrow().clone()
+    }
+
+    /// Returns once this process has joined the others.
+    pub async fn joined(&self) {
+        // It fails when what would join is gone, and that is when this is.
+        let _ = self.standing.clone().wait_for(Standing::is_joined).await;
+    }
+
     /// What all nodes of the fleet say to all.
     pub(crate) async fn hear(&self) -> Result<async_nats::Subscriber, async_nats::SubscribeError> {
         self.joined.post.client().subscribe(self.joined.post.subjects().beats()).await
@@ -307,11 +334,6 @@ impl Nats {
         self.joined.post.lose(node);
         self.joined.direct.iter().for_each(|direct| direct.lose(node));
     }
-}
-
-/// Whether a broker is on this machine: it sees where a connection comes from.
-fn is_near(server: &ServerInfo) -> bool {
-    server.client_ip.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 /// Of subjects, where none is given.
@@ -394,25 +416,5 @@ impl Transport for Nats {
         let is_here = |node| self.joined.locals.contains_key(node);
         // Between nodes of one process messages are not sent.
         if is_here(from) && is_here(to) { Some(Path::HERE) } else { self.joined.estimator.path(from, to) }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_broker_is_near_that_sees_its_client_on_the_loopback() {
-        let seen = |client_ip: &str| ServerInfo { client_ip: client_ip.to_owned(), ..ServerInfo::default() };
-        assert!(["127.0.0.1", "127.8.8.8", "::1"].iter().all(|ip| is_near(&seen(ip))));
-        assert!(!["10.0.0.1", "192.168.1.2", "fe80::1", "0.0.0.0", ""].iter().any(|ip| is_near(&seen(ip))));
-    }
-
-    #[tokio::test]
-    async fn a_client_that_has_not_reached_its_broker_is_told_apart_from_one_in_the_clear() {
-        // Nobody listens on the first port.
-        let client = async_nats::ConnectOptions::new().retry_on_initial_connect().connect("127.0.0.1:1").await.unwrap();
-        let error = Nats::builder(client).node(NodeId::new("a").unwrap()).join().await.unwrap_err();
-        assert!(matches!(error, NatsError::Disconnected), "{error}");
     }
 }

@@ -19,6 +19,9 @@ wasmtime::component::bindgen!({
             import wasi:config/store@0.2.0-rc.1;
             import wasi:config/store@0.2.0-draft-2024-09-27;
             import wasi:logging/logging@0.1.0-draft;
+            import wasi:blobstore/types@0.2.0-draft;
+            import wasi:blobstore/container@0.2.0-draft;
+            import wasi:blobstore/blobstore@0.2.0-draft;
             import scf:function/context@0.1.0;
             import scf:function/context@0.2.0;
             import scf:function/functions@0.1.0;
@@ -33,6 +36,11 @@ wasmtime::component::bindgen!({
         default: async | trappable,
     },
     with: {
+        "wasi:io": wasmtime_wasi::p2::bindings::io,
+        "wasi:blobstore/types.outgoing-value": super::blobstore::Outgoing,
+        "wasi:blobstore/types.incoming-value": super::blobstore::Incoming,
+        "wasi:blobstore/container.container": super::blobstore::Container,
+        "wasi:blobstore/container.stream-object-names": super::blobstore::Names,
         "wasi:keyvalue/store@0.2.0-draft.bucket": super::keyvalue::Opened,
         "wasi:keyvalue/store@0.2.0-draft2.bucket": super::keyvalue::Opened,
         "wasi:keyvalue/atomics@0.2.0-draft2.cas": super::keyvalue::Cas,
@@ -45,8 +53,10 @@ use self::{
         function0_2_0::context,
     },
     wasi::{
+        blobstore::{blobstore, container, types},
         config0_2_0_draft_2024_09_27 as config_draft, config0_2_0_rc_1 as config_rc1, keyvalue0_2_0_draft as draft,
-        keyvalue0_2_0_draft2 as draft2, logging::logging,
+        keyvalue0_2_0_draft2 as draft2,
+        logging::logging,
     },
 };
 
@@ -66,6 +76,11 @@ pub(super) fn link(service: Interface, linker: &mut Linker<Guest>) -> wasmtime::
         Interface::ConfigRc1 => config_rc1::store::add_to_linker::<_, HasWorld>(linker, Guest::world),
         Interface::ConfigDraft => config_draft::store::add_to_linker::<_, HasWorld>(linker, Guest::world),
         Interface::Logging => logging::add_to_linker::<_, HasWorld>(linker, Guest::world),
+        Interface::Blobstore => {
+            types::add_to_linker::<_, HasWorld>(linker, Guest::world)?;
+            container::add_to_linker::<_, HasWorld>(linker, Guest::world)?;
+            blobstore::add_to_linker::<_, HasWorld>(linker, Guest::world)
+        }
         Interface::Context => context::add_to_linker::<_, HasContext>(linker, Guest::context),
         Interface::Context01 => context01::add_to_linker::<_, HasWorld>(linker, Guest::world),
         Interface::Functions => functions::add_to_linker::<_, HasWorld>(linker, Guest::world),

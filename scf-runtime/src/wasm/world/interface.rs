@@ -21,6 +21,8 @@ pub(super) enum Interface {
     ConfigDraft,
     /// `wasi:logging`.
     Logging,
+    /// `wasi:blobstore`, as wasmCloud has it.
+    Blobstore,
     /// What the fabric tells a function about itself.
     Context,
     /// The same in version 0.1.
@@ -57,6 +59,9 @@ impl Interface {
             ("wasi:config/store", "0.2.0-rc.1") => Self::ConfigRc1,
             ("wasi:config/store", "0.2.0-draft-2024-09-27") => Self::ConfigDraft,
             ("wasi:logging/logging", "0.1.0-draft") => Self::Logging,
+            ("wasi:blobstore/types" | "wasi:blobstore/container" | "wasi:blobstore/blobstore", "0.2.0-draft") => {
+                Self::Blobstore
+            }
             ("scf:function/context", "0.2.0") => Self::Context,
             ("scf:function/context", "0.1.0") => Self::Context01,
             ("scf:function/functions", "0.1.0") => Self::Functions,
@@ -94,6 +99,7 @@ mod tests {
             ("wasi:http/outgoing-handler@0.2.12", Interface::Http),
             ("wasi:keyvalue/batch@0.2.0-draft", Interface::KeyValueDraft),
             ("wasi:keyvalue/batch@0.2.0-draft2", Interface::KeyValueDraft2),
+            ("wasi:blobstore/container@0.2.0-draft", Interface::Blobstore),
             ("scf:function/context@0.2.0", Interface::Context),
             ("scf:function/context@0.1.0", Interface::Context01),
         ] {

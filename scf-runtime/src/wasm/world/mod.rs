@@ -9,6 +9,8 @@
 mod actor;
 #[cfg(feature = "services")]
 mod bindings;
+#[cfg(feature = "services")]
+mod blobstore;
 mod clock;
 #[cfg(feature = "services")]
 mod config;

@@ -3,8 +3,7 @@
 use std::{collections::BTreeSet, fmt, path::Path, sync::Arc};
 
 use scf_core::{
-    ByteSize, Call, Function, FunctionName, Grants, InvocationId, KeyValue, ObjectGrant, PrepareError, Secrets,
-    TenantName, Zone,
+    ByteSize, Call, Function, FunctionName, Grants, InvocationId, KeyValue, PrepareError, Secrets, TenantName, Zone,
 };
 use wasmtime::{
     Engine,
@@ -100,12 +99,6 @@ impl Plan {
         #[cfg(feature = "services")]
         if let Some((key, _)) = grants.config.iter().find(|(key, _)| key.starts_with(super::config::SECRET)) {
             return refused(format!("config {key:?}"), "keys with this prefix are those of secrets".into());
-        }
-        if grants.objects != ObjectGrant::None {
-            return refused(
-                "objects".into(),
-                "a component cannot be given it: no interface of WASI has objects".into(),
-            );
         }
         if let Some(bucket) = grants.buckets.first()
             && services.keyvalue.is_none()
@@ -223,12 +216,13 @@ impl fmt::Debug for Plan {
 /// Refuses what only services give, in a build without them.
 #[cfg(not(feature = "services"))]
 fn without_services(function: &Function) -> Result<(), PrepareError> {
-    let Grants { config, buckets, secrets, functions, .. } = &function.grants;
+    let Grants { config, buckets, secrets, functions, objects, .. } = &function.grants;
     let granted = [
         ("config", config.is_empty()),
         ("buckets", buckets.is_empty()),
         ("secrets", secrets.is_empty()),
         ("functions", functions.is_empty()),
+        ("objects", *objects == scf_core::ObjectGrant::None),
     ];
     match granted.iter().find(|(_, is_empty)| !is_empty) {
         Some((grant, _)) => Err(PrepareError::Grant {

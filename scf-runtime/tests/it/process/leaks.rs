@@ -75,7 +75,7 @@ impl Wake for Woken {
 }
 
 /// How long what was ended may take to be gone; a leak never is.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 fn open_files() -> usize {
     fs::read_dir("/proc/self/fd").unwrap().count()

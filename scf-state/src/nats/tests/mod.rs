@@ -14,6 +14,7 @@ use scf_core::{
 use super::*;
 use crate::{AlwaysLocal, MemoryDisk, PhasedState, RedbState};
 
+mod blob;
 mod join;
 #[path = "../../../../tests/support/nats_server.rs"]
 mod nats_server;
