@@ -102,9 +102,11 @@ impl Link<'_> {
         let most = (room / IN_FLIGHT as u64).clamp(1, MESSAGE);
         let lost = |error: TransportError| StreamError::Lost { reason: error.to_string() };
         let mut asked = FuturesOrdered::new();
-        let mut number = 0;
+        let (mut number, mut is_behind) = (0, false);
         loop {
-            while asked.len() < IN_FLIGHT {
+            // One that waits for an item takes a place of the node that it waits on: more are for a caller who is ahead.
+            let at_once = if is_behind { IN_FLIGHT } else { 1 };
+            while asked.len() < at_once {
                 asked.push_back(self.pulled(number, most));
                 number += 1;
             }
@@ -114,6 +116,7 @@ impl Link<'_> {
                 Some(Err(error)) => return sender.fail(error.map_or(StreamError::BrokenOff, lost)),
                 None => return,
             };
+            is_behind = items.iter().map(item_cost).sum::<u64>() >= most;
             for item in items {
                 // The function does not want them: the caller finds out when its room is used up, or the call ends.
                 if sender.send(item).await.is_err() {

@@ -19,8 +19,9 @@ use tokio::sync::watch;
 use super::message::{Ask, Lending, Told, What, join, read, split, write};
 use crate::fabric::Inner;
 
-/// Calls with streams that are on other nodes at the same time; more are refused.
-const LOANS: usize = 4096;
+/// Calls with streams that are on other nodes at the same time; more are refused. What they ask for leaves half of the
+/// messages that a node handles at the same time to others.
+const LOANS: usize = 512;
 
 /// The streams of the calls that this process has sent to other nodes.
 #[derive(Debug, Default)]

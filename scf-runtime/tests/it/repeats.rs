@@ -105,6 +105,7 @@ impl Site {
         let mut function = Function::native(name("holds"), Name::new("holds").unwrap()).repeat(repeat);
         function.needs = Needs { nodes: vec![node("b"), node("c")], ..Needs::default() };
         fabric.deploy(function).await.unwrap();
+        fabric.ready().await;
         Self { fabric, network, stage }
     }
 

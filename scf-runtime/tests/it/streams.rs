@@ -28,7 +28,7 @@ struct Site {
 
 impl Site {
     /// Nodes `a`, `b` and `c`, with a link between each two.
-    fn new() -> Self {
+    async fn new() -> Self {
         let [a, b, c] = ["a", "b", "c"].map(node);
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
         let links = InProcess::builder().link(a.clone(), b.clone(), LINK).link(a.clone(), c.clone(), LINK);
@@ -38,6 +38,7 @@ impl Site {
             Fabric::builder().transport(network.clone()).clock(clock).scheduler(Arc::new(Pipeline::default()));
         let builder = [a, b, c].into_iter().fold(builder, |builder, id| builder.node(Node::new(id, Tier::Edge)));
         let fabric = builder.isolates(Arc::new(streamed(&seen))).build().unwrap();
+        fabric.ready().await;
         Self { fabric, network, seen }
     }
 
@@ -53,7 +54,7 @@ impl Site {
 
 #[tokio::test]
 async fn items_come_as_they_are_made_on_the_same_node_and_on_another() {
-    let site = Site::new();
+    let site = Site::new().await;
     for at in ["a", "b"] {
         let Streaming { mut input, mut output } = site.stream("echo", &[at], "").await;
         for bytes in [0, 1, 70_000, 3] {
@@ -74,7 +75,7 @@ async fn items_come_as_they_are_made_on_the_same_node_and_on_another() {
 
 #[tokio::test]
 async fn who_sends_faster_than_is_read_waits_for_room_whichever_node_that_is() {
-    let site = Site::new();
+    let site = Site::new().await;
     for at in ["a", "b"] {
         site.seen.waiting.store(0, SeqCst);
         let Streaming { mut output, .. } = site.stream("floods", &[at], "1000").await;
@@ -88,7 +89,7 @@ async fn who_sends_faster_than_is_read_waits_for_room_whichever_node_that_is() {
 
 #[tokio::test]
 async fn a_way_that_is_cut_in_the_middle_is_an_error_and_the_call_is_not_made_again() {
-    let site = Site::new();
+    let site = Site::new().await;
     let Streaming { mut output, .. } = site.stream("waits", &["b", "c"], "2").await;
     for at in 0..2 {
         assert_eq!(output.next().await, Ok(Some(at.to_string().into())));
@@ -103,7 +104,7 @@ async fn a_way_that_is_cut_in_the_middle_is_an_error_and_the_call_is_not_made_ag
 
 #[tokio::test]
 async fn a_call_of_which_nothing_was_read_yet_goes_to_another_node() {
-    let site = Site::new();
+    let site = Site::new().await;
     let Streaming { mut input, mut output } = site.stream("echo", &["b", "c"], "").await;
     site.seen.begun(1).await;
     let first = site.fabric.status(&call(&site.fabric, "echo", "").function);
@@ -119,7 +120,7 @@ async fn a_call_of_which_nothing_was_read_yet_goes_to_another_node() {
 
 #[tokio::test]
 async fn who_stops_reading_ends_the_call_wherever_it_is() {
-    let site = Site::new();
+    let site = Site::new().await;
     for (calls, at) in ["a", "b"].into_iter().enumerate() {
         let Streaming { mut output, .. } = site.stream("waits", &[at], "1").await;
         assert_eq!(output.next().await, Ok(Some("0".into())));
@@ -130,7 +131,7 @@ async fn who_stops_reading_ends_the_call_wherever_it_is() {
 
 #[tokio::test]
 async fn an_error_comes_behind_the_items_that_were_sent_before_it() {
-    let site = Site::new();
+    let site = Site::new().await;
     for at in ["a", "b"] {
         let Streaming { mut output, .. } = site.stream("stops", &[at], "500").await;
         for item in 0..500 {
