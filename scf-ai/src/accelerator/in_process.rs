@@ -14,7 +14,7 @@ use crate::{device::Device, kernel::Isa};
 /// The processor, or a device that candle drives in this process.
 ///
 /// A GPU's driver is linked into the program then: it does not start where that is missing, and ends with the driver.
-/// A `Worker` keeps both apart. Metal has been compiled by nobody and run by nobody who works on this crate.
+/// A `Worker` keeps both apart. What is here for CUDA and Metal has not been run on a GPU yet.
 #[derive(Clone, Debug)]
 pub struct InProcess {
     device: Device,

@@ -120,7 +120,8 @@ impl Loaded {
 }
 
 /// What makes a graph of `model` on `accelerator`, with `memory` set aside for it: the loader of a variant of
-/// [`ModelServer`](crate::ModelServer), called again whenever the variant made room for others.
+/// [`ModelServer`](crate::ModelServer), called again whenever the variant made room for others. What is evicted while it
+/// still runs has its memory until it has run: the accelerator needs room for that beside what the server may keep.
 pub fn loader(
     accelerator: Arc<dyn Accelerator>,
     memory: ByteSize,

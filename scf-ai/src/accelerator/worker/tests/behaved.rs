@@ -81,7 +81,7 @@ fn a_worker_that_ends_in_a_run_costs_that_run_and_is_started_again() {
 
 #[test]
 fn a_worker_that_hangs_or_says_what_is_no_message_is_ended() {
-    let worker = settings(Device::Cpu).patience(Duration::from_secs(5)).start().unwrap();
+    let worker = settings(Device::Cpu).patience(Duration::from_secs(20)).start().unwrap();
     let loaded = load(&worker, "good").unwrap();
     let garbage = fault(&loaded, GARBAGE);
     assert!(matches!(garbage, AcceleratorError::Garbage { field: "length" | "magic", .. }), "{garbage}");
