@@ -73,7 +73,7 @@ pub struct Rates {
 }
 
 /// What a node's radio spends, in microjoules per byte, as the slope of its power over its rate (Huang et al., "A Close
-/// Examination of Performance and Power Characteristics of 4G LTE Networks", MobiSys 2012, section 4.3).
+/// Examination of Performance and Power Characteristics of 4G LTE Networks", MobiSys 2012).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[expect(clippy::exhaustive_structs, reason = "written as a literal by everyone who describes a node")]
 pub struct Radio {

@@ -28,7 +28,7 @@ const SPEECH: [f32; 25] = [
 ];
 
 /// 6.4 s at 16 kHz: soft noise, and from 1.0 to 2.6 s and from 3.6 to 5.2 s pulses through three resonators, four vowels
-/// a second (Klatt, "Software for a cascade/parallel formant synthesizer", JASA 67(3), 1980, section II).
+/// a second (Klatt, "Software for a cascade/parallel formant synthesizer", JASA 67(3), 1980).
 fn sound() -> Vec<f32> {
     const VOWELS: [[f64; 3]; 4] =
         [[730.0, 1090.0, 2440.0], [270.0, 2290.0, 3010.0], [570.0, 840.0, 2410.0], [530.0, 1840.0, 2480.0]];

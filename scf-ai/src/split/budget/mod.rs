@@ -77,12 +77,12 @@ impl<P: SplitPlanner> SplitPlanner for WithinBudget<P> {
 ///
 /// Chains: labels of time and spending at each place (Joksch, "The shortest route problem with constraints", J. Math.
 /// Anal. Appl. 14, 1966; dominance as in Irnich and Desaulniers, "Shortest Path Problems with Resource Constraints",
-/// 2005, section 3). Exact up to 256 labels of a place; beyond, it may miss the fastest split, never a split within the
+/// 2005). Exact up to 256 labels of a place; beyond, it may miss the fastest split, never a split within the
 /// budget. Where the fastest split of all is within the budget, no label is made.
 ///
 /// Networks that are no chain: like [`MinCutSplit`] for each node and form, times and spending weighed by a multiplier
 /// that is improved as in LARAC (Jüttner et al., "Lagrange Relaxation Based Method for the QoS Routing Problem", INFOCOM
-/// 2001, section III). Finds a split within the budget whenever one of two nodes and one form is, and the fastest of
+/// 2001). Finds a split within the budget whenever one of two nodes and one form is, and the fastest of
 /// those on the convex hull of time and spending.
 #[derive(Debug)]
 pub struct BudgetOptimal {
