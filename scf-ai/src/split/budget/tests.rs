@@ -167,7 +167,7 @@ fn tables() -> impl Strategy<Value = Tables> {
         let nodes = (vec((1f32..20.0).prop_map(Slowdown::new), n), vec(micros(0..2000), n), vec(draw, n));
         let ways = vec(prop_oneof![9 => path.prop_map(Some), 1 => Just(None)], n * n);
         (nodes, vec(time, n * b), ways, vec(forms, b + 1), vec(any::<u32>(), b), 0u64..20_000).prop_map(
-            move |((slowdowns, waits, draws), times, paths, tensors, bits, result)| {
+            move |((slowdowns, mut waits, draws), times, paths, tensors, bits, result)| {
                 // The first tensor is there; each block takes one that there is, or two.
                 let inputs = bits.iter().enumerate().map(|(i, bits)| {
                     let one = |bits: u32| bits as usize % (i + 1);
@@ -176,6 +176,8 @@ fn tables() -> impl Strategy<Value = Tables> {
                     inputs
                 });
                 let (inputs, result) = (inputs.collect(), ByteSize::from_bytes(result));
+                // The call has begun here, so that nothing waits here.
+                waits[0] = Duration::ZERO;
                 Tables { slowdowns, times, waits, paths, tensors, inputs, draws, result }
             },
         )
@@ -193,6 +195,9 @@ fn microjoules(budget: SplitBudget) -> f64 {
     let SplitBudget::Energy(energy) = budget else { panic!("{budget}") };
     energy.microjoules() as f64
 }
+
+/// Microjoules by which sums differ that are rounded to nanoseconds at other places, at 20 W.
+const ROUNDED: f64 = 0.2;
 
 proptest! {
     #[test]
@@ -229,13 +234,13 @@ proptest! {
                     let spent = meter.of_network(problem, &plan);
                     prop_assert!(meter.allows(spent), "{spent} uJ of {budget}");
                     // One of them, and not faster than the fastest.
-                    prop_assert!(all.iter().any(|one| (one - spent).abs() <= 1e-6 * spent.max(1.0)) || tables.slowdowns.len() == 1);
-                    prop_assert!(plan.plan.predicted >= free.unwrap().plan.predicted);
+                    prop_assert!(all.iter().any(|one| (one - spent).abs() <= ROUNDED) || tables.slowdowns.len() == 1, "{spent} in {all:?} {plan:?}");
+                    let fastest = free.unwrap().plan.predicted; prop_assert!(plan.plan.predicted >= fastest, "{:?} {fastest:?}", plan.plan.predicted);
                     let kept = WithinBudget::new(MinCutSplit::new(), budget).plan_network(problem);
                     prop_assert!(kept.is_err() || kept.unwrap() == plan, "the fastest of all is taken where it may be");
                 }
                 Err(PlanError::OverBudget { .. }) => {
-                    prop_assert!(least > microjoules(budget) || tables.slowdowns.len() == 1, "{least} uJ of {budget}");
+                    prop_assert!(least + ROUNDED > microjoules(budget) || tables.slowdowns.len() == 1, "{least} uJ of {budget}");
                 }
                 Err(error) => prop_assert!(free.is_err(), "{error}"),
             }
