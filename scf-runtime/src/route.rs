@@ -81,7 +81,7 @@ pub(crate) struct Route {
     /// What they know it by.
     definition: OnceLock<(Digest, Bytes)>,
     /// Of a function whose calls may be hedged.
-    hedge: Option<Mutex<Hedge>>,
+    hedge: Option<Box<Mutex<Hedge>>>,
 }
 
 impl Route {
@@ -95,7 +95,7 @@ impl Route {
         let sticky = ready.iter().map(|_| AtomicU64::new(0)).collect();
         let (abroad, definition) = (RwLock::default(), OnceLock::new());
         let is_hedged = function.repeat == Repeat::Freely && function.state == Statefulness::Stateless;
-        let hedge = is_hedged.then(|| Mutex::new(Hedge::new()));
+        let hedge = is_hedged.then(|| Box::new(Mutex::new(Hedge::new())));
         let serves = AtomicBool::new(false);
         Self { function, revision, ledger, account, ready, sticky, serves, abroad, definition, hedge }
     }
