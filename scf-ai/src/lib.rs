@@ -35,6 +35,7 @@
 #![warn(clippy::print_stdout, clippy::print_stderr, clippy::unwrap_used)]
 
 pub mod accelerator;
+mod causes;
 mod codec;
 mod device;
 mod digits;

@@ -21,7 +21,7 @@ use super::{
     stretch::{self, CancelOnDrop, Done, Input, Stopped, Then, Work},
     trace::{DECODE, ENCODE, PLAN},
 };
-use crate::wire;
+use crate::{causes::with_causes, wire};
 
 /// The least that a hop is waited for.
 const LEAST_PATIENCE: Duration = Duration::from_millis(200);
@@ -296,14 +296,7 @@ fn unreachable_node(function: FunctionName, node: &NodeId) -> InvokeError {
 
 /// An error and its causes in one line, not longer than a message may be.
 fn told(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    let mut text: String = text.escape_debug().collect();
+    let mut text: String = with_causes(error).escape_debug().collect();
     text.truncate(text.floor_char_boundary(MAX_MESSAGE));
     text
 }

@@ -220,13 +220,7 @@ fn free(device: &candle_core::Device) -> Option<u64> {
 
 /// An error and its causes in one line, not longer than may be said.
 fn told(error: impl std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
+    let mut text = crate::causes::with_causes(&error);
     text.truncate(text.floor_char_boundary(MAX_PROBLEM));
     text
 }
