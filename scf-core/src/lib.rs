@@ -43,11 +43,15 @@ mod error;
 mod function;
 mod grant;
 mod id;
+mod inference;
 mod invocation;
+mod invoke_error;
 mod isolate;
+mod item_stream;
 mod keyvalue;
 mod meter;
 mod model;
+mod model_error;
 mod network;
 mod node;
 mod object;
@@ -90,13 +94,15 @@ pub use error::BoxError;
 pub use function::{Code, Function, Limits, Needs, Repeat, Reuse, Statefulness};
 pub use grant::{BucketGrant, ClockGrant, DeviceGrant, FileGrant, FolderQuota, Grants, HttpGrant, ObjectGrant};
 pub use id::{FunctionName, InvalidName, InvocationId, MAX_NAME, ModelName, Name, NodeId, TenantName, Zone};
+pub use inference::{Inference, Inferred, ModelInfo};
 pub use invocation::{Invocation, Outcome, Receipt, Span, Usage};
-pub use isolate::{Call, Callee, Host, InvokeError, Isolate, IsolateFactory, LimitKind, PrepareError, Prepared, Reply};
+pub use invoke_error::{InvokeError, LimitKind};
+pub use isolate::{Call, Callee, Host, Isolate, IsolateFactory, PrepareError, Prepared, Reply};
+pub use item_stream::{ItemReceiver, ItemSender, StreamError, item_cost, item_stream};
 pub use keyvalue::{Bucket, KeyValue, KeyValueError, KeyValueLimits};
 pub use meter::Meter;
-pub use model::{
-    BlockCost, BlockGraph, BlockMemory, Flow, Inference, Inferred, ModelBlock, ModelError, ModelInfo, WireForm,
-};
+pub use model::{BlockCost, BlockGraph, BlockMemory, Flow, ModelBlock, WireForm};
+pub use model_error::ModelError;
 pub use network::{NetworkPlan, NetworkProblem};
 pub use node::{Accelerator, AcceleratorUnits, Device, Node, Radio, Rates, Resources, Tier};
 pub use object::{
@@ -124,7 +130,7 @@ pub use state::{
     Batch, Caps, Commit, Delta, Durability, Entry, Fence, Guard, Head, Moved, Op, Opened, OutputGate, Ownership, Page,
     Scope, Snapshot, StateBackend, StateError, StateSession, StateStore, Version, Watch, Watched,
 };
-pub use stream::{ItemReceiver, ItemSender, StreamError, Streams, item_cost, item_stream};
+pub use stream::Streams;
 pub use tenant::Tenant;
 pub use topology::{Link, LinkQuality, Path};
 pub use trace::{InvalidTraceContext, TraceContext};

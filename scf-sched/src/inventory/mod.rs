@@ -4,10 +4,12 @@ mod host;
 mod link;
 mod register;
 mod suspicion;
+mod unit;
 
 pub use self::{
     host::HostFacts,
     link::LinkMeasurements,
-    register::{Heartbeat, Intent, Inventory, InventoryError, StandingChange, Unit, UnitKind, UnitStatus},
+    register::{Inventory, InventoryError},
     suspicion::{Standing, Suspicion},
+    unit::{Heartbeat, Intent, StandingChange, Unit, UnitKind, UnitStatus},
 };

@@ -16,10 +16,11 @@ use tokio::sync::Notify;
 
 use super::{
     ask::{Answer, Ask},
-    board::{Board, Pending},
+    board::Board,
     config::QueueConfig,
     origins::Origins,
     page::Page,
+    pending::Pending,
     record::{CALL, DEAD, DONE, Dead, Done, Records, Stored, key, load},
     restore::Found,
     settled::Settled,

@@ -14,6 +14,7 @@ mod memory;
 mod origins;
 mod outbox;
 mod page;
+mod pending;
 mod record;
 mod restore;
 mod settled;

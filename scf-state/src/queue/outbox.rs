@@ -4,7 +4,10 @@ use std::{collections::BTreeMap, time::Duration};
 
 use scf_core::{ByteSize, InvocationId, NodeId};
 
-use super::board::{Board, Pending, Place};
+use super::{
+    board::Board,
+    pending::{Pending, Place},
+};
 
 /// The calls of one destination, by the number under which they became due, which they keep until the destination has
 /// them.

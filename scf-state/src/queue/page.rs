@@ -8,9 +8,9 @@ use scf_core::{
 };
 
 use super::{
-    board::Pending,
     book::{DRIFT, State, pending},
     config::QueueConfig,
+    pending::Pending,
     record::{CALL, DEAD, DONE, Dead, Done, Records, Stored, TRY, Tries, clock_key, held_key, key, load, save},
     time::{DueAt, Moment, Passing},
 };
