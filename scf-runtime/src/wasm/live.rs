@@ -20,7 +20,7 @@ use super::{
     limits::{HANDLES, HOST_MEMORY, Ledger},
     program::{Export, NearProgram, Output, Program},
     share::Turn,
-    ticker::{TICK, Ticker},
+    ticker::{SLOW, TICK, Ticker},
     world::{Files, World},
 };
 use crate::{cpu::CpuMeter, spread::here};
@@ -338,21 +338,28 @@ fn interrupt(mut store: StoreContextMut<'_, Guest>) -> wasmtime::Result<UpdateDe
     let Some(run) = guest.run.clone() else { return Ok(UpdateDeadline::Continue(1)) };
     run.meter.charge_host(guest.program.machine.ticker.share_of_cost());
     let used = run.meter.running();
-    guest.is_over_cpu = used >= guest.program.limits.cpu;
+    let left = guest.program.limits.cpu.saturating_sub(used);
+    guest.is_over_cpu = left.is_zero();
     Ok(if guest.is_over_cpu {
         UpdateDeadline::Interrupt
     } else if used < TICK {
+        if left < SLOW {
+            guest.program.machine.ticker.tick_within(left);
+        }
         UpdateDeadline::Continue(1)
     } else {
         guest.program.machine.ticker.runs_long();
         let cpu = book(guest, used);
         run.turn.get_or_init(|| Turn::new(&guest.program.machine.share, guest.ledger.account()));
+        let program = Arc::clone(&guest.program);
         UpdateDeadline::YieldCustom(
             1,
             Box::pin(async move {
                 if let Some(turn) = run.turn.get() {
                     turn.next(cpu).await;
                 }
+                // It goes on now, and ends when its budget does.
+                program.machine.ticker.tick_within(left.min(TICK));
             }),
         )
     })

@@ -16,7 +16,7 @@ use std::{
 use wasmtime::EngineWeak;
 
 use crate::{
-    cpu::of_thread,
+    cpu::{monotonic, of_thread},
     spread::{Apart, PARTS},
 };
 
@@ -27,12 +27,15 @@ pub(super) const TICK: Duration = Duration::from_millis(1);
 pub(super) const SLOW: Duration = Duration::from_millis(4);
 /// Ticks for which it stays with short ones after a guest ran long.
 const LONG: u32 = 50;
+/// Least time to a tick that a guest asks for: it runs so far beyond its budget at most, and however many ask, there are
+/// no more ticks than that.
+const GRAIN: Duration = Duration::from_micros(50);
 /// Ticks without any guest after which the thread sleeps: long enough that a stream of calls does not wake
 /// it once for each of them, which would take longer than the call.
 const LINGER: u32 = 25;
 
 /// Increments the engine's epoch every 4 ms while guests run, every millisecond once one of them runs
-/// long.
+/// long, and earlier where a guest comes to the end of its budget between two ticks.
 ///
 /// A thread of its own, since guests that never return may hold every thread of the executor; parked while
 /// nothing runs, stopped when the ticker is dropped.
@@ -43,12 +46,14 @@ pub(super) struct Ticker {
     thread: Option<JoinHandle<()>>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Shared {
     /// Guests being polled, counted apart for each core.
     running: [Apart<AtomicUsize>; PARTS],
     /// A guest ran long since the last tick.
     is_long: AtomicBool,
+    /// When the next tick is, in nanoseconds of the monotonic clock. Guests bring it forward.
+    next: AtomicU64,
     parked: AtomicBool,
     stopped: AtomicBool,
     /// CPU time of the last tick that no guest was charged for yet, in nanoseconds. A tick that no guest sees is
@@ -59,13 +64,7 @@ struct Shared {
 impl Ticker {
     /// Starts the thread.
     pub(super) fn start(engine: EngineWeak) -> io::Result<Self> {
-        let shared = Arc::new(Shared {
-            running: Default::default(),
-            is_long: AtomicBool::new(false),
-            parked: AtomicBool::new(false),
-            stopped: AtomicBool::new(false),
-            cost: AtomicU64::new(0),
-        });
+        let shared = Arc::<Shared>::default();
         let thread = thread::Builder::new().name("scf-ticker".into()).spawn({
             let shared = Arc::clone(&shared);
             move || shared.run(&engine)
@@ -94,7 +93,13 @@ impl Ticker {
 
     /// A guest begins that is to be interrupted from its first millisecond on.
     pub(super) fn hurry(&self) {
-        if !self.shared.is_long.swap(true, Relaxed) {
+        self.shared.is_long.store(true, SeqCst);
+        self.tick_within(TICK);
+    }
+
+    /// A guest that runs is to see a tick when `time` has passed, or earlier.
+    pub(super) fn tick_within(&self, time: Duration) {
+        if self.shared.bring_forward(time.max(GRAIN)) {
             self.wake();
         }
     }
@@ -129,6 +134,23 @@ impl Shared {
         self.running.iter().any(|running| running.load(SeqCst) > 0)
     }
 
+    /// Whether the next tick was later than in `time`; it is not any more.
+    fn bring_forward(&self, time: Duration) -> bool {
+        let at = after(time);
+        self.next.fetch_min(at, SeqCst) > at
+    }
+
+    /// Waits for the next tick.
+    fn rest(&self) {
+        while !self.stopped.load(SeqCst) {
+            let left = self.next.load(SeqCst).saturating_sub(monotonic());
+            if left == 0 {
+                break;
+            }
+            thread::park_timeout(Duration::from_nanos(left));
+        }
+    }
+
     fn run(&self, engine: &EngineWeak) {
         let (mut idle, mut long) = (0, 0);
         let mut used = of_thread();
@@ -139,7 +161,7 @@ impl Shared {
                 idle += 1;
             }
             if idle <= LINGER {
-                thread::park_timeout(if long > 0 { TICK } else { SLOW });
+                self.rest();
             } else {
                 self.parked.store(true, SeqCst);
                 if !self.is_running() && !self.stopped.load(SeqCst) {
@@ -148,13 +170,23 @@ impl Shared {
                 self.parked.store(false, SeqCst);
                 idle = 0;
             }
-            long = if self.is_long.swap(false, Relaxed) { LONG } else { long.saturating_sub(1) };
+            // In this order, and before the tick: who asks for the next one meanwhile is heard, or sees this one and asks again.
+            self.next.store(after(SLOW), SeqCst);
+            long = if self.is_long.swap(false, SeqCst) { LONG } else { long.saturating_sub(1) };
+            if long > 0 {
+                self.bring_forward(TICK);
+            }
             let Some(engine) = engine.upgrade() else { return };
             let before = mem::replace(&mut used, of_thread());
             self.cost.store(used - before, Relaxed);
             engine.increment_epoch();
         }
     }
+}
+
+/// When `time` has passed, in nanoseconds of the monotonic clock.
+fn after(time: Duration) -> u64 {
+    monotonic().saturating_add(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX))
 }
 
 impl Drop for Ticker {
@@ -165,5 +197,38 @@ impl Drop for Ticker {
             // It ends within the tick it is in; a panic in it has been reported by the panic hook.
             drop(thread.join());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    fn resting(time: Duration) -> Arc<Shared> {
+        Arc::new(Shared { next: AtomicU64::new(after(time)), ..Shared::default() })
+    }
+
+    #[test]
+    fn a_tick_is_brought_forward_and_never_put_off() {
+        let shared = resting(HOUR);
+        assert!(shared.bring_forward(TICK));
+        let next = shared.next.load(SeqCst);
+        assert!(!shared.bring_forward(HOUR));
+        assert_eq!(shared.next.load(SeqCst), next);
+    }
+
+    #[test]
+    fn who_rests_until_a_late_tick_is_woken_for_an_earlier_one() {
+        let shared = resting(HOUR);
+        let rests = thread::spawn({
+            let shared = Arc::clone(&shared);
+            move || shared.rest()
+        });
+        assert!(shared.bring_forward(GRAIN));
+        rests.thread().unpark();
+        // It would take the hour.
+        rests.join().unwrap();
     }
 }

@@ -1,10 +1,41 @@
 //! Guests that never return, one way or another.
 
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+use futures::FutureExt;
 use scf_core::{Function, LimitKind};
 
-use super::{Case, Expect, guest::Guest, limits};
+use super::{Attack, Case, Expect, Site, guest::Guest, limits};
 
 const THREAT: &str = "endless loop";
+
+/// Has one caller of a function spin beside another caller of the same function, which shares its compiled code and
+/// the engine's ticks: the test that Extism's timeout does not pass.
+async fn spins_beside_itself(site: &Site) -> Result<(), String> {
+    // For ever where it is given nothing, otherwise for some ticks.
+    let counts = "(local $count i32)
+        (loop $again
+          (local.set $count (i32.add (local.get $count) (i32.const 1)))
+          (br_if $again (i32.or (i32.eqz (local.get $len)) (i32.lt_u (local.get $count) (i32.const 10000000)))))";
+    let function = Guest::new(format!("{counts} {}", super::guest::answer("(i32.const 7)"))).build();
+    site.deploy(&function.limits(limits(200, 64))).await?;
+    let is_over = AtomicBool::new(false);
+    let spins = async {
+        let ended = site.call(b"").await;
+        is_over.store(true, Relaxed);
+        Expect::Limit(LimitKind::Cpu).check(&ended)
+    };
+    let others = async {
+        // Also one that begins after the end.
+        let mut is_last = false;
+        while !std::mem::replace(&mut is_last, is_over.load(Relaxed)) {
+            Expect::Reply(&[7, 0, 0, 0]).check(&site.call(b"counts").await)?;
+        }
+        Ok(())
+    };
+    let (spun, others) = futures::join!(spins, others);
+    spun.and(others)
+}
 
 pub(super) fn cases() -> Vec<Case> {
     let spins = |name, function: Function| {
@@ -95,6 +126,11 @@ pub(super) fn cases() -> Vec<Case> {
         spins(
             "a loop that passes a string between two components",
             super::abi::strings("(loop $again (call $give (i32.const 0) (i32.const 30000)) (br $again))", "utf16"),
+        ),
+        Case::new(
+            THREAT,
+            "a call that spins beside calls of the same function that do not",
+            Attack::Story(|site| spins_beside_itself(site).boxed()),
         ),
     ]
 }
