@@ -174,6 +174,26 @@ impl Call {
         let (attempt, trace, key, state, output) = (1, None, None, None, None);
         Self { id, function, revision, tenant, key, deadline, attempt, trace, meter, host, state, attachment, output }
     }
+
+    /// The same call without its state and its streams, for what acts on its behalf and does not commit it.
+    #[must_use]
+    pub fn without_state(&self) -> Self {
+        Self {
+            id: self.id,
+            function: self.function.clone(),
+            revision: self.revision,
+            tenant: self.tenant.clone(),
+            key: self.key.clone(),
+            deadline: self.deadline,
+            attempt: self.attempt,
+            trace: self.trace,
+            meter: Arc::clone(&self.meter),
+            host: Arc::clone(&self.host),
+            state: None,
+            attachment: Attachment::NONE,
+            output: self.output.clone(),
+        }
+    }
 }
 
 /// What a node offers to the isolates that run on it.

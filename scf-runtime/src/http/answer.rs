@@ -214,10 +214,11 @@ fn finish(shared: &Shared, mut response: Response<AnswerBody>, receipt: Option<&
 }
 
 fn timing(receipt: &Receipt) -> String {
-    let ms = |time: Duration| time.as_secs_f64() * 1e3;
-    let (cpu, queue, wall) = (ms(receipt.total_cpu()), ms(receipt.queued), ms(receipt.wall));
+    // Milliseconds, to the microsecond. In whole numbers, which are written several times as fast as fractions.
+    let ms = |time: Duration| (time.as_millis(), time.subsec_micros() % 1000);
+    let ((cpu, c), (queue, q), (wall, w)) = (ms(receipt.total_cpu()), ms(receipt.queued), ms(receipt.wall));
     let start = if receipt.cold { "cold" } else { "warm" };
-    format!("cpu;dur={cpu:.3}, queue;dur={queue:.3}, wall;dur={wall:.3}, {start}")
+    format!("cpu;dur={cpu}.{c:03}, queue;dur={queue}.{q:03}, wall;dur={wall}.{w:03}, {start}")
 }
 
 fn handles_requests(function: &Function) -> bool {

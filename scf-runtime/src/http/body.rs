@@ -89,16 +89,22 @@ struct Flow {
     ready: VecDeque<Frame<Bytes>>,
     /// Why it ends before its end.
     broken: Option<BodyError>,
+    /// Bytes that came of the source, and that may come.
+    written: u64,
     limit: u64,
-    progress: Arc<Progress>,
     /// Who waits for the next frame.
     waiting: Option<Waker>,
 }
 
 impl Relay {
-    pub(crate) fn new(source: Body, limit: u64, progress: Arc<Progress>) -> Self {
-        let (ready, broken, waiting) = (VecDeque::new(), None, None);
-        Self(Arc::new(Mutex::new(Flow { source: Some(source), ready, broken, limit, progress, waiting })))
+    pub(crate) fn new(source: Body, limit: u64) -> Self {
+        let (ready, broken, written, waiting) = (VecDeque::new(), None, 0, None);
+        Self(Arc::new(Mutex::new(Flow { source: Some(source), ready, broken, written, limit, waiting })))
+    }
+
+    /// Bytes that the guest has written so far and somebody took.
+    pub(crate) fn written(&self) -> u64 {
+        self.flow().written
     }
 
     /// Takes over what there is. `true` when that was all of it, up to its end.
@@ -136,8 +142,8 @@ impl Flow {
         let Some(source) = &mut self.source else { return Poll::Ready(None) };
         match http_body::Body::poll_frame(Pin::new(source), cx) {
             Poll::Ready(Some(Ok(frame))) => {
-                let length = frame.data_ref().map_or(0, Bytes::len) as u64;
-                if self.progress.written(length) > self.limit {
+                self.written += frame.data_ref().map_or(0, Bytes::len) as u64;
+                if self.written > self.limit {
                     self.broken = Some(BodyError::TooLong);
                     self.source = None;
                     return Poll::Ready(None);
@@ -211,10 +217,9 @@ mod tests {
 
     type Frames = mpsc::Sender<Result<Frame<Bytes>, BoxError>>;
 
-    fn relay(limit: u64) -> (Frames, Relay, Arc<Progress>) {
+    fn relay(limit: u64) -> (Frames, Relay) {
         let (sender, receiver) = mpsc::channel(8);
-        let progress = Arc::new(Progress::default());
-        (sender, Relay::new(StreamBody::new(receiver).boxed_unsync(), limit, Arc::clone(&progress)), progress)
+        (sender, Relay::new(StreamBody::new(receiver).boxed_unsync(), limit))
     }
 
     fn send(sender: &mut Frames, bytes: &'static [u8]) {
@@ -223,7 +228,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_length_of_what_was_taken_over_whole_is_known() {
-        let (mut sender, relay, progress) = relay(100);
+        let (mut sender, relay) = relay(100);
         send(&mut sender, b"hello, ");
         assert!(!relay.settle());
         assert_eq!(relay.size_hint().exact(), None);
@@ -231,13 +236,13 @@ mod tests {
         drop(sender);
         assert!(relay.settle());
         assert_eq!(relay.size_hint().exact(), Some(12));
-        assert_eq!(progress.carried().1.bytes(), 12);
+        assert_eq!(relay.written(), 12);
         assert_eq!(relay.collect().await.unwrap().to_bytes(), "hello, world");
     }
 
     #[tokio::test]
     async fn a_reader_that_waits_is_woken_by_the_end() {
-        let (mut sender, relay, _) = relay(100);
+        let (mut sender, relay) = relay(100);
         let reading = tokio::spawn(relay.clone().collect());
         send(&mut sender, b"some");
         tokio::task::yield_now().await;
@@ -249,7 +254,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_goes_over_the_limit_is_cut_off_and_the_source_let_go() {
-        let (mut sender, relay, _) = relay(5);
+        let (mut sender, relay) = relay(5);
         send(&mut sender, b"1234");
         send(&mut sender, b"56");
         assert!(relay.settle());

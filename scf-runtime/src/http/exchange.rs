@@ -33,11 +33,11 @@ pub(crate) struct Exchange {
     progress: Arc<Progress>,
 }
 
-/// What is known of an exchange while it goes on; shared with both bodies.
+/// What is known of an exchange while it goes on; shared with the request's body. The response's is in it, and so
+/// knows nothing of it.
 #[derive(Default)]
 pub(crate) struct Progress {
     read: AtomicU64,
-    written: AtomicU64,
     input_is_too_long: AtomicBool,
     response: Mutex<Option<oneshot::Sender<Response<Relay>>>>,
     /// The response's body, or what the guest said instead of one.
@@ -149,11 +149,6 @@ impl Progress {
         self.read.fetch_add(bytes, Relaxed) + bytes
     }
 
-    /// Adds what was written of the response; gives what it comes to.
-    pub(crate) fn written(&self, bytes: u64) -> u64 {
-        self.written.fetch_add(bytes, Relaxed) + bytes
-    }
-
     pub(crate) fn input_is_too_long(&self) {
         self.input_is_too_long.store(true, Relaxed);
     }
@@ -163,8 +158,8 @@ impl Progress {
     }
 
     pub(crate) fn carried(&self) -> (ByteSize, ByteSize) {
-        let size = |bytes: &AtomicU64| ByteSize::from_bytes(bytes.load(Relaxed));
-        (size(&self.read), size(&self.written))
+        let written = self.relay().map_or(0, Relay::written);
+        (ByteSize::from_bytes(self.read.load(Relaxed)), ByteSize::from_bytes(written))
     }
 
     /// Hands the response over, or says why there is none. Only the first counts. What a guest answers to a request
@@ -189,7 +184,6 @@ impl Progress {
     }
 
     /// The response's body.
-    #[cfg(feature = "wasi-http")]
     pub(crate) fn relay(&self) -> Option<&Relay> {
         self.answer.get()?.as_ref().ok()
     }
@@ -226,9 +220,23 @@ mod tests {
             assert_eq!(read.is_ok(), is_sent);
             let empty = Empty::new().map_err(|never| match never {}).boxed_unsync();
             let progress = exchange.progress();
-            progress.respond(Ok(Response::new(Relay::new(empty, limit, Arc::clone(progress)))));
+            progress.respond(Ok(Response::new(Relay::new(empty, limit))));
             // The exchange is still there, as it is while the guest runs on.
             assert_eq!(response.await.is_ok(), is_sent);
         }
+    }
+
+    #[tokio::test]
+    async fn of_an_exchange_that_is_over_nothing_is_left() {
+        let request = Request::new(Full::new(Bytes::from_static(b"abc")));
+        let (exchange, response) = Exchange::new(FunctionName::new("f").unwrap(), ByteSize::from_bytes(3), request);
+        let read = exchange.take().unwrap().into_body().collect().await.unwrap();
+        let whole = Full::new(read.to_bytes()).map_err(|never| match never {}).boxed_unsync();
+        let left = Arc::downgrade(exchange.progress());
+        exchange.progress().respond(Ok(Response::new(Relay::new(whole, 3))));
+        let answered = response.await.unwrap().into_body().collect().await.unwrap().to_bytes();
+        assert_eq!((&answered[..], exchange.carried()), (&b"abc"[..], (ByteSize::from_bytes(3), ByteSize::from_bytes(3))));
+        drop(exchange);
+        assert_eq!(left.strong_count(), 0);
     }
 }

@@ -142,7 +142,7 @@ pub(super) async fn handle(store: &mut Store<Guest>, proxy: &Proxy, request: &At
         progress.respond(match response {
             Ok(response) => Ok(response.map(|body| {
                 let body = body.map_err(BoxError::from).boxed_unsync();
-                Relay::new(body, limit, Arc::clone(&progress))
+                Relay::new(body, limit)
             })),
             Err(code) => Err(format!("{code:?}")),
         });

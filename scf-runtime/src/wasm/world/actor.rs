@@ -46,7 +46,7 @@ impl World {
     }
 
     async fn set(&mut self, name: String, due: Due, period: Option<Duration>, payload: Vec<u8>) -> Told<()> {
-        let call = super::copy(self.call()?);
+        let call = self.call()?.without_state();
         let kept = match self.keep(name, payload) {
             Ok(kept) => kept,
             Err(error) => return Ok(Err(error)),

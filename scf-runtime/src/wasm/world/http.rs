@@ -65,7 +65,7 @@ pub(super) struct Http {
 struct Hooks {
     terms: Terms,
     /// None before the first call; nothing is sent until then.
-    call: Option<Call>,
+    call: Option<Arc<Call>>,
     connections: Arc<Semaphore>,
     unsent: Unsent,
 }
@@ -95,21 +95,24 @@ impl Unsent {
 }
 
 impl Http {
-    fn new(terms: &Terms, call: Option<&Call>) -> Self {
+    fn new(terms: &Terms, call: Option<&Arc<Call>>) -> Self {
         let mut ctx = WasiHttpCtx::new();
         ctx.set_field_size_limit(FIELDS);
         let connections = Arc::new(Semaphore::new(CONNECTIONS));
         let (terms, unsent) = (terms.clone(), Unsent::default());
-        Self { ctx, hooks: Hooks { terms, call: call.map(super::copy), connections, unsent } }
+        Self { ctx, hooks: Hooks { terms, call: call.cloned(), connections, unsent } }
     }
 
     /// Serves another call of the same guest, which may have kept bodies of the one before, unless it `has_nothing`.
-    pub(super) fn renew(&mut self, call: &Call, has_nothing: bool) {
+    pub(super) fn renew(&mut self, call: &Arc<Call>, has_nothing: bool) {
         if has_nothing {
             self.hooks.unsent.0.store(0, Relaxed);
         }
-        self.hooks.call = Some(super::copy(call));
-        self.hooks.connections = Arc::new(Semaphore::new(CONNECTIONS));
+        self.hooks.call = Some(Arc::clone(call));
+        // Connections of the call before may still be open.
+        if self.hooks.connections.available_permits() < CONNECTIONS {
+            self.hooks.connections = Arc::new(Semaphore::new(CONNECTIONS));
+        }
     }
 }
 

@@ -61,11 +61,12 @@ const HANDLES: usize = 1000;
 /// What one isolate has of the world during a call.
 pub(super) struct World {
     plan: Arc<Plan>,
-    wasi: WasiCtx,
+    /// There as soon as it is used: many calls of a kept instance never do.
+    wasi: Option<WasiCtx>,
     table: ResourceTable,
     opened: files::Opened,
     /// The call that runs, without its state; none in an isolate that has started and served no call yet.
-    call: Option<Call>,
+    call: Option<Arc<Call>>,
     clock: GrantedClock,
     output: Output,
     /// The state of the call, if its function keeps any.
@@ -104,15 +105,14 @@ impl World {
         let _ = run;
         let clock = GrantedClock::new(plan.grants.clock, call);
         let output = Output::new(&plan.function);
-        let wasi = plan.wasi(call, &clock, &output);
         let mut table = ResourceTable::new();
         table.set_max_capacity(HANDLES);
         Self {
             plan: Arc::clone(plan),
-            wasi,
+            wasi: None,
             table,
             opened: files::Opened::default(),
-            call: call.map(copy),
+            call: call.map(|call| Arc::new(call.without_state())),
             clock,
             output,
             #[cfg(feature = "services")]
@@ -143,28 +143,37 @@ impl World {
         let _ = run;
         self.output.renew();
         self.clock = GrantedClock::new(self.plan.grants.clock, Some(call));
-        self.wasi = self.plan.wasi(Some(call), &self.clock, &self.output);
-        self.call = Some(copy(call));
+        self.wasi = None;
+        let kept = self.call.insert(Arc::new(call.without_state()));
+        #[cfg(feature = "wasi-http")]
+        if let Some(http) = &mut self.http {
+            http.renew(kept, self.table.is_empty());
+        }
+        #[cfg(not(feature = "wasi-http"))]
+        let _ = kept;
         #[cfg(feature = "services")]
         {
             self.state = state::OwnState::of(call).map(Arc::new);
             self.steps = 0;
         }
         self.receipts.clear();
-        #[cfg(feature = "wasi-http")]
-        if let Some(http) = &mut self.http {
-            http.renew(call, self.table.is_empty());
-        }
     }
 
     #[cfg(feature = "services")]
     fn call(&self) -> wasmtime::Result<&Call> {
-        self.call.as_ref().ok_or_else(|| wasmtime::format_err!("no call has begun"))
+        self.call.as_deref().ok_or_else(|| wasmtime::format_err!("no call has begun"))
     }
 
     /// What WASI's host functions work on.
     pub(super) fn wasi(&mut self) -> WasiCtxView<'_> {
-        WasiCtxView { ctx: &mut self.wasi, table: &mut self.table }
+        let Self { wasi, plan, call, clock, output, table, .. } = self;
+        let ctx = wasi.get_or_insert_with(|| plan.wasi(call.as_deref(), clock, output));
+        WasiCtxView { ctx, table }
+    }
+
+    /// What the host keeps for handles of the guest.
+    pub(super) const fn table(&mut self) -> &mut ResourceTable {
+        &mut self.table
     }
 
     /// What `wasi:nn`'s host functions work on.
@@ -194,15 +203,4 @@ impl fmt::Debug for World {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("World").field("call", &self.call).finish_non_exhaustive()
     }
-}
-
-/// The call as host functions need it. Its state stays with the host, which commits it.
-fn copy(call: &Call) -> Call {
-    let Call { id, deadline, .. } = *call;
-    let mut copy = Call::new(id, call.function.clone(), call.tenant.clone(), deadline, call.host.clone());
-    copy.key.clone_from(&call.key);
-    (copy.revision, copy.attempt, copy.trace) = (call.revision, call.attempt, call.trace);
-    copy.meter = Arc::clone(&call.meter);
-    copy.output.clone_from(&call.output);
-    copy
 }

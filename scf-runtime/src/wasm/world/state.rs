@@ -154,7 +154,7 @@ impl Desk {
         // A guest waits for each answer, so that there is never a second question.
         let (asks, asked) = mpsc::channel(1);
         let left = Arc::new(AtomicU64::new(KeyValueLimits::default().bucket));
-        let mut call = super::copy(call);
+        let mut call = call.without_state();
         call.attachment = Attachment::new(Arc::new(OwnState { asks, left }));
         (Self(asked), call)
     }

@@ -47,7 +47,7 @@ impl HasData for HasTable {
 }
 
 fn table(guest: &mut Guest) -> &mut ResourceTable {
-    guest.ctx().table
+    guest.world().table()
 }
 
 fn numbers(guest: &mut Guest) -> &mut WasiRandomCtx {

@@ -69,8 +69,9 @@ impl HasData for HasFiles {
 impl World {
     /// What `wasi:filesystem`'s host functions work on, on behalf of `run`.
     pub(in crate::wasm) fn files<'a>(&'a mut self, run: Option<&'a Arc<Run>>) -> Files<'a> {
-        let Self { plan, wasi, table, opened, .. } = self;
-        Files { view: WasiFilesystemCtxView { ctx: wasi.filesystem(), table }, folders: &plan.folders, opened, run }
+        let Self { plan, wasi, call, clock, output, table, opened, .. } = self;
+        let ctx = wasi.get_or_insert_with(|| plan.wasi(call.as_deref(), clock, output)).filesystem();
+        Files { view: WasiFilesystemCtxView { ctx, table }, folders: &plan.folders, opened, run }
     }
 }
 
