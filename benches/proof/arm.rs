@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use scf::{
     ai::{ModelFactory, SplitTrace},
     core::{
-        Activation, Bandwidth, BlockGraph, BoxError, Clock, Function, FunctionName, Invocation, Limits, Link, Node,
+        Activation, Bandwidth, BoxError, Clock, Function, FunctionName, Invocation, Limits, Link, Node,
         NodeId, Receipt, Slowdown, SplitPlanner, Tier,
     },
     runtime::{
@@ -18,6 +18,7 @@ use scf::{
 use crate::{
     clock::{LeapingClock, Stage},
     crowd::Crowd,
+    processor::{Compute, Processor},
     regime::Moment,
 };
 
@@ -60,15 +61,17 @@ impl Arm {
     /// Nodes, link, network and neighbours, once the link has been measured.
     pub(crate) async fn assemble(
         stage: &Stage,
-        graph: &BlockGraph,
+        processor: &Processor,
+        compute: Compute,
         planner: impl SplitPlanner,
     ) -> Result<Self, BoxError> {
         let clock = LeapingClock::new();
+        let graph = processor.graph(&clock, compute);
         let turn = stage.turn(&clock);
         let time = Arc::clone(&clock) as Arc<dyn Clock>;
         let links = Arc::new(InProcess::builder().link(edge(), cloud(), AT_FIRST).build(Arc::clone(&time))?);
         let crowd = Arc::new(Crowd::new(Arc::clone(&links), cloud()));
-        let models = ModelFactory::new().clock(Arc::clone(&time)).with(graph, planner);
+        let models = ModelFactory::new().clock(Arc::clone(&time)).with(&graph, planner);
         let fabric = Fabric::builder()
             .node(Node::new(edge(), Tier::Device).slowdown(Slowdown::new(EDGE as f32)))
             .node(Node::new(cloud(), Tier::Cloud))

@@ -11,6 +11,7 @@ use crate::{
     arm::{Answer, Arm, best, cloud},
     clock::Stage,
     oracle::Oracle,
+    processor::{Compute, Processor},
     regime::Moment,
 };
 
@@ -126,40 +127,36 @@ fn plans(receipt: &Receipt, tell: &mut impl FnMut(Duration)) {
 /// Runs every arm on `moments`, each with one of `inputs`; `tick` is told after each moment.
 pub(crate) async fn run(
     stage: &Stage,
-    graph: &BlockGraph,
+    processor: &Processor,
     input_form: WireForm,
     inputs: &[Labelled],
     moments: &[Moment],
     tick: impl Fn(),
 ) -> Result<Record, BoxError> {
+    let graph = processor.network();
     let splits = fixed_splits(graph, input_form);
-    let dynamic = Arm::assemble(stage, graph, LatencyOptimal).await?;
+    // What its decisions cost beside it is told too.
+    let dynamic = Arm::assemble(stage, processor, Compute::Always, LatencyOptimal).await?;
     let mut fixed = Vec::new();
     for split in &splits {
-        fixed.push(Arm::assemble(stage, graph, split.clone()).await?);
+        fixed.push(Arm::assemble(stage, processor, Compute::Once, split.clone()).await?);
     }
     let mut runs: Vec<Vec<Run>> = vec![Vec::new(); fixed.len()];
-    let (mut planned, mut whole) = (Vec::new(), Vec::new());
+    let mut planned = Vec::new();
     for (number, moment) in moments.iter().enumerate() {
         let input = &inputs[number % inputs.len()];
-        planned.push(answer(&dynamic, input, moment).await?.0);
-        let mut last = None;
+        planned.push(answer(&dynamic, input, moment).await?);
         for (arm, runs) in fixed.iter().zip(&mut runs) {
-            let (run, receipt) = answer(arm, input, moment).await?;
-            runs.push(run);
-            last = Some(receipt);
+            runs.push(answer(arm, input, moment).await?);
         }
-        // The last arm runs everything on the edge.
-        whole.extend(last.map(|receipt| (receipt, moment.load)));
         tick();
     }
-    let oracle = Oracle::new(graph, whole.iter().map(|(receipt, load)| (receipt, *load)));
+    let oracle = Oracle::new(graph, processor.profile());
     let choices = moments.iter().map(|moment| oracle.choose(&splits, moment)).collect::<Result<_, _>>()?;
     Ok(Record { dynamic: planned, fixed: runs, oracle: choices, whole: oracle.whole() })
 }
 
-async fn answer(arm: &Arm, input: &Labelled, moment: &Moment) -> Result<(Run, Receipt), BoxError> {
+async fn answer(arm: &Arm, input: &Labelled, moment: &Moment) -> Result<Run, BoxError> {
     arm.meet(moment)?;
-    let answer = arm.classify(&input.input).await?;
-    Ok((input.judge(&answer), answer.receipt))
+    Ok(input.judge(&arm.classify(&input.input).await?))
 }

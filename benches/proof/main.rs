@@ -17,6 +17,7 @@ mod inputs;
 mod oracle;
 mod outage;
 mod page;
+mod processor;
 mod regime;
 mod table;
 
@@ -28,13 +29,14 @@ use std::{
 use indicatif::{ProgressBar, ProgressStyle};
 use scf::{
     ai::{Device, efficientnet_lite0},
-    core::{BlockGraph, BoxError, WireForm},
+    core::{BoxError, WireForm},
 };
 
 use crate::{
     clock::Stage,
     experiment::{Labelled, Record, mean},
     outage::Outages,
+    processor::{Processor, Profile},
     regime::{Moment, moments},
 };
 
@@ -79,14 +81,18 @@ fn main() -> Result<(), BoxError> {
 async fn prove(stage: Stage, options: Options) -> Result<(), BoxError> {
     let graph = efficientnet_lite0(&std::fs::read(WEIGHTS)?, Device::Cpu)?;
     let crops = inputs::crops()?;
-    let pixels = Labelled::all(&graph, inputs::pixels(&graph, &crops)?)?;
-    let outages = outage::run(&stage, &graph, &pixels, options.failures).await?;
-    let lossless = all_arms(&stage, &graph, WireForm::Int8, &pixels, &moments(options.lossless, options.seed)).await?;
+    let raw = inputs::pixels(&graph, &crops)?;
+    let pixels = Labelled::all(&graph, raw.clone())?;
+    let processor = Processor::new(&graph, Profile::measure(&graph, &raw)?);
+    let outages = outage::run(&stage, &processor, &pixels, options.failures).await?;
+    let lossless =
+        all_arms(&stage, &processor, WireForm::Int8, &pixels, &moments(options.lossless, options.seed)).await?;
     let (behind_jpeg, compressed) = inputs::compressed(&graph, &crops)?;
     let size = behind_jpeg.input.elements().unwrap_or(0) as f64 / 1e3;
+    let processor = Processor::new(&behind_jpeg, Profile::measure(&behind_jpeg, &compressed)?);
     let compressed = Labelled::all(&behind_jpeg, compressed)?;
     let jpeg =
-        all_arms(&stage, &behind_jpeg, WireForm::Exact, &compressed, &moments(options.jpeg, options.seed)).await?;
+        all_arms(&stage, &processor, WireForm::Exact, &compressed, &moments(options.jpeg, options.seed)).await?;
 
     let parts =
         [("raw pixels, 150 kB".to_owned(), &graph, &lossless), (format!("JPEG, {size:.0} kB"), &behind_jpeg, &jpeg)];
@@ -104,14 +110,14 @@ async fn prove(stage: Stage, options: Options) -> Result<(), BoxError> {
 
 async fn all_arms(
     stage: &Stage,
-    graph: &BlockGraph,
+    processor: &Processor,
     form: WireForm,
     inputs: &[Labelled],
     moments: &[Moment],
 ) -> Result<Record, BoxError> {
     let bar = if stderr().is_terminal() { ProgressBar::new(moments.len() as u64) } else { ProgressBar::hidden() };
     bar.set_style(ProgressStyle::with_template("{bar:30} {pos}/{len} {elapsed}")?);
-    let record = experiment::run(stage, graph, form, inputs, moments, || bar.inc(1)).await;
+    let record = experiment::run(stage, processor, form, inputs, moments, || bar.inc(1)).await;
     bar.finish_and_clear();
     record
 }
