@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use scf::{
     ai::{ModelFactory, SplitTrace},
     core::{
-        Activation, Bandwidth, BoxError, Clock, Function, FunctionName, Invocation, Limits, Link, Node,
+        Activation, Bandwidth, BlockGraph, BoxError, Clock, Function, FunctionName, Invocation, Limits, Link, Node,
         NodeId, Receipt, Slowdown, SplitPlanner, Tier,
     },
     runtime::{
@@ -18,7 +18,6 @@ use scf::{
 use crate::{
     clock::{LeapingClock, Stage},
     crowd::Crowd,
-    processor::{Compute, Processor},
     regime::Moment,
 };
 
@@ -58,15 +57,14 @@ pub(crate) struct Answer {
 }
 
 impl Arm {
-    /// Nodes, link, network and neighbours, once the link has been measured.
+    /// Nodes, link, the network that `graph` makes for the arm's clock, and neighbours, once the link has been measured.
     pub(crate) async fn assemble(
         stage: &Stage,
-        processor: &Processor,
-        compute: Compute,
+        graph: impl FnOnce(&Arc<LeapingClock>) -> BlockGraph,
         planner: impl SplitPlanner,
     ) -> Result<Self, BoxError> {
         let clock = LeapingClock::new();
-        let graph = processor.graph(&clock, compute);
+        let graph = graph(&clock);
         let turn = stage.turn(&clock);
         let time = Arc::clone(&clock) as Arc<dyn Clock>;
         let links = Arc::new(InProcess::builder().link(edge(), cloud(), AT_FIRST).build(Arc::clone(&time))?);

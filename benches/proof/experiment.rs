@@ -11,7 +11,7 @@ use crate::{
     arm::{Answer, Arm, best, cloud},
     clock::Stage,
     oracle::Oracle,
-    processor::{Compute, Processor},
+    processor::Processor,
     regime::Moment,
 };
 
@@ -60,16 +60,17 @@ impl Record {
         cuts
     }
 
-    /// Decisions' share of the CPU time of the requests that they were about. Of a decision the median counts: on a busy
-    /// machine another process runs in the middle of some.
-    pub(crate) fn planner_share(&self) -> f64 {
-        let mut each: Vec<f64> =
-            self.dynamic.iter().map(|run| run.planned.0.as_secs_f64() / f64::from(run.planned.1.max(1))).collect();
-        each.sort_by(f64::total_cmp);
-        let decisions: f64 = self.dynamic.iter().map(|run| f64::from(run.planned.1)).sum();
-        let cpu: f64 = self.dynamic.iter().map(|run| run.cpu.as_secs_f64()).sum();
-        each.get(each.len() / 2).copied().unwrap_or(f64::NAN) * decisions / cpu
-    }
+}
+
+/// Decisions' share of the CPU time of the requests that they were about. Of a decision the median counts: on a busy
+/// machine another process runs in the middle of some.
+pub(crate) fn planner_share(runs: &[Run]) -> f64 {
+    let mut each: Vec<f64> =
+        runs.iter().map(|run| run.planned.0.as_secs_f64() / f64::from(run.planned.1.max(1))).collect();
+    each.sort_by(f64::total_cmp);
+    let decisions: f64 = runs.iter().map(|run| f64::from(run.planned.1)).sum();
+    let cpu: f64 = runs.iter().map(|run| run.cpu.as_secs_f64()).sum();
+    each.get(each.len() / 2).copied().unwrap_or(f64::NAN) * decisions / cpu
 }
 
 /// Mean latency in milliseconds.
@@ -135,11 +136,11 @@ pub(crate) async fn run(
 ) -> Result<Record, BoxError> {
     let graph = processor.network();
     let splits = fixed_splits(graph, input_form);
-    // What its decisions cost beside it is told too.
-    let dynamic = Arm::assemble(stage, processor, Compute::Always, LatencyOptimal).await?;
+    let assemble = |clock: &_| processor.graph(clock);
+    let dynamic = Arm::assemble(stage, assemble, LatencyOptimal).await?;
     let mut fixed = Vec::new();
     for split in &splits {
-        fixed.push(Arm::assemble(stage, processor, Compute::Once, split.clone()).await?);
+        fixed.push(Arm::assemble(stage, assemble, split.clone()).await?);
     }
     let mut runs: Vec<Vec<Run>> = vec![Vec::new(); fixed.len()];
     let mut planned = Vec::new();
@@ -154,6 +155,22 @@ pub(crate) async fn run(
     let oracle = Oracle::new(graph, processor.profile());
     let choices = moments.iter().map(|moment| oracle.choose(&splits, moment)).collect::<Result<_, _>>()?;
     Ok(Record { dynamic: planned, fixed: runs, oracle: choices, whole: oracle.whole() })
+}
+
+/// Plans `moments` on an arm whose blocks are computed in real time, as often as they are asked: what a decision takes
+/// once a network has had the caches.
+pub(crate) async fn decide(
+    stage: &Stage,
+    graph: &BlockGraph,
+    inputs: &[Labelled],
+    moments: &[Moment],
+) -> Result<Vec<Run>, BoxError> {
+    let arm = Arm::assemble(stage, |_| graph.clone(), LatencyOptimal).await?;
+    let mut runs = Vec::new();
+    for (moment, input) in moments.iter().zip(inputs.iter().cycle()) {
+        runs.push(answer(&arm, input, moment).await?);
+    }
+    Ok(runs)
 }
 
 async fn answer(arm: &Arm, input: &Labelled, moment: &Moment) -> Result<Run, BoxError> {

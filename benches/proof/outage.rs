@@ -12,7 +12,7 @@ use crate::{
     arm::{Arm, cloud, edge},
     clock::Stage,
     experiment::Labelled,
-    processor::{Compute, Processor},
+    processor::Processor,
     regime::{Moment, Random},
 };
 
@@ -58,9 +58,9 @@ pub(crate) async fn run(
     failures: usize,
 ) -> Result<Outages, BoxError> {
     let good = Moment { link: GOOD, wait: Duration::ZERO, load: 1.0 };
-    let graph = processor.network();
-    let arm = Arm::assemble(stage, processor, Compute::Once, LatencyOptimal).await?;
-    let alone = Arm::assemble(stage, processor, Compute::Once, FixedSplit::here()).await?;
+    let (graph, assemble) = (processor.network(), |clock: &_| processor.graph(clock));
+    let arm = Arm::assemble(stage, assemble, LatencyOptimal).await?;
+    let alone = Arm::assemble(stage, assemble, FixedSplit::here()).await?;
     alone.meet(&good)?;
     let (mut outages, mut random) = (Outages::default(), Random(SEED));
     for failure in 0..failures {
