@@ -57,18 +57,19 @@ pub(crate) struct Answer {
 }
 
 impl Arm {
-    /// Nodes, link, network and neighbours, once the link has been measured.
+    /// Nodes, link, the network that `graph` makes for the arm's clock, and neighbours, once the link has been measured.
     pub(crate) async fn assemble(
         stage: &Stage,
-        graph: &BlockGraph,
+        graph: impl FnOnce(&Arc<LeapingClock>) -> BlockGraph,
         planner: impl SplitPlanner,
     ) -> Result<Self, BoxError> {
         let clock = LeapingClock::new();
+        let graph = graph(&clock);
         let turn = stage.turn(&clock);
         let time = Arc::clone(&clock) as Arc<dyn Clock>;
         let links = Arc::new(InProcess::builder().link(edge(), cloud(), AT_FIRST).build(Arc::clone(&time))?);
         let crowd = Arc::new(Crowd::new(Arc::clone(&links), cloud()));
-        let models = ModelFactory::new().clock(Arc::clone(&time)).with(graph, planner);
+        let models = ModelFactory::new().clock(Arc::clone(&time)).with(&graph, planner);
         let fabric = Fabric::builder()
             .node(Node::new(edge(), Tier::Device).slowdown(Slowdown::new(EDGE as f32)))
             .node(Node::new(cloud(), Tier::Cloud))

@@ -15,8 +15,9 @@ use rustix::time::{ClockId, clock_gettime};
 use scf::core::{Clock, Timestamp};
 use tokio::runtime::{Builder, Handle, Runtime};
 
-/// A clock on which computing takes the CPU time that it takes, and waiting takes no real time: when nothing runs, it
-/// moves to where the next sleeper wakes. Stands still outside of its [turns](Stage::turn).
+/// A clock on which computing takes the CPU time that it takes, or what is [charged](LeapingClock::beside) for it, and
+/// waiting takes no real time: when nothing runs, it moves to where the next sleeper wakes. Stands still outside of its
+/// [turns](Stage::turn).
 pub(crate) struct LeapingClock(Mutex<Time>);
 
 #[derive(Default)]
@@ -24,6 +25,8 @@ struct Time {
     at: Timestamp,
     /// CPU time of the process when it was `at`, during a turn.
     running: Option<Duration>,
+    /// Threads that compute beside it.
+    beside: u32,
     /// By time and, at the same time, by arrival.
     sleepers: BTreeMap<(Timestamp, u64), Waker>,
     arrivals: u64,
@@ -33,7 +36,9 @@ impl Time {
     fn now(&mut self) -> Timestamp {
         if let Some(before) = self.running {
             let cpu = process_cpu();
-            self.at = self.at + cpu.saturating_sub(before);
+            if self.beside == 0 {
+                self.at = self.at + cpu.saturating_sub(before);
+            }
             self.running = Some(cpu);
         }
         self.at
@@ -60,6 +65,21 @@ impl LeapingClock {
 
     fn time(&self) -> MutexGuard<'_, Time> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Does `f` while time stands still, and then lets `took` pass.
+    pub(crate) fn beside<T>(&self, took: Duration, f: impl FnOnce() -> T) -> T {
+        {
+            let mut time = self.time();
+            time.now();
+            time.beside += 1;
+        }
+        let done = f();
+        let mut time = self.time();
+        time.now();
+        time.beside -= 1;
+        time.at = time.at + took;
+        done
     }
 
     /// Wakes whose time has come; whether there was anybody.

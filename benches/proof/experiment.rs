@@ -11,6 +11,7 @@ use crate::{
     arm::{Answer, Arm, best, cloud},
     clock::Stage,
     oracle::Oracle,
+    processor::Processor,
     regime::Moment,
 };
 
@@ -59,16 +60,17 @@ impl Record {
         cuts
     }
 
-    /// Decisions' share of the CPU time of the requests that they were about. Of a decision the median counts: on a busy
-    /// machine another process runs in the middle of some.
-    pub(crate) fn planner_share(&self) -> f64 {
-        let mut each: Vec<f64> =
-            self.dynamic.iter().map(|run| run.planned.0.as_secs_f64() / f64::from(run.planned.1.max(1))).collect();
-        each.sort_by(f64::total_cmp);
-        let decisions: f64 = self.dynamic.iter().map(|run| f64::from(run.planned.1)).sum();
-        let cpu: f64 = self.dynamic.iter().map(|run| run.cpu.as_secs_f64()).sum();
-        each.get(each.len() / 2).copied().unwrap_or(f64::NAN) * decisions / cpu
-    }
+}
+
+/// Decisions' share of the CPU time of the requests that they were about. Of a decision the median counts: on a busy
+/// machine another process runs in the middle of some.
+pub(crate) fn planner_share(runs: &[Run]) -> f64 {
+    let mut each: Vec<f64> =
+        runs.iter().map(|run| run.planned.0.as_secs_f64() / f64::from(run.planned.1.max(1))).collect();
+    each.sort_by(f64::total_cmp);
+    let decisions: f64 = runs.iter().map(|run| f64::from(run.planned.1)).sum();
+    let cpu: f64 = runs.iter().map(|run| run.cpu.as_secs_f64()).sum();
+    each.get(each.len() / 2).copied().unwrap_or(f64::NAN) * decisions / cpu
 }
 
 /// Mean latency in milliseconds.
@@ -126,40 +128,52 @@ fn plans(receipt: &Receipt, tell: &mut impl FnMut(Duration)) {
 /// Runs every arm on `moments`, each with one of `inputs`; `tick` is told after each moment.
 pub(crate) async fn run(
     stage: &Stage,
-    graph: &BlockGraph,
+    processor: &Processor,
     input_form: WireForm,
     inputs: &[Labelled],
     moments: &[Moment],
     tick: impl Fn(),
 ) -> Result<Record, BoxError> {
+    let graph = processor.network();
     let splits = fixed_splits(graph, input_form);
-    let dynamic = Arm::assemble(stage, graph, LatencyOptimal).await?;
+    let assemble = |clock: &_| processor.graph(clock);
+    let dynamic = Arm::assemble(stage, assemble, LatencyOptimal).await?;
     let mut fixed = Vec::new();
     for split in &splits {
-        fixed.push(Arm::assemble(stage, graph, split.clone()).await?);
+        fixed.push(Arm::assemble(stage, assemble, split.clone()).await?);
     }
     let mut runs: Vec<Vec<Run>> = vec![Vec::new(); fixed.len()];
-    let (mut planned, mut whole) = (Vec::new(), Vec::new());
+    let mut planned = Vec::new();
     for (number, moment) in moments.iter().enumerate() {
         let input = &inputs[number % inputs.len()];
-        planned.push(answer(&dynamic, input, moment).await?.0);
-        let mut last = None;
+        planned.push(answer(&dynamic, input, moment).await?);
         for (arm, runs) in fixed.iter().zip(&mut runs) {
-            let (run, receipt) = answer(arm, input, moment).await?;
-            runs.push(run);
-            last = Some(receipt);
+            runs.push(answer(arm, input, moment).await?);
         }
-        // The last arm runs everything on the edge.
-        whole.extend(last.map(|receipt| (receipt, moment.load)));
         tick();
     }
-    let oracle = Oracle::new(graph, whole.iter().map(|(receipt, load)| (receipt, *load)));
+    let oracle = Oracle::new(graph, processor.profile());
     let choices = moments.iter().map(|moment| oracle.choose(&splits, moment)).collect::<Result<_, _>>()?;
     Ok(Record { dynamic: planned, fixed: runs, oracle: choices, whole: oracle.whole() })
 }
 
-async fn answer(arm: &Arm, input: &Labelled, moment: &Moment) -> Result<(Run, Receipt), BoxError> {
+/// Plans `moments` on an arm whose blocks are computed in real time, as often as they are asked: what a decision takes
+/// once a network has had the caches.
+pub(crate) async fn decide(
+    stage: &Stage,
+    graph: &BlockGraph,
+    inputs: &[Labelled],
+    moments: &[Moment],
+) -> Result<Vec<Run>, BoxError> {
+    let arm = Arm::assemble(stage, |_| graph.clone(), LatencyOptimal).await?;
+    let mut runs = Vec::new();
+    for (moment, input) in moments.iter().zip(inputs.iter().cycle()) {
+        runs.push(answer(&arm, input, moment).await?);
+    }
+    Ok(runs)
+}
+
+async fn answer(arm: &Arm, input: &Labelled, moment: &Moment) -> Result<Run, BoxError> {
     arm.meet(moment)?;
-    let answer = arm.classify(&input.input).await?;
-    Ok((input.judge(&answer), answer.receipt))
+    Ok(input.judge(&arm.classify(&input.input).await?))
 }

@@ -1,17 +1,18 @@
 //! The best split of each input, in hindsight.
 
-use std::{collections::HashMap, time::Duration};
+use std::time::Duration;
 
 use scf::{
     ai::{FixedSplit, codec_cost},
     core::{
-        BlockGraph, BoxError, ByteSize, EdgeCost, Envelope, FormCost, Path, Receipt, Slowdown, SplitPlanner,
+        BlockGraph, BoxError, ByteSize, EdgeCost, Envelope, FormCost, Path, Slowdown, SplitPlanner,
         SplitProblem, TensorSpec, WireForm,
     },
 };
 
 use crate::{
     arm::{EDGE, cloud, edge},
+    processor::Profile,
     regime::Moment,
 };
 
@@ -20,26 +21,13 @@ const MESSAGE: ByteSize = ByteSize::from_bytes(32);
 
 /// Knows what every block took and what link, queue and load are.
 pub(crate) struct Oracle {
-    /// Of each block, on the cloud.
-    times: Vec<Duration>,
+    profile: Profile,
     forms: Vec<Vec<FormCost>>,
     result: ByteSize,
 }
 
 impl Oracle {
-    /// Takes each block's median from `receipts` of calls that ran wholly on the edge under the loads beside them.
-    pub(crate) fn new<'a>(graph: &BlockGraph, receipts: impl Iterator<Item = (&'a Receipt, f64)>) -> Self {
-        let mut measured: HashMap<&str, Vec<Duration>> = HashMap::new();
-        for (receipt, load) in receipts {
-            for span in &receipt.spans {
-                measured.entry(&span.name).or_default().push(span.took.div_f64(EDGE * load));
-            }
-        }
-        let median = |name: &str| {
-            let mut times = measured.get(name).cloned().unwrap_or_default();
-            times.sort_unstable();
-            times.get(times.len() / 2).copied().unwrap_or_default()
-        };
+    pub(crate) fn new(graph: &BlockGraph, profile: &Profile) -> Self {
         let size = |spec: &TensorSpec, form: WireForm| {
             form.size(spec).unwrap_or(ByteSize::from_bytes(u64::MAX)) + MESSAGE + Envelope::OVERHEAD
         };
@@ -53,7 +41,7 @@ impl Oracle {
             graph.wire_forms(block).iter().map(cost).collect()
         };
         Self {
-            times: blocks.iter().map(|block| median(block.name())).collect(),
+            profile: profile.clone(),
             forms: (0..blocks.len()).map(forms).collect(),
             result: size(&edges[blocks.len()], WireForm::Exact),
         }
@@ -61,7 +49,7 @@ impl Oracle {
 
     /// What everything takes on the cloud.
     pub(crate) fn whole(&self) -> Duration {
-        self.times.iter().sum()
+        self.profile.times().iter().sum()
     }
 
     /// Which of `splits` is best at `moment`.
@@ -72,8 +60,8 @@ impl Oracle {
             measured: scf::core::Timestamp::default(),
         };
         let slow = EDGE * moment.load;
-        let times: Vec<Duration> =
-            self.times.iter().map(|time| time.mul_f64(slow)).chain(self.times.iter().copied()).collect();
+        let there = self.profile.times().iter();
+        let times: Vec<Duration> = there.clone().map(|time| time.mul_f64(slow)).chain(there.copied()).collect();
         let edges: Vec<EdgeCost<'_>> = self.forms.iter().map(|forms| EdgeCost { forms }).collect();
         let problem = SplitProblem {
             nodes: 2,

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use scf::{
     ai::{FixedSplit, LatencyOptimal},
-    core::{Bandwidth, BlockGraph, BoxError, Clock, Link},
+    core::{Bandwidth, BoxError, Clock, Link},
     runtime::transport::LinkState,
 };
 
@@ -12,6 +12,7 @@ use crate::{
     arm::{Arm, cloud, edge},
     clock::Stage,
     experiment::Labelled,
+    processor::Processor,
     regime::{Moment, Random},
 };
 
@@ -52,13 +53,14 @@ impl Outages {
 /// Has the link fail `failures` times while a call may be on it: by turns cut, which both ends are told of, and silent.
 pub(crate) async fn run(
     stage: &Stage,
-    graph: &BlockGraph,
+    processor: &Processor,
     inputs: &[Labelled],
     failures: usize,
 ) -> Result<Outages, BoxError> {
     let good = Moment { link: GOOD, wait: Duration::ZERO, load: 1.0 };
-    let arm = Arm::assemble(stage, graph, LatencyOptimal).await?;
-    let alone = Arm::assemble(stage, graph, FixedSplit::here()).await?;
+    let (graph, assemble) = (processor.network(), |clock: &_| processor.graph(clock));
+    let arm = Arm::assemble(stage, assemble, LatencyOptimal).await?;
+    let alone = Arm::assemble(stage, assemble, FixedSplit::here()).await?;
     alone.meet(&good)?;
     let (mut outages, mut random) = (Outages::default(), Random(SEED));
     for failure in 0..failures {

@@ -137,14 +137,17 @@ class Process:
 class Onnxruntime:
     def __init__(self, model, x, threads, spin):
         self.session, self.x = session(model, threads, spin), x
-        # The threads may spin for some milliseconds after an answer.
-        self.rest = 0.02 if spin else 0.002
 
     def ask(self):
         start = time.perf_counter_ns()
         [outputs] = self.session.run(None, {"x": self.x})
         took = time.perf_counter_ns() - start
-        time.sleep(self.rest)
+        # Its threads spin for up to a tenth of a second after an answer: the next arm would have a core less.
+        spinning = True
+        while spinning:
+            before = time.process_time()
+            time.sleep(0.01)
+            spinning = time.process_time() - before > 0.001
         return took / 1e6, outputs.ravel()
 
     def end(self):

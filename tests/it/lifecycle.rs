@@ -25,7 +25,7 @@ use scf::{
             Observation, Parameters, Reference, Selector, Training, TrainingPlan, predict,
         },
     },
-    core::{Bytes, Name, ObjectStore, Timestamp},
+    core::{ByteSize, Bytes, Name, ObjectStore, Timestamp},
     state::{MemoryObjects, ObjectConfig},
 };
 
@@ -207,4 +207,48 @@ async fn a_catalogue_counts_versions_and_knows_where_they_come_from() {
     other.version = 3;
     let error = catalogue.get(&other).await.unwrap_err();
     assert_eq!(error.to_string(), "model m v3 is not in the catalogue");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn several_catalogues_over_one_store_neither_share_a_version_nor_lose_a_metric() {
+    let store = objects();
+    let publishers: Vec<_> = (0..4)
+        .map(|publisher: u8| {
+            let catalogue = Catalogue::new(Arc::clone(&store));
+            tokio::spawn(async move {
+                let mut published = Vec::new();
+                for content in 0..8 {
+                    let content = Bytes::copy_from_slice(&[publisher, content]);
+                    published.push((catalogue.publish(Draft::model(name("m")), content.clone()).await.unwrap(), content));
+                }
+                published
+            })
+        })
+        .collect();
+    let reader = Catalogue::new(Arc::clone(&store));
+    let mut versions = Vec::new();
+    for publisher in publishers {
+        for (artefact, content) in publisher.await.unwrap() {
+            assert_eq!(reader.content(&artefact.id, ByteSize::from_kib(1)).await.unwrap(), content);
+            assert_eq!(reader.get(&artefact.id).await.unwrap(), artefact);
+            versions.push(artefact.id.version);
+        }
+    }
+    versions.sort_unstable();
+    assert_eq!(versions, (1..=32).collect::<Vec<u32>>());
+
+    let newest = reader.find(&Selector::model()).await.unwrap().id;
+    let metrics = ["accuracy", "recall", "precision", "loss"];
+    let measuring: Vec<_> = metrics
+        .into_iter()
+        .map(|metric| {
+            let (catalogue, newest) = (Catalogue::new(Arc::clone(&store)), newest.clone());
+            tokio::spawn(async move { catalogue.measured(&newest, [(name(metric), 0.5)]).await.map(drop) })
+        })
+        .collect();
+    for measured in measuring {
+        measured.await.unwrap().unwrap();
+    }
+    let known = reader.get(&newest).await.unwrap();
+    assert_eq!(known.metrics, metrics.map(|metric| (name(metric), 0.5)).into());
 }

@@ -16,17 +16,24 @@ use super::{
 const MAX_RECORD: ByteSize = ByteSize::from_kib(256);
 /// References that are asked for at a time.
 const PAGE: usize = 256;
+/// What the reference that claims a version refers to.
+const CLAIM: &[u8] = b"claimed";
+/// How often a version is claimed, or a record written, while others keep being first.
+const MAX_TRIES: usize = 1000;
 /// Most artefacts that a lineage is followed over.
 const MAX_LINEAGE: usize = 10_000;
 
 /// The artefacts of an object store: each a content and a record of what is known about it, under references
 /// `artefact/KIND/NAME/VERSION/record` and `…/content`.
 ///
-/// Any number may read; versions are counted by one catalogue, so that one publishes at a time. Give functions their
+/// Any number of catalogues may read and publish over one store: a version is claimed under a third reference,
+/// `…/claim`, by who was first to make it, which a store says of each ([`ObjectStore::refer`]). A version whose
+/// publisher failed before its record was there is left out and its number is not used again. Give functions their
 /// tenant's view of the store ([`GrantedObjects`](scf_core::GrantedObjects)) and each tenant has a catalogue of its own.
 #[derive(Debug)]
 pub struct Catalogue {
     store: Arc<dyn ObjectStore>,
+    /// Publishers over this catalogue take turns, so that they do not claim versions from each other.
     turn: Semaphore,
 }
 
@@ -46,8 +53,8 @@ impl Catalogue {
         let Draft { kind, name, tags, metrics, lineage } = draft;
         finite(&metrics)?;
         let _turn = self.turn.acquire().await.map_err(|_| CatalogueError::Closed)?;
-        let version = self.last(kind, &name).await?.map_or(1, |last| last + 1);
         let stored = self.store.put_bytes(content).await?;
+        let version = self.claim(kind, &name).await?;
         let id = ArtefactId { kind, name, version, content: stored.object };
         self.store.refer(&reference(&id, "content"), stored.object).await?;
         let artefact = Artefact { id, size: stored.size, tags, metrics, lineage };
@@ -55,7 +62,8 @@ impl Catalogue {
         Ok(artefact)
     }
 
-    /// Takes down what was measured of an artefact after it was published, beside or in place of what was before.
+    /// Takes down what was measured of an artefact after it was published, beside or in place of what was before. What
+    /// others take down at the same time is kept; of one metric, one of both values.
     ///
     /// # Errors
     /// [`CatalogueError::NotFound`] when it is not there; otherwise as [`Catalogue::publish`].
@@ -65,11 +73,21 @@ impl Catalogue {
         metrics: impl IntoIterator<Item = (Name, f64)>,
     ) -> Result<Artefact, CatalogueError> {
         let _turn = self.turn.acquire().await.map_err(|_| CatalogueError::Closed)?;
+        let measured: BTreeMap<Name, f64> = metrics.into_iter().collect();
+        finite(&measured)?;
+        let reference = reference(artefact, "record");
+        let mut read = self.store.resolve(&reference).await?;
         let mut known = self.get(artefact).await?;
-        known.metrics.extend(metrics);
-        finite(&known.metrics)?;
-        self.note(&known).await?;
-        Ok(known)
+        for _ in 0..MAX_TRIES {
+            known.metrics.extend(measured.clone());
+            let (replaced, noted) = self.note(&known).await?;
+            let Some(other) = replaced.filter(|replaced| read != Some(*replaced)) else { return Ok(known) };
+            // Somebody else's, who read what was read here: what it says beside comes back.
+            let theirs = self.read(reference.clone(), other).await?;
+            known.metrics.extend(theirs.metrics);
+            read = Some(noted);
+        }
+        Err(CatalogueError::Contended { kind: artefact.kind, name: artefact.name.clone(), tries: MAX_TRIES })
     }
 
     /// What is known of an artefact.
@@ -162,6 +180,20 @@ impl Catalogue {
         Ok(found)
     }
 
+    /// The next version, which nobody else has.
+    async fn claim(&self, kind: ArtefactKind, name: &Name) -> Result<u32, CatalogueError> {
+        let claim = self.store.put_bytes(Bytes::from_static(CLAIM)).await?.object;
+        for _ in 0..MAX_TRIES {
+            let version = self.last(kind, name).await?.map_or(1, |last| last + 1);
+            let reference = [&folder(kind, name), &number(version)[..], "claim"].join("/");
+            // Of those who claim it at the same time, one is told that there was nothing before.
+            if self.store.refer(&reference, claim).await?.is_none() {
+                return Ok(version);
+            }
+        }
+        Err(CatalogueError::Contended { kind, name: name.clone(), tries: MAX_TRIES })
+    }
+
     async fn last(&self, kind: ArtefactKind, name: &Name) -> Result<Option<u32>, CatalogueError> {
         // Also a version of which there is no record yet has taken its number.
         let prefix = folder(kind, name) + "/";
@@ -199,13 +231,13 @@ impl Catalogue {
         serde_json::from_slice(&bytes).map_err(|source| CatalogueError::Record { reference, source })
     }
 
-    async fn note(&self, artefact: &Artefact) -> Result<(), CatalogueError> {
+    /// Makes `artefact` what is known of its version; says what was in its place, and what is now.
+    async fn note(&self, artefact: &Artefact) -> Result<(Option<ObjectId>, ObjectId), CatalogueError> {
         let reference = reference(&artefact.id, "record");
         let record = serde_json::to_vec(artefact)
             .map_err(|source| CatalogueError::Record { reference: reference.clone(), source })?;
         let stored = self.store.put_bytes(record.into()).await?;
-        self.store.refer(&reference, stored.object).await?;
-        Ok(())
+        Ok((self.store.refer(&reference, stored.object).await?, stored.object))
     }
 }
 
@@ -274,6 +306,16 @@ pub enum CatalogueError {
         artefact: ArtefactId,
         /// How many are followed.
         most: usize,
+    },
+    /// Others published the same, or measured it, all the time.
+    #[error("others were first {tries} times to publish {kind} {name}: try again")]
+    Contended {
+        /// What it would be.
+        kind: ArtefactKind,
+        /// Its name.
+        name: Name,
+        /// How often it was tried.
+        tries: usize,
     },
     /// The object store failed.
     #[error("the object store of the catalogue")]
