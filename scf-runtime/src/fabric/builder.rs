@@ -297,7 +297,7 @@ impl FabricBuilder {
                 dispatcher: self.queue.map(|queue| Dispatcher::new(queue, self.dispatch)),
                 seed: AtomicU64::new(self.seed.unwrap_or_else(random)),
                 ids: InvocationId::new((u128::from(random()) << 64) | u128::from(random())),
-                next_id: Apart(AtomicU64::new(0)),
+                made: Default::default(),
             }
         });
         if let Some(transport) = &inner.transport {

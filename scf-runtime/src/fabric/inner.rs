@@ -27,7 +27,7 @@ use crate::{
     pull::Puller,
     queue::Dispatcher,
     route::Route,
-    spread::{Apart, Shared, Spread, here},
+    spread::{Apart, PARTS, Shared, Spread, here},
     stream::Lent,
     tenant::Accounts,
     time::Time,
@@ -75,7 +75,8 @@ pub(crate) struct Inner {
     pub(crate) dispatcher: Option<Dispatcher>,
     pub(super) seed: AtomicU64,
     pub(super) ids: InvocationId,
-    pub(super) next_id: Apart<AtomicU64>,
+    /// Ids that were made so far on each part of the cores.
+    pub(super) made: [Apart<AtomicU64>; PARTS],
 }
 
 impl Inner {
@@ -117,7 +118,9 @@ impl Inner {
 
     /// An id that nothing else has.
     pub(crate) fn new_id(&self) -> InvocationId {
-        self.ids.child(self.next_id.fetch_add(1, Relaxed))
+        let part = here();
+        let made = self.made[part].fetch_add(1, Relaxed);
+        self.ids.child(made * PARTS as u64 + part as u64)
     }
 
     pub(crate) fn next_seed(&self) -> u64 {
