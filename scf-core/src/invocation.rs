@@ -190,6 +190,7 @@ pub struct Receipt {
 impl Receipt {
     /// A bill with nothing on it.
     #[must_use]
+    #[inline]
     pub const fn new(function: FunctionName, tenant: TenantName, node: NodeId) -> Self {
         Self {
             function,

@@ -163,6 +163,7 @@ pub struct Call {
 impl Call {
     /// The first attempt at a call of the first revision, without key, state and trace.
     #[must_use]
+    #[inline]
     pub fn new(
         id: InvocationId,
         function: FunctionName,

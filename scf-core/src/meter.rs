@@ -24,11 +24,13 @@ pub struct Meter {
 
 impl Meter {
     /// Counts CPU time on this CPU, not stretched by an emulated node's slowdown.
+    #[inline]
     pub fn add_cpu(&self, time: Duration) {
         self.cpu_ns.fetch_add(nanos(time), Relaxed);
     }
 
     /// Notes that the isolate has, or had, so much memory; the highest counts.
+    #[inline]
     pub fn saw_memory(&self, memory: ByteSize) {
         self.memory.fetch_max(memory.bytes(), Relaxed);
     }
@@ -52,18 +54,21 @@ impl Meter {
 
     /// What was counted by [`Meter::add_host`] so far.
     #[must_use]
+    #[inline]
     pub fn host(&self) -> Duration {
         Duration::from_nanos(self.host_ns.load(Relaxed))
     }
 
     /// The CPU time so far.
     #[must_use]
+    #[inline]
     pub fn cpu(&self) -> Duration {
         Duration::from_nanos(self.cpu_ns.load(Relaxed))
     }
 
     /// What it came to so far.
     #[must_use]
+    #[inline]
     pub fn usage(&self) -> Usage {
         Usage {
             cpu: self.cpu(),

@@ -42,6 +42,7 @@ impl MediaType {
 
     /// Whether a function that takes `self` can be given `produced`.
     #[must_use]
+    #[inline]
     pub fn takes(&self, produced: &Self) -> bool {
         *self == Self::OCTETS || self == produced
     }
@@ -78,6 +79,7 @@ impl Payload {
 
     /// The same bytes declared to be `media`.
     #[must_use]
+    #[inline]
     pub fn with_media(mut self, media: MediaType) -> Self {
         self.media = media;
         self
@@ -85,6 +87,7 @@ impl Payload {
 
     /// The number of bytes.
     #[must_use]
+    #[inline]
     pub fn size(&self) -> ByteSize {
         ByteSize::from_bytes(self.bytes.len() as u64)
     }

@@ -14,9 +14,10 @@ use std::{
 use async_trait::async_trait;
 use scf_core::{Clock, Timestamp, WallTime};
 
-use crate::cpu::monotonic;
+use crate::counter::monotonic;
 
-/// The machine's monotonic clock, at zero when it is made.
+/// The machine's monotonic clock, at zero when it is made; never ahead of it, and late by up to some 2 µs where a thread
+/// asks many times in a millisecond.
 ///
 /// Sleepers are woken by a thread of the clock's own, started by the first of them and stopped when the
 /// clock is dropped: links are emulated by sleeping, and an executor's timer that counts in milliseconds

@@ -15,6 +15,8 @@ use std::{
 use rustix::time::{ClockId, Timespec, clock_gettime};
 use scf_core::Meter;
 
+use crate::counter::monotonic;
+
 /// A stretch shorter than this was not interrupted by another thread, whose turn would last longer: the time
 /// that passed is the CPU time. In nanoseconds.
 const SHORT: u64 = 100_000;
@@ -69,11 +71,6 @@ thread_local! {
 
 fn nanos(time: Timespec) -> u64 {
     u64::try_from(time.tv_sec).unwrap_or(0) * 1_000_000_000 + u64::try_from(time.tv_nsec).unwrap_or(0)
-}
-
-/// The system's monotonic clock, in nanoseconds.
-pub(crate) fn monotonic() -> u64 {
-    nanos(clock_gettime(ClockId::Monotonic))
 }
 
 /// CPU time of the calling thread, in nanoseconds.

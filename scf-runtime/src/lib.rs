@@ -49,6 +49,7 @@ mod check;
 mod claim;
 mod clock;
 mod controller;
+mod counter;
 mod cpu;
 mod deployment;
 mod depth;

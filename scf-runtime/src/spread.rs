@@ -5,6 +5,7 @@
 
 use std::{
     array,
+    cell::Cell,
     collections::HashMap,
     hash::Hash,
     ops::Deref,
@@ -17,16 +18,35 @@ use std::{
     },
 };
 
+use foldhash::fast::RandomState;
+
 /// Into how many parts something is spread: one for each of a small device's cores.
 pub(crate) const PARTS: usize = 4;
 
-/// The part that the calling thread uses now.
+/// How often a thread's part is told before the thread is asked again where it runs: asking takes longer than what is
+/// saved by knowing, and a thread that has moved meanwhile is only slower for a while.
+const ASKED: u8 = 64;
+
+thread_local! {
+    /// The part that the thread used when it was last asked, and how often that may still be told.
+    static HERE: Cell<(u8, u8)> = const { Cell::new((0, 0)) };
+}
+
+/// The part that the calling thread uses now, or did a short while ago.
 pub(crate) fn here() -> usize {
+    let (part, left) = HERE.get();
+    let (part, left) = if left > 0 { (part, left - 1) } else { (ask(), ASKED) };
+    HERE.set((part, left));
+    usize::from(part)
+}
+
+#[cold]
+fn ask() -> u8 {
     #[cfg(target_os = "linux")]
     let cpu = rustix::thread::sched_getcpu();
     #[cfg(not(target_os = "linux"))]
     let cpu = 0;
-    cpu % PARTS
+    (cpu % PARTS) as u8
 }
 
 /// On lines of memory of its own: two, since they are fetched in pairs.
@@ -73,7 +93,8 @@ pub(crate) struct Spread<K, V> {
     forgotten: AtomicU32,
 }
 
-type Part<K, V> = RwLock<HashMap<K, Shared<V>>>;
+/// The hash is a fast one, with a random key: names that collide cannot be found from outside, where only answers are seen.
+type Part<K, V> = RwLock<HashMap<K, Shared<V>, RandomState>>;
 
 /// A value, counted in a place that only some cores use.
 pub(crate) type Shared<V> = Arc<Apart<Arc<V>>>;

@@ -1,6 +1,6 @@
 //! One call, from its admission to its receipt.
 
-use std::{mem::take, pin::pin, sync::Arc, task::Poll, time::Duration};
+use std::{future::poll_fn, mem::take, pin::pin, sync::Arc, task::Poll, time::Duration};
 
 use scf_core::{
     Attached, Call, Commit, Function, Host, Invocation, InvokeError, Isolate, LimitKind, MediaType, Opened, Payload,
@@ -79,14 +79,14 @@ impl Controller {
         // Who did not wait was admitted when it was accepted.
         let has_waited = permit.as_ref().is_some_and(Permit::has_waited);
         let admitted = if has_waited { self.clock.now() } else { accepted };
-        let invocation = invocation.take().expect("only this takes it");
-        let trace = observe::trace_of(&invocation, &self.node.id);
-        let (called, input, tenant) = (invocation.function, invocation.payload, account.name(part));
+        let trace = observe::trace_of(given(invocation), &self.node.id);
+        // Taken apart at once: what is not needed is not kept for as long as the call runs.
+        let Invocation { id, function: called, payload: input, key, attempt, attachment, .. } =
+            invocation.take().expect("only this takes it");
         let bytes_in = input.size();
-        let mut call = Call::new(invocation.id, called, tenant, deadline, Arc::clone(host));
+        let mut call = Call::new(id, called, account.name(part), deadline, Arc::clone(host));
         call.revision = ready.revision;
-        (call.key, call.attempt, call.trace) = (invocation.key, invocation.attempt, trace);
-        call.attachment = invocation.attachment;
+        (call.key, call.attempt, call.trace, call.attachment) = (key, attempt, trace, attachment);
         tab.runs(admitted, &call.meter);
 
         let too_late = || InvokeError::Limit { function: name.clone(), limit: LimitKind::Wall };
@@ -98,19 +98,28 @@ impl Controller {
             started = self.clock.now();
         }
         let left = deadline.since(started);
-        let mut result = match function.state {
+        let mut result = None;
+        match function.state {
             // The first call of a function that was dormant says when its isolate is there.
             Statefulness::Stateless if ready.life.is_ready() => {
                 let mut run = ready.prepared.invoke(&call, input);
                 // Here, since a short call is done now, and all that it gives would be moved once more.
-                match futures::poll!(run.as_mut()) {
-                    Poll::Ready(result) => Some(result),
-                    Poll::Pending => Box::pin(within(&*self.clock, left, run)).await,
+                poll_fn(|cx| {
+                    if let Poll::Ready(reply) = run.as_mut().poll(cx) {
+                        result = Some(reply);
+                    }
+                    Poll::Ready(())
+                })
+                .await;
+                if result.is_none() {
+                    result = Box::pin(within(&*self.clock, left, run)).await;
                 }
             }
-            Statefulness::Stateless => within(&*self.clock, left, Box::pin(self.attempt(ready, &call, input))).await,
-            _ => within(&*self.clock, left, Box::pin(self.run_stateful(ready, &mut call, &input))).await,
-        };
+            Statefulness::Stateless => {
+                result = within(&*self.clock, left, Box::pin(self.attempt(ready, &call, input))).await;
+            }
+            _ => result = within(&*self.clock, left, Box::pin(self.run_stateful(ready, &mut call, &input))).await,
+        }
         drop(held);
         let finished = if has_just_ended(&call.meter) { self.clock.marked() } else { self.clock.now() };
         ready.slots.held.service.observe(finished.since(admitted));
@@ -123,10 +132,10 @@ impl Controller {
         if function.reuse == Reuse::Pinned && !self.gate.is_open() {
             self.unpin_all(ready);
         }
-        let reply = match result {
+        let reply = match &mut result {
             // Not moved: it is large, and all that is in it goes to different places.
-            Some(Ok(ref mut reply)) => reply,
-            Some(Err(error)) => return Err(error),
+            Some(Ok(reply)) => reply,
+            Some(Err(_)) => return Err(result.and_then(Result::err).unwrap_or_else(too_late)),
             None => return Err(too_late()),
         };
         // What changes state was held to it before that was committed.

@@ -1,6 +1,7 @@
 //! A component at work on one call.
 
 use std::{
+    pin::Pin,
     sync::{Arc, atomic::Ordering::Relaxed},
     time::Duration,
 };
@@ -75,7 +76,7 @@ impl Prepared for WasmPrepared {
         Self: 'async_trait,
     {
         let part = here();
-        Box::pin(self.near(part).serve(part, call, input))
+        in_place(|| self.near(part).serve(part, call, input))
     }
 
     async fn pin(&self) -> Result<Option<Box<dyn Isolate>>, InvokeError> {
@@ -135,6 +136,13 @@ pub(super) fn payload_of(
             None => Err(program.refuse(refusal)),
         },
     }
+}
+
+/// Boxes what `make` makes without moving it there: a future is as large as all that it may come to hold, and empty when
+/// it is made.
+fn in_place<F>(make: impl FnOnce() -> F) -> Pin<Box<F>> {
+    let place = Box::new_uninit();
+    Box::into_pin(Box::write(place, make()))
 }
 
 /// A call that came to its end in its instance.
@@ -256,7 +264,7 @@ impl Made {
             }
             _ => false,
         };
-        let live = program.machine.lane.run(Box::pin(live.work()), is_long, &call.meter).await;
+        let live = program.machine.lane.run(in_place(|| live.work()), is_long, &call.meter).await;
         if was_long && live.run.meter.used() < TICK {
             program.was_long.store(false, Relaxed);
         }
