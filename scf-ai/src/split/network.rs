@@ -252,7 +252,7 @@ pub(super) fn within_budget(
             Err(error) => failure = Some(error),
         }
     }
-    best.or(cheapest.filter(|_| meter.has_begun())).ok_or_else(|| match failure {
+    best.or_else(|| cheapest.filter(|_| meter.has_begun())).ok_or_else(|| match failure {
         Some(failure) if least.is_infinite() => failure,
         _ => meter.exceeded(least),
     })
