@@ -14,7 +14,8 @@ use scf::{
     ai::{BlockProfiler, Device, LatencyOptimal, ModelFactory, efficientnet_lite0, from_wire, to_wire},
     core::{
         Activation, Bandwidth, BlockGraph, ByteSize, Bytes, Call, Callee, EdgeCost, FormCost, FunctionName, Host,
-        InvokeError, Node, NodeId, Outcome, Path, Slowdown, SplitPlanner, SplitProblem, Tier, Timestamp, WireForm,
+        InvokeError, Node, NodeId, Outcome, Path, Slowdown, SplitPlanner, SplitProblem, SplitSpent, Tier, Timestamp,
+        WireForm,
     },
 };
 
@@ -92,6 +93,7 @@ fn with_chain<T>(blocks: u64, f: impl FnOnce(&SplitProblem<'_>) -> T) -> T {
         edges: &edges,
         result: ByteSize::from_bytes(4000),
         draws: &[],
+        spent: SplitSpent::NOTHING,
     })
 }
 

@@ -10,8 +10,8 @@ use scf::{
     ai::{Device, LatencyOptimal, codec_cost, efficientnet_lite0},
     core::{
         Activation, Bandwidth, BlockCost, BlockGraph, BoxError, Bytes, DType, DeviceTensor, EdgeCost, FormCost,
-        ModelBlock, ModelError, ModelName, NodeId, Path, Slowdown, SplitPlanner, SplitProblem, TensorSpec, Timestamp,
-        WireForm, conformance,
+        ModelBlock, ModelError, ModelName, NodeId, Path, Slowdown, SplitPlanner, SplitProblem, SplitSpent, TensorSpec,
+        Timestamp, WireForm, conformance,
     },
 };
 
@@ -102,8 +102,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     let edges: Vec<_> = forms.iter().map(|forms| EdgeCost { forms }).collect();
     let (names, slowdowns, waits) = (&names, &slowdowns, &[Duration::ZERO; 2]);
     let (nodes, blocks, first, times, paths, edges) = (2, 18, 0, &times[..], &[None; 4], &edges[..]);
+    let (draws, spent) = (&[], SplitSpent::NOTHING);
     let problem =
-        SplitProblem { nodes, names, slowdowns, blocks, first, times, waits, paths, edges, result, draws: &[] };
+        SplitProblem { nodes, names, slowdowns, blocks, first, times, waits, paths, edges, result, draws, spent };
     for mbit in [1, 10, 100, 1000] {
         let (latency, bandwidth) = (Duration::from_millis(5), Bandwidth::from_mbit_per_s(mbit));
         let paths = &[Some(Path { latency, bandwidth, measured: Timestamp::default() }); 4];

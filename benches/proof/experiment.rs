@@ -59,7 +59,6 @@ impl Record {
         self.dynamic.iter().for_each(|run| cuts[run.cut] += 1);
         cuts
     }
-
 }
 
 /// Decisions' share of the CPU time of the requests that they were about. Of a decision the median counts: on a busy

@@ -96,8 +96,7 @@ async fn prove(stage: Stage, options: Options) -> Result<(), BoxError> {
     let size = behind_jpeg.input.elements().unwrap_or(0) as f64 / 1e3;
     let processor = Processor::new(&behind_jpeg, Profile::measure(&behind_jpeg, network, &compressed)?);
     let compressed = Labelled::all(&behind_jpeg, compressed)?;
-    let jpeg =
-        all_arms(&stage, &processor, WireForm::Exact, &compressed, &moments(options.jpeg, options.seed)).await?;
+    let jpeg = all_arms(&stage, &processor, WireForm::Exact, &compressed, &moments(options.jpeg, options.seed)).await?;
 
     let parts =
         [("raw pixels, 150 kB".to_owned(), &graph, &lossless), (format!("JPEG, {size:.0} kB"), &behind_jpeg, &jpeg)];

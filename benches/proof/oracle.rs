@@ -5,8 +5,8 @@ use std::time::Duration;
 use scf::{
     ai::{FixedSplit, codec_cost},
     core::{
-        BlockGraph, BoxError, ByteSize, EdgeCost, Envelope, FormCost, Path, Slowdown, SplitPlanner,
-        SplitProblem, TensorSpec, WireForm,
+        BlockGraph, BoxError, ByteSize, EdgeCost, Envelope, FormCost, Path, Slowdown, SplitPlanner, SplitProblem,
+        SplitSpent, TensorSpec, WireForm,
     },
 };
 
@@ -75,6 +75,7 @@ impl Oracle {
             edges: &edges,
             result: self.result,
             draws: &[],
+            spent: SplitSpent::NOTHING,
         };
         let mut best = (Duration::MAX, 0);
         for (at, split) in splits.iter().enumerate() {

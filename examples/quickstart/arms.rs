@@ -10,7 +10,7 @@ use scf::{
     ai::{BlockProfiler, FixedSplit, codec_cost},
     core::{
         BlockGraph, ByteSize, EdgeCost, FormCost, Node, NodeId, Path, PlanError, SplitPlan, SplitPlanner, SplitProblem,
-        Timestamp, WireForm,
+        SplitSpent, Timestamp, WireForm,
     },
 };
 
@@ -103,6 +103,7 @@ fn mean(
             edges: &edges,
             result: graph.edges()[graph.blocks().len()].size().unwrap_or(ByteSize::ZERO),
             draws: &[],
+            spent: SplitSpent::NOTHING,
         };
         let Ok(plan) = split.plan(&problem) else { return Ok(Duration::MAX) };
         total += plan.predicted * u32::try_from(weather.frames)?;

@@ -11,7 +11,7 @@ use std::{
 use scf_ai::{BudgetOptimal, DagBlock, DagProblem, MinCut};
 use scf_core::{
     Bandwidth, ByteSize, Draw, EdgeCost, Energy, FormCost, NodeId, Path, PlanError, Radio, Rates, Slowdown,
-    SplitBudget, SplitPlanner as _, SplitProblem, Timestamp, WireForm,
+    SplitBudget, SplitPlanner as _, SplitProblem, SplitSpent, Timestamp, WireForm,
 };
 
 /// Runs `f` with a network of `n` blocks whose uploads are those of way number `way`.
@@ -61,6 +61,7 @@ fn with_chain<T>(way: usize, f: impl FnOnce(&SplitProblem<'_>) -> T) -> T {
         edges: &edges,
         result: ByteSize::from_bytes(4000),
         draws: &draws,
+        spent: SplitSpent::NOTHING,
     })
 }
 

@@ -16,7 +16,7 @@
 //! | `device` | [`Device`]: CPU, CUDA, Metal |
 //! | [`accelerator`] | [`Accelerator`](accelerator::Accelerator): memory granted before a load, models here or in a worker process |
 //! | `codec` | [`to_wire`], [`from_wire`], [`codec_cost`]: activations on the wire, exact or in eight bits |
-//! | `wire` | runs on the wire: what is done and every tensor still taken; [`Agreement`]: which forms lose nothing |
+//! | `wire` | runs on the wire: what is done and every tensor still taken, [`run_to_wire`], [`run_from_wire`]; [`Agreement`]: which forms lose nothing |
 //! | `split` | [`LatencyOptimal`], [`FixedSplit`]: planners of chains; [`MinCutSplit`] of networks that are none; [`BudgetOptimal`]: of both, within joules or money |
 //! | `profile` | [`BlockProfiler`]: what blocks took where |
 //! | `function` | [`ModelFactory`], [`SplitModel`]: models as functions; [`SplitTrace`]: which split a call used |
@@ -82,4 +82,4 @@ pub use split::{
     BudgetOptimal, DagBlock, DagCut, DagProblem, FixedSplit, LatencyOptimal, MinCut, MinCutSplit, WithinBudget,
 };
 pub use vad::{Heard, SileroVad, SpeechDetector, SpeechLimits};
-pub use wire::{Agreement, through_wire};
+pub use wire::{Agreement, run_from_wire, run_to_wire, through_wire};

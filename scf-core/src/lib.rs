@@ -124,7 +124,7 @@ pub use scheduler::{
 pub use secret::{Secret, Secrets, SecretsError};
 pub use slo::{Objectives, Slo, SloReport};
 pub use slo_policy::{Expectation, ObservedCall, Progress, Reaction, Site, SloPolicy};
-pub use spending::{Draw, SplitBudget};
+pub use spending::{Draw, SplitBudget, SplitSpent};
 pub use split::{EdgeCost, FormCost, PlanError, Segment, SplitPlan, SplitPlanner, SplitProblem};
 pub use state::{
     Batch, Caps, Commit, Delta, Durability, Entry, Fence, Guard, Head, Moved, Op, Opened, OutputGate, Ownership, Page,

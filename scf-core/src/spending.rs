@@ -1,6 +1,6 @@
 //! What a split costs beside time.
 
-use std::fmt;
+use std::{fmt, ops::Add};
 
 use crate::{Battery, Energy, Money, Node, Radio, Rates};
 
@@ -21,6 +21,31 @@ impl Draw {
     #[must_use]
     pub const fn of(node: &Node) -> Self {
         Self { rates: node.rates, radio: node.radio, battery: node.battery }
+    }
+}
+
+/// What an inference has spent so far, on all of its nodes together, in each unit that there is a budget of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[expect(clippy::exhaustive_structs, reason = "simulators and tests write it as a literal")]
+pub struct SplitSpent {
+    /// Energy, wherever it came from.
+    pub energy: Energy,
+    /// Energy out of batteries, counted as [`SplitBudget::Battery`] does.
+    pub battery: Energy,
+    /// The price of computing.
+    pub money: Money,
+}
+
+impl SplitSpent {
+    /// Nothing.
+    pub const NOTHING: Self = Self { energy: Energy::ZERO, battery: Energy::ZERO, money: Money::ZERO };
+}
+
+impl Add for SplitSpent {
+    type Output = Self;
+
+    fn add(self, more: Self) -> Self {
+        Self { energy: self.energy + more.energy, battery: self.battery + more.battery, money: self.money + more.money }
     }
 }
 

@@ -5,7 +5,7 @@ use std::{fmt::Debug, time::Duration};
 use smallvec::SmallVec;
 use thiserror::Error;
 
-use crate::{ByteSize, Draw, NetworkPlan, NetworkProblem, NodeId, Path, Slowdown, SplitBudget, WireForm};
+use crate::{ByteSize, Draw, NetworkPlan, NetworkProblem, NodeId, Path, Slowdown, SplitBudget, SplitSpent, WireForm};
 
 /// Decides which node runs which of the blocks that are left.
 ///
@@ -63,6 +63,8 @@ pub struct SplitProblem<'a> {
     pub result: ByteSize,
     /// What each node spends beside time; none where nothing is counted.
     pub draws: &'a [Draw],
+    /// What the run has spent before; nothing where it begins.
+    pub spent: SplitSpent,
 }
 
 /// What an activation costs to send at one split point, per form.

@@ -219,7 +219,8 @@ async fn several_catalogues_over_one_store_neither_share_a_version_nor_lose_a_me
                 let mut published = Vec::new();
                 for content in 0..8 {
                     let content = Bytes::copy_from_slice(&[publisher, content]);
-                    published.push((catalogue.publish(Draft::model(name("m")), content.clone()).await.unwrap(), content));
+                    published
+                        .push((catalogue.publish(Draft::model(name("m")), content.clone()).await.unwrap(), content));
                 }
                 published
             })

@@ -10,15 +10,15 @@ use std::{
 
 use async_trait::async_trait;
 use scf_core::{
-    Activation, BlockSet, Call, Callee, Clock, DType, FunctionName, InvokeError, Isolate, LimitKind, Limits, MediaType,
-    ModelError, Node, NodeId, Outcome, Payload, PlanError, Receipt, Reply, Segment, Span, Usage,
+    Activation, BlockSet, Call, Callee, Clock, DType, Draw, FunctionName, InvokeError, Isolate, LimitKind, Limits,
+    MediaType, ModelError, Node, NodeId, Outcome, Payload, PlanError, Receipt, Reply, Segment, Span, Usage,
 };
 
 use super::{
     members::Members,
     model::Model,
     situation::{Order, Planned, Standing},
-    stretch::{self, CancelOnDrop, Done, Input, Stopped, Then, Work},
+    stretch::{self, CancelOnDrop, Done, Input, Spending, Stopped, Then, Work},
     trace::{DECODE, ENCODE, PLAN},
 };
 use crate::{causes::with_causes, wire};
@@ -54,7 +54,8 @@ impl Isolate for ModelIsolate {
             // The call before this one counted on it.
             let pinned = std::mem::take(&mut handed_over);
             let (function, now) = (&call.function, call.host.now());
-            let standing = Standing { function, done: input.done(), now, pinned, excluded: &excluded };
+            let spent = input.spent();
+            let standing = Standing { function, done: input.done(), now, pinned, spent, excluded: &excluded };
             let asked = Instant::now();
             let planned = model.plan(&*call.host, &self.members, standing);
             bill.spans.push(Span { name: PLAN.into(), took: asked.elapsed() });
@@ -68,14 +69,18 @@ impl Isolate for ModelIsolate {
 
             let then = next.map_or(Then::Finish, |segment| Then::Send(segment.form));
             let cpu = self.limits.cpu.saturating_sub(bill.usage.cpu);
-            let work = Work { model: model.clone(), input, blocks: blocks.clone(), then, cpu };
+            let draw_of = |node: usize| Draw::of(&planned.nodes[node]);
+            let next_draws = next.map_or_else(Draw::default, |segment| draw_of(segment.node));
+            let slowdown = planned.nodes[0].slowdown;
+            let spending = Spending { before: spent, here: draw_of(0), slowdown, next: next_draws };
+            let work = Work { model: model.clone(), input, blocks: blocks.clone(), then, spending, cpu };
             let done = compute(call, work).await?;
             bill.enter(call, model, &blocks, &done).await;
 
             let Some(next) = next.filter(|_| !done.exited) else {
                 return Ok(bill.reply(done.message, Vec::new()));
             };
-            let kept = done.frontier;
+            let (kept, spent) = (done.frontier, done.spent);
             let node = &planned.nodes[next.node];
             let callee = Callee {
                 function: call.function.clone(),
@@ -86,7 +91,7 @@ impl Isolate for ModelIsolate {
             let without = || {
                 let excluded: Vec<NodeId> = excluded.iter().chain([&node.id]).cloned().collect();
                 let now = call.host.now();
-                let standing = Standing { function, done: kept.done(), now, pinned: false, excluded: &excluded };
+                let standing = Standing { function, done: kept.done(), now, pinned: false, spent, excluded: &excluded };
                 model.plan(&*call.host, &self.members, standing).is_ok()
             };
             match self.hop(call, step, callee, &planned, without).await {
@@ -99,7 +104,7 @@ impl Isolate for ModelIsolate {
                     excluded.push(node.id.clone());
                     failure = Some(error);
                     step += 1;
-                    input = Input::Kept(kept);
+                    input = Input::Kept(kept, spent);
                 }
                 Err(error) => return Err(error),
             }

@@ -17,7 +17,7 @@ use std::{collections::HashMap, sync::Arc};
 use async_trait::async_trait;
 use scf_core::{
     BlockGraph, BlockSet, Clock, Code, Function, FunctionName, Host, InvokeError, Isolate, IsolateFactory, Limits,
-    ModelName, Node, PlanError, PrepareError, Prepared, SplitPlan, SplitPlanner,
+    ModelName, Node, PlanError, PrepareError, Prepared, SplitPlan, SplitPlanner, SplitSpent,
 };
 
 use self::{
@@ -93,7 +93,14 @@ impl ModelFactory {
     ) -> Option<Result<SplitPreview, PlanError>> {
         let model = self.models.get(model)?;
         let done = BlockSet::new();
-        let standing = Standing { function, done: &done, now: host.now(), pinned: false, excluded: &[] };
+        let standing = Standing {
+            function,
+            done: &done,
+            now: host.now(),
+            pinned: false,
+            spent: SplitSpent::NOTHING,
+            excluded: &[],
+        };
         let planned = model.plan(host, &Members::default(), standing);
         Some(planned.map(|Planned { plan, nodes, .. }| SplitPreview { plan, nodes: nodes.to_vec() }))
     }

@@ -3,14 +3,15 @@
 use std::{sync::Arc, time::Duration};
 
 use scf_core::{
-    BlockGraph, BlockSet, ByteSize, DType, Envelope, FormCost, Frontier, ModelName, Node, NodeId, Payload,
-    SplitPlanner, TensorSpec, WireForm, Zone,
+    BlockGraph, BlockSet, ByteSize, DType, Draw, Envelope, FormCost, Frontier, ModelName, Node, NodeId, Payload,
+    SplitPlanner, SplitSpent, TensorSpec, WireForm, Zone,
 };
 use smallvec::SmallVec;
 
 use crate::{
     codec::{CodecError, codec_cost},
     profile::BlockProfiler,
+    split::spent,
     wire::{self, Agreement, Fingerprint, Sending},
 };
 
@@ -151,9 +152,21 @@ impl Model {
     }
 
     /// The message of a run that goes on elsewhere.
-    pub(super) fn message(&self, frontier: &Frontier, form: WireForm) -> Result<Payload, CodecError> {
-        let sending = Sending { form, offered: &self.forms, compress: self.compress };
+    pub(super) fn message(
+        &self,
+        frontier: &Frontier,
+        form: WireForm,
+        spent: SplitSpent,
+    ) -> Result<Payload, CodecError> {
+        let sending = Sending { form, offered: &self.forms, compress: self.compress, spent };
         wire::write(&self.graph, self.fingerprint, frontier, sending)
+    }
+
+    /// What a hop from a node to another spends behind `done`, the result's way back included.
+    pub(super) fn hop_spends(&self, done: &BlockSet, form: WireForm, [from, to]: [&Draw; 2]) -> SplitSpent {
+        let costs = together(&self.tensors, &self.graph.alive(done));
+        let Some(cost) = in_form(&costs, form) else { return SplitSpent::NOTHING };
+        spent(from, Duration::ZERO, cost.size, self.result) + spent(to, Duration::ZERO, self.result, cost.size)
     }
 
     /// Whether anything is not allowed anywhere.

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use scf_core::{
     BlockSet, Draw, EdgeCost, FunctionName, Host, NetworkPlan, NetworkProblem, Node, NodeId, Path, PlanError,
-    SplitPlan, SplitProblem, Timestamp,
+    SplitPlan, SplitProblem, SplitSpent, Timestamp,
 };
 use smallvec::SmallVec;
 
@@ -28,6 +28,8 @@ pub(super) struct Standing<'a> {
     pub(super) now: Timestamp,
     /// Whether the first block that is left has to run here.
     pub(super) pinned: bool,
+    /// What the run has spent before.
+    pub(super) spent: SplitSpent,
     /// Nodes that did not answer.
     pub(super) excluded: &'a [NodeId],
 }
@@ -93,6 +95,7 @@ impl Model {
             edges: &edges,
             result: self.result,
             draws: &draws,
+            spent: standing.spent,
         };
         let NetworkPlan { order, plan } = if self.graph.is_chain() {
             NetworkPlan { order: (0..blocks).collect(), plan: self.planner.plan(&problem)? }

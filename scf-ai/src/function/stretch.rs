@@ -9,12 +9,16 @@ use std::{
 };
 
 use rustix::time::{ClockId, clock_gettime};
-use scf_core::{Activation, BlockGraph, BlockSet, Flow, Frontier, ModelError, Payload, Ran, Usage, WireForm};
+use scf_core::{
+    Activation, BlockGraph, BlockSet, ByteSize, Draw, Flow, Frontier, ModelError, Payload, Ran, Slowdown, SplitSpent,
+    Usage, WireForm,
+};
 use smallvec::SmallVec;
 
 use super::model::Model;
 use crate::{
     codec::{self, CodecError, to_wire},
+    split::spent,
     wire,
 };
 
@@ -26,6 +30,8 @@ pub(super) struct Work {
     /// In an order in which they can run.
     pub(super) blocks: SmallVec<[usize; 32]>,
     pub(super) then: Then,
+    /// What the run had spent before, and who spends what from here on.
+    pub(super) spending: Spending,
     /// CPU time that is left.
     pub(super) cpu: Duration,
 }
@@ -37,8 +43,8 @@ pub(super) enum Input {
     Activation(Activation, BlockSet),
     /// A run as it arrived.
     Run(wire::Run),
-    /// What was kept of the part before.
-    Kept(Frontier),
+    /// What was kept of the part before, and what the run had spent behind it.
+    Kept(Frontier, SplitSpent),
 }
 
 impl Input {
@@ -47,7 +53,16 @@ impl Input {
         match self {
             Self::Activation(_, done) => done,
             Self::Run(run) => &run.done,
-            Self::Kept(frontier) => frontier.done(),
+            Self::Kept(frontier, _) => frontier.done(),
+        }
+    }
+
+    /// What the run has spent before.
+    pub(super) const fn spent(&self) -> SplitSpent {
+        match self {
+            Self::Activation(..) => SplitSpent::NOTHING,
+            Self::Run(run) => run.spent,
+            Self::Kept(_, spent) => *spent,
         }
     }
 
@@ -56,7 +71,7 @@ impl Input {
         match self {
             Self::Activation(activation, _) => activation.quantisation.is_some(),
             Self::Run(_) => true,
-            Self::Kept(_) => false,
+            Self::Kept(..) => false,
         }
     }
 
@@ -69,8 +84,24 @@ impl Input {
                 graph.resume(done, tensors.into_iter().collect()).map_err(Stopped::Model)
             }
             Self::Run(run) => run.restore(graph).map_err(Stopped::Codec),
-            Self::Kept(frontier) => Ok(frontier),
+            Self::Kept(frontier, _) => Ok(frontier),
         }
+    }
+}
+
+/// What a run spends here and on its way to the next node.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Spending {
+    pub(super) before: SplitSpent,
+    pub(super) here: Draw,
+    pub(super) slowdown: Slowdown,
+    pub(super) next: Draw,
+}
+
+impl Spending {
+    /// What the run has spent once this node has computed for `cpu` of this CPU's time.
+    fn behind(&self, cpu: Duration) -> SplitSpent {
+        self.before + spent(&self.here, self.slowdown.stretch(cpu), ByteSize::ZERO, ByteSize::ZERO)
     }
 }
 
@@ -88,6 +119,8 @@ pub(super) enum Then {
 pub(super) struct Done {
     /// Where the run is, to go on from when nobody else does.
     pub(super) frontier: Frontier,
+    /// What the run has spent up to there.
+    pub(super) spent: SplitSpent,
     /// The same, or the result, encoded.
     pub(super) message: Payload,
     pub(super) decode: Option<Duration>,
@@ -155,9 +188,13 @@ pub(super) fn run(work: Work, cancelled: &AtomicBool) -> Result<Done, Stopped> {
             return Err(Stopped::OverCpu);
         }
     }
+    let spent = work.spending.behind(decode.unwrap_or_default() + used.cpu + used.accelerator);
     let message = match (&answer, work.then) {
         (Some(answer), _) => to_wire(answer, WireForm::Exact),
-        (None, Then::Send(form)) => work.model.message(&frontier, form),
+        (None, Then::Send(form)) => {
+            let ends = [&work.spending.here, &work.spending.next];
+            work.model.message(&frontier, form, spent + work.model.hop_spends(frontier.done(), form, ends))
+        }
         (None, Then::Finish) => frontier.tensors().first().map_or_else(
             || {
                 let (model, problem) = (graph.model.clone(), "nothing is left");
@@ -167,7 +204,7 @@ pub(super) fn run(work: Work, cancelled: &AtomicBool) -> Result<Done, Stopped> {
         ),
     };
     let message = message.map_err(Stopped::Codec)?;
-    Ok(Done { frontier, message, decode, blocks, used, encode: lap(), exited: answer.is_some() })
+    Ok(Done { frontier, spent, message, decode, blocks, used, encode: lap(), exited: answer.is_some() })
 }
 
 /// Has the graph's runner run all of `blocks`, and moves `frontier` behind them; gives the answer where one of them

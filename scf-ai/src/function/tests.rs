@@ -15,6 +15,7 @@ use crate::{FixedSplit, LatencyOptimal, tensor::little_endian};
 
 mod network;
 mod offloaded;
+mod spending;
 
 /// Multiplies by two and adds its number.
 #[derive(Debug)]

@@ -68,7 +68,7 @@ impl SplitPlanner for FixedSplit {
 mod tests {
     use std::time::Duration;
 
-    use scf_core::{Bandwidth, ByteSize, EdgeCost, FormCost, Path, Slowdown, Timestamp};
+    use scf_core::{Bandwidth, ByteSize, EdgeCost, FormCost, Path, Slowdown, SplitSpent, Timestamp};
 
     use super::*;
 
@@ -95,6 +95,7 @@ mod tests {
             edges: &vec![EdgeCost { forms: &forms }; blocks],
             result: ByteSize::from_bytes(1000),
             draws: &[],
+            spent: SplitSpent::NOTHING,
         })
     }
 

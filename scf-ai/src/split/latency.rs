@@ -130,7 +130,7 @@ mod tests {
     use std::time::Duration;
 
     use proptest::{collection::vec, prelude::*};
-    use scf_core::{Bandwidth, ByteSize, EdgeCost, FormCost, NodeId, Path, Slowdown, Timestamp};
+    use scf_core::{Bandwidth, ByteSize, EdgeCost, FormCost, NodeId, Path, Slowdown, SplitSpent, Timestamp};
 
     use super::{super::price, *};
 
@@ -162,6 +162,7 @@ mod tests {
                 edges: &edges,
                 result: self.result,
                 draws: &[],
+                spent: SplitSpent::NOTHING,
             })
         }
     }

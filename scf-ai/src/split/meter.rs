@@ -1,6 +1,11 @@
 //! What splits spend, in the unit of a budget.
 
-use scf_core::{Draw, Energy, Money, NetworkPlan, NetworkProblem, PlanError, Segment, SplitBudget, SplitProblem};
+use std::time::Duration;
+
+use scf_core::{
+    ByteSize, Draw, Energy, Money, NetworkPlan, NetworkProblem, PlanError, Segment, SplitBudget, SplitProblem,
+    SplitSpent,
+};
 use smallvec::SmallVec;
 
 use super::{Sending, nanos};
@@ -36,7 +41,23 @@ impl Rate {
 #[derive(Debug)]
 pub(super) struct Meter {
     budget: SplitBudget,
+    /// What was spent before.
+    before: f64,
     rates: SmallVec<[Rate; 8]>,
+}
+
+/// What a node spends on computing for `busy`, and on what it sends and receives.
+pub(crate) fn spent(draw: &Draw, busy: Duration, sent: ByteSize, received: ByteSize) -> SplitSpent {
+    let in_unit = |budget| {
+        let Rate { busy: computing, sent: sending, received: receiving } = Rate::of(draw, budget);
+        let bytes = |size: ByteSize| size.bytes() as f64;
+        (nanos(busy) * computing + bytes(sent) * sending + bytes(received) * receiving).ceil() as u64
+    };
+    SplitSpent {
+        energy: Energy::from_microjoules(in_unit(SplitBudget::Energy(Energy::ZERO))),
+        battery: Energy::from_microjoules(in_unit(SplitBudget::Battery(Energy::ZERO))),
+        money: Money::from_nanos(in_unit(SplitBudget::Money(Money::ZERO))),
+    }
 }
 
 impl Meter {
@@ -46,11 +67,19 @@ impl Meter {
         if problem.draws.len() != problem.nodes {
             return Err(PlanError::Malformed { table: "draws" });
         }
-        Ok(Self { budget, rates: problem.draws.iter().map(|draw| Rate::of(draw, budget)).collect() })
+        let before = match budget {
+            SplitBudget::Battery(_) => problem.spent.battery.microjoules(),
+            SplitBudget::Money(_) => problem.spent.money.nanos(),
+            _ => problem.spent.energy.microjoules(),
+        };
+        Ok(Self {
+            budget,
+            before: before as f64,
+            rates: problem.draws.iter().map(|draw| Rate::of(draw, budget)).collect(),
+        })
     }
 
-    /// What may be spent.
-    pub(super) fn limit(&self) -> f64 {
+    fn budgeted(&self) -> f64 {
         match self.budget {
             SplitBudget::Energy(energy) | SplitBudget::Battery(energy) => energy.microjoules() as f64,
             SplitBudget::Money(money) => money.nanos() as f64,
@@ -58,14 +87,24 @@ impl Meter {
         }
     }
 
-    /// Whether `spent` is not more than may be; sums round.
+    /// What may still be spent; sums round.
+    pub(super) fn limit(&self) -> f64 {
+        (self.budgeted() * (1.0 + 1e-9) - self.before).max(0.0)
+    }
+
+    /// Whether the run was begun elsewhere: it was within the budget by what was known there, and is finished.
+    pub(super) fn has_begun(&self) -> bool {
+        self.before > 0.0
+    }
+
+    /// Whether `spent` is not more than may be.
     pub(super) fn allows(&self, spent: f64) -> bool {
-        spent <= self.limit() * (1.0 + 1e-9)
+        spent <= self.limit()
     }
 
     /// The error where `needed` is more than may be spent.
     pub(super) fn exceeded(&self, needed: f64) -> PlanError {
-        let amount = needed.ceil() as u64;
+        let amount = (self.before + needed).ceil() as u64;
         let needed = match self.budget {
             SplitBudget::Energy(_) => SplitBudget::Energy(Energy::from_microjoules(amount)),
             SplitBudget::Battery(_) => SplitBudget::Battery(Energy::from_microjoules(amount)),

@@ -136,8 +136,8 @@ fn stuck(problem: &DagProblem<'_>) -> usize {
 mod tests {
     use proptest::{collection::vec, prelude::*};
     use scf_core::{
-        Bandwidth, ByteSize, EdgeCost, FormCost, NodeId, Path, Slowdown, SplitPlanner, SplitProblem, Timestamp,
-        WireForm,
+        Bandwidth, ByteSize, EdgeCost, FormCost, NodeId, Path, Slowdown, SplitPlanner, SplitProblem, SplitSpent,
+        Timestamp, WireForm,
     };
 
     use super::*;
@@ -259,6 +259,7 @@ mod tests {
                 edges: &edges,
                 result: ByteSize::from_bytes(3),
                 draws: &[],
+                spent: SplitSpent::NOTHING,
             }).unwrap();
             let cut = dag.with(|problem| MinCut::new().cut(problem)).unwrap();
             prop_assert!(cut.predicted >= plan.predicted);

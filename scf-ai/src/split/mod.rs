@@ -12,6 +12,8 @@ use std::time::Duration;
 
 use scf_core::{FormCost, PlanError, Segment, SplitProblem};
 
+pub(crate) use meter::spent;
+
 pub use budget::{BudgetOptimal, WithinBudget};
 pub use fixed::FixedSplit;
 pub use latency::LatencyOptimal;

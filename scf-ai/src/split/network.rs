@@ -225,21 +225,26 @@ impl<'a> Pair<'a> {
     }
 }
 
-/// The fastest of the plans that [`Pair::within`] finds, and everything here.
+/// The fastest of the plans that [`Pair::within`] finds, and everything here; where none is within the budget and the run
+/// has begun, the cheapest.
 pub(super) fn within_budget(
     cut: &mut MinCut,
     problem: &NetworkProblem<'_>,
     meter: &Meter,
 ) -> Result<NetworkPlan, PlanError> {
     let mut best: Option<NetworkPlan> = None;
-    let (mut least, mut failure) = (f64::INFINITY, None);
+    let (mut least, mut cheapest, mut failure) = (f64::INFINITY, None, None);
     let here = alone(problem).map(|plan| {
         let spent = meter.of_network(problem, &plan);
         Ok((plan, spent))
     });
     for found in here.into_iter().chain(pairs(problem).map(|pair| pair.within(cut, meter))) {
         match found {
-            Ok((_, spent)) if !meter.allows(spent) => least = least.min(spent),
+            Ok((plan, spent)) if !meter.allows(spent) => {
+                if spent < least {
+                    (least, cheapest) = (spent, Some(plan));
+                }
+            }
             Ok((plan, _)) if best.as_ref().is_none_or(|best| plan.plan.predicted < best.plan.predicted) => {
                 best = Some(plan);
             }
@@ -247,7 +252,7 @@ pub(super) fn within_budget(
             Err(error) => failure = Some(error),
         }
     }
-    best.ok_or_else(|| match failure {
+    best.or_else(|| cheapest.filter(|_| meter.has_begun())).ok_or_else(|| match failure {
         Some(failure) if least.is_infinite() => failure,
         _ => meter.exceeded(least),
     })
@@ -275,7 +280,7 @@ fn time(nanos: f64) -> Duration {
 
 #[cfg(test)]
 mod tests {
-    use scf_core::{Bandwidth, ByteSize, NodeId, Path, Slowdown, Timestamp};
+    use scf_core::{Bandwidth, ByteSize, NodeId, Path, Slowdown, SplitSpent, Timestamp};
 
     use super::*;
 
@@ -308,6 +313,7 @@ mod tests {
             edges: &tensors[..4],
             result: ByteSize::ZERO,
             draws: &[],
+            spent: SplitSpent::NOTHING,
         };
         MinCutSplit::new().plan_network(&NetworkProblem { chain, inputs: &inputs, tensors: &tensors }).unwrap()
     }

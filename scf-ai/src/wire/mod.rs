@@ -1,7 +1,8 @@
 //! Runs of networks on the wire: what is done, and every tensor that is still taken.
 //!
-//! A message is, little-endian: magic `SCFR`; version; flags (bit 0: the body is compressed); the hash of what follows,
-//! 8 bytes of BLAKE3; the [fingerprint](Fingerprint) of the network; its blocks as `u16` and one bit per block that is
+//! A message is, little-endian: magic `SCFR`; version; flags (bit 0: the body is compressed, bit 1: the run has spent
+//! something); the hash of what follows, 8 bytes of BLAKE3; the [fingerprint](Fingerprint) of the network; where the run has
+//! spent something, its energy, energy out of batteries and money as `u64`, in [`SplitSpent`]'s smallest units; its blocks as `u16` and one bit per block that is
 //! done; the number of tensors; of each its number as `u16` and its form; the body, tensor after tensor. Shapes do not
 //! travel: both sides have the network, so that every size is known before anything is read or allocated.
 
@@ -11,7 +12,10 @@ mod form;
 use std::time::Duration;
 
 use bytes::Bytes;
-use scf_core::{Activation, BlockGraph, BlockSet, ByteSize, DType, Frontier, MediaType, Payload, WireForm};
+use scf_core::{
+    Activation, BlockGraph, BlockSet, ByteSize, DType, Energy, Frontier, MediaType, Money, Payload, SplitSpent,
+    WireForm,
+};
 use smallvec::SmallVec;
 
 pub use self::agreement::Agreement;
@@ -22,6 +26,7 @@ const VERSION: u8 = 1;
 /// Where the flags are.
 const FLAGS: usize = 5;
 const COMPRESSED: u8 = 1;
+const SPENT: u8 = 2;
 /// Bytes before what is hashed.
 const UNHASHED: usize = 14;
 /// A body is sent compressed when that saves at least this part of it.
@@ -63,6 +68,8 @@ pub(crate) struct Sending<'a> {
     /// Of each tensor the forms in which it may travel; in none of these it is sent exactly.
     pub(crate) offered: &'a [SmallVec<[WireForm; 4]>],
     pub(crate) compress: bool,
+    /// What the run will have spent once the message is there.
+    pub(crate) spent: SplitSpent,
 }
 
 /// The message of a run of the network of that fingerprint that has come to `frontier`. What a form cannot say, an
@@ -86,9 +93,15 @@ pub(crate) fn write(
     let sizes: usize = tensors.iter().map(stored).sum();
     let mut out = Vec::with_capacity(HEAD as usize + blocks / 8 + 3 * tensors.len() + sizes);
     out.extend_from_slice(&MAGIC);
-    out.extend_from_slice(&[VERSION, 0]);
+    let flags = if sending.spent == SplitSpent::NOTHING { 0 } else { SPENT };
+    out.extend_from_slice(&[VERSION, flags]);
     out.extend_from_slice(&[0; 8]);
     out.extend_from_slice(&fingerprint.0);
+    if flags & SPENT != 0 {
+        let SplitSpent { energy, battery, money } = sending.spent;
+        let parts = [energy.microjoules(), battery.microjoules(), money.nanos()];
+        out.extend(parts.iter().flat_map(|part| part.to_le_bytes()));
+    }
     out.extend_from_slice(&count.to_le_bytes());
     out.extend(frontier.done().to_bytes(blocks));
     out.push(number);
@@ -116,7 +129,7 @@ pub(crate) fn write(
         if compressed.len() + plain / WORTH < plain {
             out.truncate(body);
             out.extend_from_slice(&compressed);
-            out[FLAGS] = COMPRESSED;
+            out[FLAGS] |= COMPRESSED;
         }
     }
     let hash = hash(&out);
@@ -128,6 +141,7 @@ pub(crate) fn write(
 #[derive(Debug)]
 pub(crate) struct Run {
     pub(crate) done: BlockSet,
+    pub(crate) spent: SplitSpent,
     tensors: Vec<(usize, WireForm)>,
     compressed: bool,
     message: Bytes,
@@ -161,12 +175,20 @@ impl Run {
             return Err(invalid("version", version.into()));
         }
         let flags = take(1, "flags")?[0];
-        if flags & !COMPRESSED != 0 {
+        if flags & !(COMPRESSED | SPENT) != 0 {
             return Err(invalid("flags", flags.into()));
         }
         take(8, "hash")?;
         if take(8, "network")? != fingerprint.0 {
             return Err(CodecError::OtherModel { model: graph.model.clone() });
+        }
+        let mut spent = SplitSpent::NOTHING;
+        if flags & SPENT != 0 {
+            let mut part =
+                || take(8, "spent").map(|part| part.iter().rev().fold(0, |word, &b| (word << 8) | u64::from(b)));
+            spent.energy = Energy::from_microjoules(part()?);
+            spent.battery = Energy::from_microjoules(part()?);
+            spent.money = Money::from_nanos(part()?);
         }
         let blocks = short(take(2, "blocks")?);
         if blocks != graph.blocks().len() {
@@ -199,7 +221,7 @@ impl Run {
         if !possible {
             return Err(invalid("body", length));
         }
-        Ok(Self { done, tensors, compressed, message: payload.bytes.clone(), body: at, size })
+        Ok(Self { done, spent, tensors, compressed, message: payload.bytes.clone(), body: at, size })
     }
 
     /// The run itself, for a thread that may compute. Allocates what the network's own tensors take.
@@ -237,6 +259,25 @@ pub fn through_wire(activation: &Activation, form: WireForm) -> Result<Activatio
     let mut bytes = Vec::new();
     form::write(activation, form, &mut bytes)?;
     form::read(bytes.into(), &activation.spec, form)
+}
+
+/// The message of a run of `graph` that has come to `frontier`, as the split runtime sends it when every tensor travels in
+/// `form`: for tools and tests of what nodes say to each other.
+///
+/// # Errors
+/// [`CodecError`].
+pub fn run_to_wire(graph: &BlockGraph, frontier: &Frontier, form: WireForm) -> Result<Payload, CodecError> {
+    let offered = vec![SmallVec::from_elem(form, 1); graph.edges().len()];
+    let sending = Sending { form, offered: &offered, compress: false, spent: SplitSpent::NOTHING };
+    write(graph, Fingerprint::of(graph), frontier, sending)
+}
+
+/// The run that a message has: for tools and tests of what nodes say to each other.
+///
+/// # Errors
+/// [`CodecError`] naming the field; nothing is allocated then that the network's own tensors would not take.
+pub fn run_from_wire(message: &Payload, graph: &BlockGraph) -> Result<Frontier, CodecError> {
+    Run::read(message, graph, Fingerprint::of(graph))?.restore(graph)
 }
 
 fn hash(message: &[u8]) -> [u8; 8] {

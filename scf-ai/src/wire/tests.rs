@@ -70,7 +70,13 @@ fn offered() -> Vec<SmallVec<[WireForm; 4]>> {
 }
 
 fn message(graph: &BlockGraph, frontier: &Frontier, form: WireForm, compress: bool) -> Payload {
-    write(graph, Fingerprint::of(graph), frontier, Sending { form, offered: &offered(), compress }).unwrap()
+    write(
+        graph,
+        Fingerprint::of(graph),
+        frontier,
+        Sending { form, offered: &offered(), compress, spent: SplitSpent::NOTHING },
+    )
+    .unwrap()
 }
 
 fn read(graph: &BlockGraph, message: &Payload) -> Result<Frontier, CodecError> {
@@ -79,6 +85,26 @@ fn read(graph: &BlockGraph, message: &Payload) -> Result<Frontier, CodecError> {
 
 fn floats(activation: &Activation) -> Vec<f32> {
     with_floats(activation, <[f32]>::to_vec).unwrap()
+}
+
+#[test]
+fn what_a_run_has_spent_comes_with_it_and_costs_nothing_where_it_is_nothing() {
+    let graph = graph("dag");
+    let run = frontier(&graph, &[0, 1]);
+    let amounts = (Energy::from_microjoules(u64::MAX), Energy::from_microjoules(7), Money::from_nanos(1 << 40));
+    let spent = SplitSpent { energy: amounts.0, battery: amounts.1, money: amounts.2 };
+    for (spent, compress) in [(spent, false), (spent, true), (SplitSpent::NOTHING, false)] {
+        let sending = Sending { form: WireForm::Exact, offered: &offered(), compress, spent };
+        let message = write(&graph, Fingerprint::of(&graph), &run, sending).unwrap();
+        let read = Run::read(&message, &graph, Fingerprint::of(&graph)).unwrap();
+        assert_eq!(read.spent, spent);
+        assert_eq!(read.restore(&graph).unwrap().done(), run.done());
+        let (tensors, amounts) = (run.tensors().len(), if spent == SplitSpent::NOTHING { 0 } else { 24 });
+        let plain = 22 + amounts + 2 + 1 + 1 + tensors * (3 + 4 * WIDTH);
+        assert!(compress || message.bytes.len() == plain, "{} bytes", message.bytes.len());
+        let damaged = Payload { bytes: message.bytes.slice(..30), ..message };
+        assert!(matches!(Run::read(&damaged, &graph, Fingerprint::of(&graph)), Err(CodecError::Truncated { .. })));
+    }
 }
 
 #[test]
@@ -108,7 +134,7 @@ fn a_tensor_travels_exactly_where_it_does_not_offer_the_form_or_is_not_finite() 
     let mut offered = offered();
     offered[2] = [WireForm::Exact][..].into();
     let mut sent = frontier(&graph, &[0, 1]);
-    let sending = Sending { form: WireForm::Int4, offered: &offered, compress: false };
+    let sending = Sending { form: WireForm::Int4, offered: &offered, compress: false, spent: SplitSpent::NOTHING };
     let message = write(&graph, Fingerprint::of(&graph), &sent, sending).unwrap();
     let back = read(&graph, &message).unwrap();
     assert_ne!(floats(&back.tensors()[0].1), values(1));

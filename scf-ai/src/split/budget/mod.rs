@@ -15,7 +15,7 @@ const MAX_LABELS: usize = 256;
 /// The plans of another planner, where they keep to a budget.
 ///
 /// For static splits and planners of integrators: nothing is changed about a plan, and what spends too much is
-/// [`PlanError::OverBudget`].
+/// [`PlanError::OverBudget`], where a run begins. What has begun is finished.
 #[derive(Clone, Copy, Debug)]
 pub struct WithinBudget<P> {
     planner: P,
@@ -54,7 +54,7 @@ impl<P: SplitPlanner> SplitPlanner for WithinBudget<P> {
         self.check(problem, &plan)?;
         let meter = Meter::new(problem, self.budget)?;
         let spent = meter.of_chain(problem, &plan.segments);
-        if meter.allows(spent) { Ok(plan) } else { Err(meter.exceeded(spent)) }
+        if meter.has_begun() || meter.allows(spent) { Ok(plan) } else { Err(meter.exceeded(spent)) }
     }
 
     fn plan_network(&self, problem: &NetworkProblem<'_>) -> Result<NetworkPlan, PlanError> {
@@ -65,7 +65,7 @@ impl<P: SplitPlanner> SplitPlanner for WithinBudget<P> {
         }
         let meter = Meter::new(&problem.chain, self.budget)?;
         let spent = meter.of_network(problem, &plan);
-        if meter.allows(spent) { Ok(plan) } else { Err(meter.exceeded(spent)) }
+        if meter.has_begun() || meter.allows(spent) { Ok(plan) } else { Err(meter.exceeded(spent)) }
     }
 }
 
@@ -73,7 +73,9 @@ impl<P: SplitPlanner> SplitPlanner for WithinBudget<P> {
 ///
 /// What is counted: blocks and codecs by the time that they take on a node and that node's [`Rates`](scf_core::Rates),
 /// what travels by the radios at both ends, the result's way back included; not what nodes spend while they wait. The
-/// budget is of what is left when the planner is asked: a node to which a run is handed on plans with all of it again.
+/// budget is of an inference: what its message says that it has spent ([`SplitProblem::spent`]) is not there any more. Too
+/// little is an error where a run begins; one that turns out to need more than was known then is finished by the cheapest
+/// split.
 ///
 /// Chains: labels of time and spending at each place (Joksch, "The shortest route problem with constraints", J. Math.
 /// Anal. Appl. 14, 1966; dominance as in Irnich and Desaulniers, "Shortest Path Problems with Resource Constraints",
@@ -112,10 +114,12 @@ impl SplitPlanner for BudgetOptimal {
             return Ok(fastest);
         }
         let labels = Labels::of(problem, &meter, meter.limit());
-        if let Some(plan) = labels.fastest(problem) {
+        if let Some(plan) = labels.plan(problem, 0) {
             return Ok(plan);
         }
-        Err(meter.exceeded(Labels::of(problem, &meter, f64::INFINITY).least()))
+        let all = Labels::of(problem, &meter, f64::INFINITY);
+        let cheapest = all.0[0].len().saturating_sub(1);
+        all.plan(problem, cheapest).filter(|_| meter.has_begun()).ok_or_else(|| meter.exceeded(all.least()))
     }
 
     fn plan_network(&self, problem: &NetworkProblem<'_>) -> Result<NetworkPlan, PlanError> {
@@ -185,7 +189,7 @@ impl Labels {
                         labels.extend(runs.iter().map(sent));
                     }
                 }
-                labels.retain(|label| label.time.is_finite() && label.spent <= limit * (1.0 + 1e-9));
+                labels.retain(|label| label.time.is_finite() && label.spent <= limit);
                 all[block * n + node] = undominated(labels);
             }
         }
@@ -197,11 +201,11 @@ impl Labels {
         self.0[0].last().map_or(f64::INFINITY, |label| label.spent)
     }
 
-    /// The fastest way from the start.
-    fn fastest(&self, problem: &SplitProblem<'_>) -> Option<SplitPlan> {
-        let predicted = duration(self.0[0].first()?.time);
+    /// A way from the start, by its index: the first is the fastest and the last the cheapest.
+    fn plan(&self, problem: &SplitProblem<'_>, mut index: usize) -> Option<SplitPlan> {
+        let predicted = duration(self.0[0].get(index)?.time);
         let mut segments: SmallVec<[Segment; 4]> = SmallVec::new();
-        let (mut at, mut index) = (0, 0);
+        let mut at = 0;
         for block in 0..problem.blocks {
             let label = self.0[block * problem.nodes + at].get(index)?;
             let from = problem.first + block;

@@ -3,7 +3,7 @@ use std::time::Duration;
 use proptest::{collection::vec, prelude::*};
 use scf_core::{
     Bandwidth, Battery, ByteSize, Draw, EdgeCost, Energy, FormCost, Money, NodeId, Path, Radio, Rates, Slowdown,
-    Timestamp,
+    SplitSpent, Timestamp,
 };
 
 use super::*;
@@ -19,6 +19,7 @@ struct Tables {
     tensors: Vec<Vec<FormCost>>,
     inputs: Vec<SmallVec<[usize; 2]>>,
     draws: Vec<Draw>,
+    spent: SplitSpent,
     result: ByteSize,
 }
 
@@ -40,6 +41,7 @@ impl Tables {
             edges: &tensors[..blocks],
             result: self.result,
             draws: &self.draws,
+            spent: self.spent,
         };
         f(&NetworkProblem { chain, inputs: &self.inputs, tensors: &tensors })
     }
@@ -178,7 +180,7 @@ fn tables() -> impl Strategy<Value = Tables> {
                 let (inputs, result) = (inputs.collect(), ByteSize::from_bytes(result));
                 // The call has begun here, so that nothing waits here.
                 waits[0] = Duration::ZERO;
-                Tables { slowdowns, times, waits, paths, tensors, inputs, draws, result }
+                Tables { slowdowns, times, waits, paths, tensors, inputs, draws, spent: SplitSpent::NOTHING, result }
             },
         )
     })
@@ -267,6 +269,7 @@ fn camera(percent: u8) -> Tables {
             Draw { rates: rates(2.0, 0.0), radio: Radio { sent: 5.0, received: 1.0 }, battery },
             Draw { rates: rates(30.0, 4.0), radio: Radio::default(), battery: None },
         ],
+        spent: SplitSpent::NOTHING,
         result: ByteSize::ZERO,
     }
 }
@@ -288,6 +291,26 @@ fn joules_of_batteries_weigh_more_the_emptier_they_are_and_those_of_mains_nothin
     assert_eq!(planned(25, energy(0.019)), over(energy(0.019), energy(0.02)));
     let money = |units| SplitBudget::Money(Money::from_units(units));
     assert_eq!([planned(25, money(0.004)), planned(25, money(0.003))], [Ok(1), Ok(0)]);
+}
+
+#[test]
+fn what_a_run_has_spent_is_not_there_any_more_and_what_has_begun_is_finished_by_the_cheapest_split() {
+    let budget = SplitBudget::Energy(Energy::from_joules(0.04));
+    let planned = |joules| {
+        let tables =
+            Tables { spent: SplitSpent { energy: Energy::from_joules(joules), ..SplitSpent::NOTHING }, ..camera(100) };
+        let planner = BudgetOptimal::new(budget);
+        let chain = tables.with(|problem| planner.plan(&problem.chain)).unwrap().segments[0].node;
+        let network = tables.with(|problem| planner.plan_network(problem)).unwrap().plan.segments[0].node;
+        (chain, network)
+    };
+    // Here 20 mJ, there 35 mJ and sooner.
+    let nodes = [(0.0, 1), (0.005, 1), (0.006, 0), (0.02, 0), (0.03, 0)];
+    assert_eq!(nodes.map(|(joules, _)| planned(joules)), nodes.map(|(_, node)| (node, node)));
+    let fixed = WithinBudget::new(FixedSplit::all_on(NodeId::new("n1").unwrap()), budget);
+    let mut begun = camera(100);
+    begun.spent.energy = Energy::from_joules(0.03);
+    assert_eq!(begun.with(|problem| fixed.plan(&problem.chain)).unwrap().segments[0].node, 1);
 }
 
 #[test]
