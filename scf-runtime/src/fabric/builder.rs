@@ -30,7 +30,7 @@ use crate::{
     pull::Puller,
     queue::{DispatchConfig, Dispatcher, QueueServer},
     router::InvokeServer,
-    spread::{Apart, Spread},
+    spread::Spread,
     stream::{Lent, StreamServer},
     tenant::Accounts,
     time::Time,

@@ -16,7 +16,8 @@ use std::{
 use wasmtime::EngineWeak;
 
 use crate::{
-    cpu::{monotonic, of_thread},
+    counter::monotonic,
+    cpu::of_thread,
     spread::{Apart, PARTS},
 };
 
