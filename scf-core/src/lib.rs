@@ -68,6 +68,7 @@ mod stream;
 mod tenant;
 mod topology;
 mod trace;
+mod trace_state;
 mod transport;
 mod units;
 mod value;
@@ -128,6 +129,7 @@ pub use stream::{ItemReceiver, ItemSender, StreamError, Streams, item_cost, item
 pub use tenant::Tenant;
 pub use topology::{Link, LinkQuality, Path};
 pub use trace::{InvalidTraceContext, TraceContext};
+pub use trace_state::TraceState;
 pub use transport::{Envelope, Handler, Subject, Transport, TransportError};
 pub use units::{Bandwidth, ByteSize, MilliCpu, Slowdown};
 pub use value::{Value, ValueKind};

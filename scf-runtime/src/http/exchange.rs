@@ -235,7 +235,10 @@ mod tests {
         let left = Arc::downgrade(exchange.progress());
         exchange.progress().respond(Ok(Response::new(Relay::new(whole, 3))));
         let answered = response.await.unwrap().into_body().collect().await.unwrap().to_bytes();
-        assert_eq!((&answered[..], exchange.carried()), (&b"abc"[..], (ByteSize::from_bytes(3), ByteSize::from_bytes(3))));
+        assert_eq!(
+            (&answered[..], exchange.carried()),
+            (&b"abc"[..], (ByteSize::from_bytes(3), ByteSize::from_bytes(3)))
+        );
         drop(exchange);
         assert_eq!(left.strong_count(), 0);
     }

@@ -25,6 +25,8 @@ mod answer;
 mod ingress;
 #[cfg(feature = "http")]
 mod problem;
+#[cfg(any(feature = "http", feature = "wasi-http"))]
+mod trace;
 #[cfg(feature = "http")]
 mod traffic;
 
@@ -39,6 +41,7 @@ pub(crate) use self::{
     body::{BodyError, Relay},
     exchange::{Exchange, Progress},
     message::response as pack_response,
+    trace::write as write_trace,
 };
 
 /// The interface that makes a component one that handles HTTP requests.
