@@ -22,6 +22,7 @@ use super::{
     ingress::{Options, Shared},
     message,
     problem::Problem,
+    serve::Busy,
     trace,
     traffic::{Passage, Turned},
 };
@@ -39,6 +40,7 @@ pub struct AnswerBody {
     /// The call, if it still runs.
     call: Option<AbortHandle>,
     passage: Option<Passage>,
+    busy: Option<Busy>,
 }
 
 enum Content {
@@ -269,11 +271,16 @@ fn media(headers: &HeaderMap, takes: &MediaType) -> Result<MediaType, Problem> {
 
 impl AnswerBody {
     const fn new(content: Content) -> Self {
-        Self { content, left: None, call: None, passage: None }
+        Self { content, left: None, call: None, passage: None, busy: None }
     }
 
     const fn whole(bytes: Bytes) -> Self {
         Self::new(Content::Whole(bytes))
+    }
+
+    /// Keeps its connection busy until its end.
+    pub(super) fn hold(&mut self, busy: Busy) {
+        self.busy = Some(busy);
     }
 }
 

@@ -25,6 +25,8 @@ mod answer;
 mod ingress;
 #[cfg(feature = "http")]
 mod problem;
+#[cfg(feature = "http")]
+mod serve;
 #[cfg(any(feature = "http", feature = "wasi-http"))]
 mod trace;
 #[cfg(feature = "http")]
