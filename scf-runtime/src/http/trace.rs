@@ -36,7 +36,8 @@ pub(crate) fn write(context: &TraceContext, headers: &mut HeaderMap) {
     }
 }
 
-#[cfg(all(test, feature = "http", feature = "wasi-http"))]
+#[cfg(test)]
+#[cfg(all(feature = "http", feature = "wasi-http"))]
 mod tests {
     use super::*;
 

@@ -41,7 +41,7 @@ impl Seen {
             .unwrap()
             .with("outer", |call, payload| {
                 let callee = Callee { function: name("note"), node: None, key: None, payload };
-                Box::pin(async move { Ok(call.invoke(callee).await?) })
+                Box::pin(async move { call.invoke(callee).await })
             })
             .unwrap()
             .with("alarm", move |call, input| {
