@@ -2,16 +2,16 @@
 //! `cargo run --release --example http_server -- 127.0.0.1:8080`
 //!
 //! Further arguments: a component, default one that greets; `warm`, to have an instance serve 128 requests; `large`, for
-//! components with the engine of a language in them, as those of JavaScript and Python.
+//! components with the engine of a language in them, as those of JavaScript and Python; `timing`, to send what each
+//! request took.
 
 use std::{env, error::Error, path::PathBuf, sync::Arc, time::Duration};
 
-use axum::serve::ListenerExt;
 use scf::{
     core::{ByteSize, Function, FunctionName, Limits, Reuse},
     runtime::{Profile, WasmFactory, http::Ingress},
 };
-use tokio::{net::TcpListener, signal, time::timeout};
+use tokio::{net::TcpListener, signal, time::sleep};
 
 const HELLO: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/guests/components/http-hello.wasm");
 /// Memory of an instance that has an engine in it.
@@ -22,6 +22,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
     let (mut address, mut component, mut reuse) = ("127.0.0.1:8080".to_owned(), PathBuf::from(HELLO), Reuse::Fresh);
+    let mut is_timed = false;
     let (mut fabric, mut limits) = (scf::fabric()?, Limits { concurrency: 64, ..Limits::default() });
     for argument in env::args().skip(1) {
         match argument.as_str() {
@@ -31,6 +32,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
                 let wasm = WasmFactory::builder().profile(Profile::Server).instances(64).memory(LARGE);
                 fabric = fabric.isolates(Arc::new(wasm.code_size(ByteSize::from_mib(40)).build()?));
             }
+            "timing" => is_timed = true,
             file if file.ends_with(".wasm") => component = file.into(),
             _ => address = argument,
         }
@@ -40,20 +42,24 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let function = Function::component(site.clone(), std::fs::read(component)?, "wasi:http/incoming-handler");
     fabric.deploy(function.limits(limits).reuse(reuse)).await?;
 
-    let ingress = Ingress::builder(fabric).route("/", site).server_timing().build()?;
+    let ingress = Ingress::builder(fabric).route("/", site);
+    let ingress = if is_timed { ingress.server_timing() } else { ingress }.build()?;
     let listener = TcpListener::bind(address).await?;
     println!("http://{}/", listener.local_addr()?);
-    // Small responses are not held back for the acknowledgement of the one before.
-    let listener = listener.tap_io(|connection| drop(connection.set_nodelay(true)));
-    let stop = {
-        let ingress = ingress.clone();
-        async move {
-            // Without a signal to wait for it serves until it is killed.
-            if signal::ctrl_c().await.is_ok() && timeout(PATIENCE, ingress.drain()).await.is_err() {
-                eprintln!("{} requests are given up", ingress.requests());
-            }
-        }
+    let late = async {
+        told_to_stop().await;
+        sleep(PATIENCE).await;
     };
-    axum::serve(listener, ingress.into_router()).with_graceful_shutdown(stop).await?;
+    tokio::select! {
+        _ = ingress.clone().serve(listener, told_to_stop()) => {}
+        () = late => eprintln!("{} requests are given up", ingress.requests()),
+    }
     Ok(())
+}
+
+async fn told_to_stop() {
+    if signal::ctrl_c().await.is_err() {
+        // Without a signal to wait for it serves until it is killed.
+        std::future::pending().await
+    }
 }

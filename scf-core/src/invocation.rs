@@ -101,7 +101,7 @@ impl Invocation {
 
     /// The trace that it belongs to; default none.
     #[must_use]
-    pub const fn trace(mut self, trace: TraceContext) -> Self {
+    pub fn trace(mut self, trace: TraceContext) -> Self {
         self.trace = Some(trace);
         self
     }

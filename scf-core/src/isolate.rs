@@ -187,7 +187,7 @@ impl Call {
             key: self.key.clone(),
             deadline: self.deadline,
             attempt: self.attempt,
-            trace: self.trace,
+            trace: self.trace.clone(),
             meter: Arc::clone(&self.meter),
             host: Arc::clone(&self.host),
             state: None,

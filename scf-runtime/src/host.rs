@@ -104,7 +104,7 @@ impl Host for MemberHost {
         invocation.key = callee.key;
         invocation.target = callee.node;
         invocation.tenant = Some(call.tenant.clone());
-        invocation.trace = call.trace;
+        invocation.trace.clone_from(&call.trace);
         // The parts of one call are of one revision, as long as there is such a revision.
         if invocation.function == call.function && fabric.find_revision(&call.function, call.revision).is_some() {
             invocation.qualifier = Qualifier::Revision(call.revision);

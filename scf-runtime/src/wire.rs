@@ -57,7 +57,7 @@ pub(crate) fn request(
         media: invocation.payload.media.clone(),
         patience,
         attempt: invocation.attempt,
-        trace: invocation.trace,
+        trace: invocation.trace.clone(),
         streams,
     };
     Envelope { head: encode(&head), body: invocation.payload.bytes.clone() }

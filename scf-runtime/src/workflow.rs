@@ -1,9 +1,15 @@
 //! Runs the steps of a workflow.
 
-use scf_core::{FunctionName, Invocation, InvocationId, InvokeError, Name, NodeId, Outcome, Payload, Workflow};
+use scf_core::{
+    FunctionName, Invocation, InvocationId, InvokeError, Name, NodeId, Outcome, Payload, TraceContext, Workflow,
+};
 use thiserror::Error;
+use tracing::{Instrument, field};
 
 use crate::{Fabric, promised_run::PromisedRun};
+
+/// Names the run itself, beside the positions of its steps.
+const RUN: u64 = u64::MAX;
 
 /// What the steps of a workflow came to, in their order.
 #[derive(Clone, Debug, PartialEq)]
@@ -48,6 +54,7 @@ pub enum WorkflowFailure {
     },
 }
 
+/// Runs the steps behind a span of the run's, which is behind that of `trace`.
 pub(crate) async fn run(
     fabric: &Fabric,
     workflow: &Workflow,
@@ -55,6 +62,27 @@ pub(crate) async fn run(
     id: InvocationId,
     key: Option<&str>,
     input: Payload,
+    trace: Option<TraceContext>,
+) -> Result<WorkflowOutcome, WorkflowFailure> {
+    let own = trace.as_ref().map(|trace| trace.clone().at(id.child(RUN).bits() as u64));
+    let span = tracing::debug_span!(
+        "scf.workflow",
+        workflow = %workflow.name,
+        trace_id = own.as_ref().map(|own| field::display(format!("{:032x}", own.trace_id()))),
+        span_id = own.as_ref().map(|own| field::display(format!("{:016x}", own.span_id()))),
+        parent_span_id = trace.map(|trace| field::display(format!("{:016x}", trace.span_id()))),
+    );
+    run_steps(fabric, workflow, node, id, key, input, own).instrument(span).await
+}
+
+async fn run_steps(
+    fabric: &Fabric,
+    workflow: &Workflow,
+    node: &NodeId,
+    id: InvocationId,
+    key: Option<&str>,
+    input: Payload,
+    trace: Option<TraceContext>,
 ) -> Result<WorkflowOutcome, WorkflowFailure> {
     let mut promised = PromisedRun::begin(fabric.inner(), workflow, node);
     let mut done: Vec<Outcome> = Vec::with_capacity(workflow.steps.len());
@@ -62,6 +90,7 @@ pub(crate) async fn run(
         let payload = part.after.map_or_else(|| input.clone(), |after| done[after].payload.clone());
         let mut invocation = Invocation::new(id.child(step as u64), part.function.clone(), payload);
         invocation.key = key.map(str::to_owned);
+        invocation.trace.clone_from(&trace);
         let result = match &mut promised {
             Some(run) => Box::pin(run.step(step, invocation)).await,
             None => fabric.invoke_from(node, invocation).await,

@@ -18,7 +18,7 @@ use std::sync::{Arc, PoisonError};
 
 use scf_core::{
     FunctionName, Invocation, InvocationId, InvokeError, Name, Node, NodeId, Outcome, Path, Payload, StateError,
-    TenantName, Timestamp,
+    TenantName, Timestamp, TraceContext,
 };
 
 pub(crate) use self::inner::Inner;
@@ -111,9 +111,38 @@ impl Fabric {
         key: Option<&str>,
         payload: impl Into<Payload>,
     ) -> Result<WorkflowOutcome, WorkflowFailure> {
+        self.run_in(workflow, node, id, key, payload.into(), None).await
+    }
+
+    /// As [`Fabric::run`], as a part of `trace`: the run has a span behind that of `trace`, and each step one behind
+    /// the run's.
+    ///
+    /// # Errors
+    /// As [`Fabric::run`].
+    pub async fn run_traced(
+        &self,
+        workflow: &Name,
+        node: &NodeId,
+        id: InvocationId,
+        key: Option<&str>,
+        payload: impl Into<Payload>,
+        trace: TraceContext,
+    ) -> Result<WorkflowOutcome, WorkflowFailure> {
+        self.run_in(workflow, node, id, key, payload.into(), Some(trace)).await
+    }
+
+    async fn run_in(
+        &self,
+        workflow: &Name,
+        node: &NodeId,
+        id: InvocationId,
+        key: Option<&str>,
+        payload: Payload,
+        trace: Option<TraceContext>,
+    ) -> Result<WorkflowOutcome, WorkflowFailure> {
         let found = self.inner.workflows.read().unwrap_or_else(PoisonError::into_inner).get(workflow).cloned();
         let Some(found) = found else { return Err(WorkflowFailure::NotDeployed { workflow: workflow.clone() }) };
-        crate::workflow::run(self, &found, node, id, key, payload.into()).await
+        crate::workflow::run(self, &found, node, id, key, payload, trace).await
     }
 
     pub(crate) const fn inner(&self) -> &Arc<Inner> {

@@ -12,7 +12,6 @@ use http_body::{Body, Frame, SizeHint};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use scf_core::{
     Attachment, BoxError, Code, Function, Invocation, InvokeError, LimitKind, MediaType, Outcome, Payload, Receipt,
-    TraceContext,
 };
 use tokio::{task::AbortHandle, time::timeout};
 
@@ -23,13 +22,14 @@ use super::{
     ingress::{Options, Shared},
     message,
     problem::Problem,
+    serve::Busy,
+    trace,
     traffic::{Passage, Turned},
 };
 
 /// When an ingress that is full may have room again.
 const RETRY: Duration = Duration::from_secs(1);
 const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
-const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
 /// The body of a response. Dropping it before its end gives up the call that makes it.
 #[derive(Debug)]
@@ -40,6 +40,7 @@ pub struct AnswerBody {
     /// The call, if it still runs.
     call: Option<AbortHandle>,
     passage: Option<Passage>,
+    busy: Option<Busy>,
 }
 
 enum Content {
@@ -200,7 +201,7 @@ fn ask(options: &Options, function: &Function, parts: &Parts, id: scf_core::Invo
         invocation.tenant = tenant_of(parts).map_err(refused)?;
     }
     invocation.key = options.key_of.as_ref().and_then(|key_of| key_of(parts));
-    invocation.trace = trace(&parts.headers);
+    invocation.trace = trace::read(&parts.headers);
     Ok(Asked { invocation, patience })
 }
 
@@ -251,14 +252,6 @@ fn length(headers: &HeaderMap) -> Option<u64> {
     headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
-/// The trace that a request belongs to; none where it says none or several, or nothing readable, as W3C Trace Context
-/// wants it.
-fn trace(headers: &HeaderMap) -> Option<TraceContext> {
-    let mut given = headers.get_all(TRACEPARENT).iter();
-    let only = given.next().filter(|_| given.next().is_none())?;
-    only.to_str().ok()?.trim().parse().ok()
-}
-
 /// Names and values in all.
 fn size(headers: &HeaderMap) -> u64 {
     headers.iter().map(|(name, value)| (name.as_str().len() + value.len()) as u64).sum()
@@ -278,11 +271,16 @@ fn media(headers: &HeaderMap, takes: &MediaType) -> Result<MediaType, Problem> {
 
 impl AnswerBody {
     const fn new(content: Content) -> Self {
-        Self { content, left: None, call: None, passage: None }
+        Self { content, left: None, call: None, passage: None, busy: None }
     }
 
     const fn whole(bytes: Bytes) -> Self {
         Self::new(Content::Whole(bytes))
+    }
+
+    /// Keeps its connection busy until its end.
+    pub(super) fn hold(&mut self, busy: Busy) {
+        self.busy = Some(busy);
     }
 }
 

@@ -64,6 +64,8 @@ pub(super) struct Options {
     pub(super) patience: Option<Duration>,
     pub(super) headers: ByteSize,
     pub(super) requests: u32,
+    pub(super) connections: u32,
+    pub(super) idle: Duration,
     pub(super) server_timing: bool,
 }
 
@@ -118,6 +120,8 @@ impl Ingress {
             patience: None,
             headers: ByteSize::from_kib(32),
             requests: 4096,
+            connections: 8192,
+            idle: Duration::from_secs(60),
             server_timing: false,
         };
         IngressBuilder { fabric, routes: Vec::new(), options }
@@ -202,6 +206,19 @@ impl IngressBuilder {
     /// Requests that are answered at the same time; more get 503. Default 4096.
     pub const fn requests(mut self, requests: u32) -> Self {
         self.options.requests = requests;
+        self
+    }
+
+    /// Connections that [`Ingress::serve`] has open at the same time; more wait. Default 8192.
+    pub const fn connections(mut self, connections: u32) -> Self {
+        self.options.connections = connections;
+        self
+    }
+
+    /// After how long [`Ingress::serve`] closes a connection over which no request has come and none is being answered;
+    /// it may take twice as long. Default one minute.
+    pub const fn idle(mut self, idle: Duration) -> Self {
+        self.options.idle = idle;
         self
     }
 

@@ -26,6 +26,10 @@ mod ingress;
 #[cfg(feature = "http")]
 mod problem;
 #[cfg(feature = "http")]
+mod serve;
+#[cfg(any(feature = "http", feature = "wasi-http"))]
+mod trace;
+#[cfg(feature = "http")]
 mod traffic;
 
 #[cfg(feature = "http")]
@@ -39,6 +43,7 @@ pub(crate) use self::{
     body::{BodyError, Relay},
     exchange::{Exchange, Progress},
     message::response as pack_response,
+    trace::write as write_trace,
 };
 
 /// The interface that makes a component one that handles HTTP requests.

@@ -159,7 +159,7 @@ impl NativeCall<'_> {
     pub fn enqueue(&self, make: impl FnOnce(InvocationId) -> QueuedCall) -> Result<(), NativeError> {
         let step = self.step.fetch_add(1, Ordering::Relaxed);
         let mut queued = make(self.call.id.child(step));
-        queued.trace = queued.trace.or(self.call.trace);
+        queued.trace = queued.trace.or_else(|| self.call.trace.clone());
         Ok(self.state()?.enqueue(queued)?)
     }
 

@@ -38,9 +38,9 @@ pub(crate) fn span(invocation: &Invocation, revision: Revision, tenant: &TenantN
         faas.invocation_id = %invocation.id,
         faas.tenant = %tenant,
         node = %node,
-        trace_id = invocation.trace.map(|trace| field::display(format!("{:032x}", trace.trace_id()))),
+        trace_id = invocation.trace.as_ref().map(|trace| field::display(format!("{:032x}", trace.trace_id()))),
         span_id = trace_of(invocation, node).map(|trace| field::display(format!("{:016x}", trace.span_id()))),
-        parent_span_id = invocation.trace.map(|trace| field::display(format!("{:016x}", trace.span_id()))),
+        parent_span_id = invocation.trace.as_ref().map(|trace| field::display(format!("{:016x}", trace.span_id()))),
         faas.coldstart = Empty,
         error.type = Empty,
     )
@@ -48,12 +48,12 @@ pub(crate) fn span(invocation: &Invocation, revision: Revision, tenant: &TenantN
 
 /// The context that a call on `node` makes calls in: behind a span that follows from the attempt and the node.
 pub(crate) fn trace_of(invocation: &Invocation, node: &NodeId) -> Option<TraceContext> {
-    invocation.trace.map(|trace| {
+    invocation.trace.as_ref().map(|trace| {
         let word = |bytes: &[u8]| bytes.iter().fold(0, |word, byte| word << 8 | u64::from(*byte));
         let attempt = invocation.id.child(u64::from(invocation.attempt));
         let span = node.as_str().as_bytes().chunks(8).fold(attempt, |id, bytes| id.child(word(bytes)));
         // Half of the bits, as many as a span's id has.
-        trace.at(span.bits() as u64)
+        trace.clone().at(span.bits() as u64)
     })
 }
 

@@ -4,7 +4,10 @@ use std::{
     fs::File,
     io::{self, Read, Write},
     os::fd::AsFd,
+    sync::{Mutex, PoisonError},
 };
+
+use scf_core::InvocationId;
 
 use super::{
     ENTRY,
@@ -14,6 +17,29 @@ use super::{
 /// A function of the embedding program that runs in a jailed process: gives the output, or says why it cannot
 /// work with the input.
 pub type GuestFunction = fn(Vec<u8>) -> Result<Vec<u8>, String>;
+
+/// What a process is told of the call that it serves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct GuestCall {
+    /// The logical call: equal when it is tried again, so that what was done for it before is known by it.
+    pub id: InvocationId,
+    /// Which attempt at it this is, counted from 1; 16,777,215 stands for all later ones.
+    pub attempt: u32,
+}
+
+/// The call that this process serves; a process serves one at a time.
+static SERVED: Mutex<Option<GuestCall>> = Mutex::new(None);
+
+/// The call that this process, a jailed child, serves now; `None` between calls and in any other process.
+#[must_use]
+pub fn current() -> Option<GuestCall> {
+    *SERVED.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn serves(call: Option<GuestCall>) {
+    *SERVED.lock().unwrap_or_else(PoisonError::into_inner) = call;
+}
 
 /// Serves calls if this process is a jailed child, and then ends it; returns at once otherwise.
 ///
@@ -52,8 +78,11 @@ pub fn serve(mut function: impl FnMut(Vec<u8>) -> Result<Vec<u8>, String>) -> io
     }
     let mut host = File::from(io::stdin().as_fd().try_clone_to_owned()?);
     send(&mut host, frame::READY, &[])?;
-    while let Some(input) = receive(&mut host)? {
-        match function(input) {
+    while let Some((call, input)) = receive(&mut host)? {
+        serves(Some(call));
+        let result = function(input);
+        serves(None);
+        match result {
             Ok(output) => send(&mut host, frame::OUTPUT, &output)?,
             Err(why) => {
                 let mut end = why.len().min(frame::TEXT as usize);
@@ -67,8 +96,8 @@ pub fn serve(mut function: impl FnMut(Vec<u8>) -> Result<Vec<u8>, String>) -> io
     Ok(())
 }
 
-/// The input of the next call; none when the host has hung up.
-fn receive(host: &mut File) -> io::Result<Option<Vec<u8>>> {
+/// The next call and its input; none when the host has hung up.
+fn receive(host: &mut File) -> io::Result<Option<(GuestCall, Vec<u8>)>> {
     let mut head = [0; HEAD];
     match host.read_exact(&mut head) {
         Ok(()) => {}
@@ -76,12 +105,16 @@ fn receive(host: &mut File) -> io::Result<Option<Vec<u8>>> {
         Err(error) => return Err(error),
     }
     let wrong = || io::Error::new(io::ErrorKind::InvalidData, "the host sent what is no call");
-    let (frame::CALL, length) = frame::parse(head).ok_or_else(wrong)? else { return Err(wrong()) };
+    let (length, attempt) = frame::parse_call(head).ok_or_else(wrong)?;
     let length = length.checked_sub(ID as u64).ok_or_else(wrong)?;
-    host.read_exact(&mut [0; ID])?;
+    let mut id = [0; ID];
+    host.read_exact(&mut id)?;
     let mut input = Vec::new();
     host.take(length).read_to_end(&mut input)?;
-    if input.len() as u64 == length { Ok(Some(input)) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
+    if input.len() as u64 != length {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    Ok(Some((GuestCall { id: InvocationId::new(u128::from_be_bytes(id)), attempt }, input)))
 }
 
 fn send(host: &mut File, kind: u8, body: &[u8]) -> io::Result<()> {

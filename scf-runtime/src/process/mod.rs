@@ -33,7 +33,7 @@
 //! |---|---|---|
 //! | 0 | 4 | length of the body in bytes, little endian |
 //! | 4 | 1 | kind |
-//! | 5 | 3 | zero |
+//! | 5 | 3 | of a call, which attempt it is: little endian, counted from 1; otherwise zero |
 //! | 8 | length | body |
 //!
 //! | kind | from | body |
@@ -44,7 +44,7 @@
 //! | 4 refused | program | why the input is none that it can work with: UTF-8, at most 4096 bytes |
 //!
 //! After `ready` the program answers each call with `output` or `refused`, one call at a time, until it reads an
-//! end of file. [`serve`] does it for Rust; `tests/it/guest.py` beside this crate's tests is a guest in Python.
+//! end of file. [`serve`] does it for Rust, where [`current`] tells id and attempt; `tests/it/guest.py` beside this crate's tests is a guest in Python.
 //!
 //! # What a program can and cannot do
 //! It computes, with threads, within the function's memory and CPU limits. It reads itself, the libraries of
@@ -71,7 +71,7 @@ mod system;
 
 pub use error::ProcessError;
 pub use factory::{ProcessBuilder, ProcessFactory};
-pub use guest::{GuestFunction, guest_main, serve};
+pub use guest::{GuestCall, GuestFunction, current, guest_main, serve};
 pub use jail::{Isolation, Jail, Layer};
 pub use program::Program;
 

@@ -2,12 +2,16 @@
 
 use std::{
     fmt,
+    num::NonZeroU128,
     sync::{Arc, Weak},
     time::Duration,
 };
 
-use scf_core::{Delivery, FunctionName, InvocationQueue, Lease, LeaseAsk, QueueError, Settle};
+use scf_core::{
+    Delivery, FunctionName, InvocationQueue, Lease, LeaseAsk, QueueError, QueuedCall, Settle, TraceContext,
+};
 use tokio::{sync::watch, task::JoinSet};
+use tracing::{Instrument, Span};
 
 use super::{
     DispatchConfig, Watched,
@@ -164,8 +168,9 @@ fn wait_for_wake(dispatcher: &Dispatcher) -> impl Future<Output = ()> + Send + u
 /// Runs a call once and settles it.
 async fn attempt(fabric: Weak<Inner>, delivery: Delivery) {
     let Some(inner) = fabric.upgrade() else { return };
-    let Delivery { call, attempt, lease } = delivery;
-    let result = inner.route(0, call.into_invocation().attempt(attempt), false).await;
+    let Delivery { mut call, attempt, lease } = delivery;
+    let span = remind(&mut call, attempt);
+    let result = inner.route(0, call.into_invocation().attempt(attempt), false).instrument(span).await;
     let settle = match result {
         Ok(outcome) => Settle::Completed(outcome.payload),
         Err(error) => verdict(&error),
@@ -173,6 +178,28 @@ async fn attempt(fabric: Weak<Inner>, delivery: Delivery) {
     if let Some(dispatcher) = &inner.dispatcher {
         dispatcher.settle(lease, settle).await;
     }
+}
+
+/// Gives the call of a reminder a trace of its own, and a span that links it to the call that set the reminder.
+///
+/// What is enqueued once is a child of what enqueued it, as OpenTelemetry's conventions for messaging allow where one
+/// message is processed at a time. A reminder comes without end, and so would a trace that all of its calls were in:
+/// these have the link that the conventions prefer.
+fn remind(call: &mut QueuedCall, attempt: u32) -> Span {
+    let Some(setter) = call.trace.take_if(|_| call.every.is_some()) else { return Span::none() };
+    // The same at every attempt, and another each time that the reminder comes.
+    let trace = NonZeroU128::new(call.id.bits()).unwrap_or(NonZeroU128::MIN);
+    let own = TraceContext::new(trace, setter.span_id()).sampled(setter.is_sampled());
+    let own = own.at(call.id.child(u64::from(attempt)).bits() as u64);
+    let span = tracing::debug_span!(
+        "scf.reminder",
+        trace_id = %format_args!("{:032x}", own.trace_id()),
+        span_id = %format_args!("{:016x}", own.span_id()),
+        linked_trace_id = %format_args!("{:032x}", setter.trace_id()),
+        linked_span_id = %format_args!("{:016x}", setter.span_id()),
+    );
+    call.trace = Some(own);
+    span
 }
 
 impl Inner {

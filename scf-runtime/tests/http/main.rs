@@ -4,6 +4,7 @@ mod hostile;
 mod limits;
 mod nodes;
 mod peers;
+mod serve;
 mod status;
 mod streams;
 mod support;

@@ -202,7 +202,7 @@ async fn calls_out_of_a_queue_are_counted_and_stay_in_their_trace() {
     let seen: Arc<Mutex<Vec<(u32, _)>>> = Arc::default();
     let noted = Arc::clone(&seen);
     let native = NativeFactory::new().with("third", move |call, input| {
-        let (attempt, trace) = (call.call().attempt, call.call().trace);
+        let (attempt, trace) = (call.call().attempt, call.call().trace.clone());
         noted.lock().unwrap().push((attempt, trace));
         Box::pin(async move {
             assert!(attempt >= 3, "not yet");
@@ -217,8 +217,8 @@ async fn calls_out_of_a_queue_are_counted_and_stay_in_their_trace() {
     assert_eq!(queue.load().pending, 0);
     let seen = seen.lock().unwrap();
     assert_eq!(seen.iter().map(|(attempt, _)| *attempt).collect::<Vec<_>>(), [1, 2, 3]);
-    let mut spans: Vec<_> = seen.iter().map(|(_, trace)| trace.unwrap().span_id()).collect();
-    assert!(seen.iter().all(|(_, seen)| seen.unwrap().trace_id() == trace().trace_id()));
+    let mut spans: Vec<_> = seen.iter().map(|(_, trace)| trace.as_ref().unwrap().span_id()).collect();
+    assert!(seen.iter().all(|(_, seen)| seen.as_ref().unwrap().trace_id() == trace().trace_id()));
     spans.dedup();
     assert_eq!(spans.len(), 3, "each attempt has a span of its own");
 }

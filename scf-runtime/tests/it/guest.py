@@ -8,7 +8,7 @@ import struct
 import sys
 import time
 
-HEAD = struct.Struct("<IB3x")
+HEAD = struct.Struct("<IB3s")
 CALL, READY, OUTPUT, REFUSED = 1, 2, 3, 4
 
 
@@ -23,12 +23,14 @@ def receive(length):
 
 
 def send(kind, body=b""):
-    left = memoryview(HEAD.pack(len(body), kind) + body)
+    left = memoryview(HEAD.pack(len(body), kind, b"") + body)
     while left:
         left = left[os.write(0, left):]
 
 
-def answer(text):
+def answer(text, attempt):
+    if text == b"attempt":
+        return str(attempt).encode()
     if text.startswith(b"syscall "):
         number, *arguments = (int(word) for word in text.split()[1:])
         libc = ctypes.CDLL(None, use_errno=True)
@@ -48,10 +50,10 @@ def answer(text):
 
 send(READY)
 while True:
-    length, kind = HEAD.unpack(receive(HEAD.size))
+    length, kind, attempt = HEAD.unpack(receive(HEAD.size))
     assert kind == CALL
     body = receive(length)
     try:
-        send(OUTPUT, answer(body[16:]))
+        send(OUTPUT, answer(body[16:], int.from_bytes(attempt, "little")))
     except OSError as error:
         send(REFUSED, str(error).encode())

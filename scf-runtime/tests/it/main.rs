@@ -39,6 +39,7 @@ mod stateful;
 mod streamed;
 mod streams;
 mod support;
+mod trace;
 mod transport;
 #[cfg(feature = "wasm")]
 mod typed;

@@ -11,7 +11,10 @@ use std::{
 };
 
 use async_trait::async_trait;
-use scf_core::{ByteSize, Function, Grants, Host, HttpGrant, InvokeError, IsolateFactory, Limits, PrepareError};
+use scf_core::{
+    ByteSize, Function, Grants, Host, HttpGrant, InvokeError, IsolateFactory, Limits, PrepareError, TraceContext,
+    TraceState,
+};
 use scf_runtime::{HttpClient, Resolver, WasmFactory};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
@@ -174,6 +177,30 @@ async fn fetched(function: &Function, request: &str) -> Result<String, String> {
 
 fn is(answer: &Result<String, String>, error: &str) -> bool {
     answer.as_ref().is_err_and(|message| message == error || message.starts_with(&format!("{error}(")))
+}
+
+#[tokio::test]
+async fn a_request_belongs_to_the_trace_of_its_call_unless_the_guest_says_otherwise() {
+    let server = Server::answering(ok("hello")).await;
+    let function = fetch([server.grant("127.0.0.1", true)]);
+    let prepared = factory(HttpClient::new()).prepare(&function).await.unwrap();
+    let parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    let other = parent.replace('4', "5");
+    let mut call = call(&function, Ticking::new());
+    call.trace = Some(parent.parse::<TraceContext>().unwrap().with_state(TraceState::of(["a=1"])));
+    for (given, sent) in [
+        ("", format!("traceparent: {parent}\r\ntracestate: a=1\r\n")),
+        (&*format!(" traceparent={other}"), format!("traceparent: {other}\r\n")),
+    ] {
+        let request = format!("GET http 127.0.0.1:{} /{given}\n", server.port());
+        prepared.instantiate().await.unwrap().invoke(&call, request.into()).await.unwrap();
+        let request = server.requests().pop().unwrap();
+        assert!(request.contains(&sent), "{request}");
+        assert_eq!(
+            (request.matches("traceparent").count(), request.matches("tracestate").count()),
+            (1, sent.matches("tracestate").count())
+        );
+    }
 }
 
 #[tokio::test]

@@ -57,14 +57,14 @@ pub(super) async fn ready(connection: &mut UnixStream) -> Result<(), Fault> {
 pub(super) async fn call(
     connection: &mut UnixStream,
     ready_at: Option<&mut Option<Instant>>,
-    id: InvocationId,
+    (id, attempt): (InvocationId, u32),
     input: &[u8],
     limit: u64,
 ) -> Result<Answer, Fault> {
     let too_large = Fault::Protocol("the input is over what a frame can have");
     let length = u32::try_from(input.len() + ID).map_err(|_| too_large)?;
     let mut start = [0; HEAD + ID];
-    start[..HEAD].copy_from_slice(&frame::head(frame::CALL, length));
+    start[..HEAD].copy_from_slice(&frame::call_head(length, attempt));
     start[HEAD..].copy_from_slice(&id.bits().to_be_bytes());
     let (mut reader, mut writer) = connection.split();
     let write = async {

@@ -130,7 +130,7 @@ impl Runner {
         let limit = self.limits.payload.bytes();
         let answer = tokio::select! {
             biased;
-            answer = exchange::call(connection, ready_at, call.id, input, limit) => answer.map_err(Some),
+            answer = exchange::call(connection, ready_at, (call.id, call.attempt), input, limit) => answer.map_err(Some),
             over = watch.run(process) => return Err(Ending::Limit(over)),
             () = forever(output.drain()) => Err(None),
         };

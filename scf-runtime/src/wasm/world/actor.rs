@@ -83,7 +83,7 @@ impl actor::Host for World {
         payload: Vec<u8>,
     ) -> Told<String> {
         let call = self.call()?;
-        let (id, tenant, trace) = (call.id.child(self.steps), call.tenant.clone(), call.trace);
+        let (id, tenant, trace) = (call.id.child(self.steps), call.tenant.clone(), call.trace.clone());
         let granted = |name: &FunctionName| *name == call.function || self.plan.grants.functions.contains(name);
         let Some(callee) = FunctionName::new(&function).ok().filter(granted) else {
             return Ok(Err(ActorError::Denied));

@@ -62,7 +62,7 @@ impl context::Host for Context<'_> {
             idempotency_key: call.id.to_string(),
             attempt: call.attempt,
             cold_start: self.run.is_some_and(|run| run.is_cold),
-            traceparent: call.trace.map(|trace| trace.to_string()),
+            traceparent: call.trace.as_ref().map(ToString::to_string),
             function: call.function.to_string(),
             tenant: call.tenant.to_string(),
             key: call.key.clone(),

@@ -17,6 +17,7 @@ use wasmtime_wasi_http::{
 
 use super::{Services, World};
 use crate::{
+    http::write_trace,
     outbound::{Allow, Sent, Terms},
     wasm::live::Guest,
 };
@@ -139,7 +140,7 @@ impl WasiHttpHooks for Hooks {
 
     fn send_request(
         &mut self,
-        request: Request<WasiBody>,
+        mut request: Request<WasiBody>,
         options: Option<RequestOptions>,
         _: Box<dyn Future<Output = Result<(), Error>> + Send>,
     ) -> Box<dyn Future<Output = Result<Sent, Error>> + Send> {
@@ -147,6 +148,9 @@ impl WasiHttpHooks for Hooks {
         let slot = Arc::clone(&self.connections).try_acquire_owned();
         let patience = self.call.as_ref().map(|call| call.deadline.since(call.host.now()));
         let output = self.call.as_ref().and_then(|call| call.output.clone());
+        if let Some(trace) = self.call.as_ref().and_then(|call| call.trace.as_ref()) {
+            write_trace(trace, request.headers_mut());
+        }
         let terms = self.terms.clone();
         Box::new(async move {
             let patience = patience.ok_or(Error::HttpRequestDenied)?;

@@ -21,7 +21,7 @@ use std::{
 };
 
 use scf_core::{Function, InvokeError, Isolate, Limits, Name, Payload, Prepared, Reply};
-use scf_runtime::process::{Jail, ProcessFactory, Program, guest_main};
+use scf_runtime::process::{Jail, ProcessFactory, Program, current, guest_main};
 
 use crate::support::{Alone, call, name};
 
@@ -50,6 +50,7 @@ fn behave(how: Vec<u8>) -> Result<Vec<u8>, String> {
         "unknown" => host.write_all(&[0, 0, 0, 0, 9, 0, 0, 0]).unwrap(),
         // A frame of 4 GiB.
         "oversize" => host.write_all(&[0xff, 0xff, 0xff, 0xff, 3, 0, 0, 0]).unwrap(),
+        "current" => return Ok(format!("{:?}", current()).into_bytes()),
         "refuse" => return Err("bad \u{1b}[31minput".into()),
         "large" => return Ok(vec![0; 2 << 20]),
         "hang" => loop {

@@ -1,11 +1,11 @@
 //! Processes that are kept from call to call.
 
-use std::{future::poll_fn, pin::Pin, task::Poll, time::Duration};
+use std::{future::poll_fn, path::Path, pin::Pin, task::Poll, time::Duration};
 
 use scf_core::{Function, InvokeError, IsolateFactory, Payload, Reuse};
-use scf_runtime::process::ProcessFactory;
+use scf_runtime::process::{ProcessFactory, current};
 
-use super::{factory, invoke, process, this, trapped};
+use super::{PYTHON, factory, invoke, process, this, trapped};
 use crate::support::{Alone, call};
 
 fn warm(max_idle: u32, max_calls: u32, max_age: Duration) -> Function {
@@ -31,6 +31,30 @@ async fn a_warm_process_serves_so_many_calls_and_no_more() {
         replies.iter().map(|(_, reused)| *reused).collect::<Vec<_>>(),
         [false, true, true, false, true, true, false]
     );
+}
+
+#[tokio::test]
+async fn a_process_is_told_of_its_call_and_of_the_attempt() {
+    let factory = factory();
+    for (entry, ask) in [("behave", "current"), ("python", "attempt")] {
+        if entry == "python" && !Path::new(PYTHON).exists() {
+            println!("skipped: no {PYTHON}");
+            continue;
+        }
+        let function = process(entry).reuse(Reuse::Warm { max_idle: 1, max_calls: 100, max_age: LONG });
+        let prepared = factory.prepare(&function).await.unwrap();
+        for attempt in [1, 3, 300] {
+            let mut call = call(&function, Alone::new());
+            call.attempt = attempt;
+            let reply = prepared.instantiate().await.unwrap().invoke(&call, Payload::new(ask)).await.unwrap();
+            let told = String::from_utf8(reply.payload.bytes.to_vec()).unwrap();
+            match entry {
+                "python" => assert_eq!(told, attempt.to_string()),
+                _ => assert_eq!(told, format!("Some(GuestCall {{ id: {:?}, attempt: {attempt} }})", call.id)),
+            }
+        }
+    }
+    assert_eq!(current(), None, "this is no jailed child");
 }
 
 #[tokio::test]
