@@ -154,7 +154,20 @@ impl BlockGraph {
     /// The block's error; [`ModelError::Cut`] when it cannot run now; [`ModelError::Exit`] when it answers with what
     /// cannot be the model's answer.
     pub fn advance(&self, frontier: &mut Frontier, block: usize) -> Result<Option<Activation>, ModelError> {
-        match self.turn(frontier, block, Past::None)? {
+        self.moved(frontier, block, Past::None)
+    }
+
+    /// Like [`BlockGraph::advance`], for a run that would be late if it went on: the nearest exit ends it
+    /// ([`ModelBlock::hasten`]).
+    ///
+    /// # Errors
+    /// As [`BlockGraph::advance`].
+    pub fn hasten(&self, frontier: &mut Frontier, block: usize) -> Result<Option<Activation>, ModelError> {
+        self.moved(frontier, block, Past::Nothing)
+    }
+
+    fn moved(&self, frontier: &mut Frontier, block: usize, past: Past) -> Result<Option<Activation>, ModelError> {
+        match self.turn(frontier, block, past)? {
             Flow::Continue(output) => {
                 self.put(frontier, block, output);
                 Ok(None)
@@ -204,6 +217,7 @@ impl BlockGraph {
         let input = inputs.pop().ok_or_else(cannot)?;
         match past {
             Past::None => self.checked(made, made.step(input)?),
+            Past::Nothing => self.checked(made, made.hasten(input)?),
             Past::Exits => made.forward(input).map(Flow::Continue),
         }
     }
@@ -218,8 +232,12 @@ impl BlockGraph {
 /// What a run goes past instead of ending there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Past {
+    /// Exits that are not sure.
     None,
+    /// Every exit.
     Exits,
+    /// Not even an exit that is not sure.
+    Nothing,
 }
 
 fn wiring(block: &dyn ModelBlock, problem: &'static str) -> ModelError {

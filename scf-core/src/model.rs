@@ -54,6 +54,17 @@ pub trait ModelBlock: Debug + Send + Sync + 'static {
         self.forward(input).map(Flow::Continue)
     }
 
+    /// Like [`ModelBlock::step`], where the rest of the run would be late: an early-exit head overrides it to answer
+    /// whether it is sure or not, and says with the answer how sure it is. Called by the split runtime when what is
+    /// predicted for the blocks that are left is longer than the time until the call's deadline. By default it is no
+    /// different.
+    ///
+    /// # Errors
+    /// [`ModelError`].
+    fn hasten(&self, input: Activation) -> Result<Flow, ModelError> {
+        self.step(input)
+    }
+
     /// Runs it on several inputs that belong together, in the order in which the graph names them. Called by the split
     /// runtime where a network is no chain, like [`ModelBlock::forward`]. By default it takes one.
     ///

@@ -68,12 +68,13 @@ impl Isolate for ModelIsolate {
             tracing::debug!(faas.name = %call.function, node = %call.host.node().id, ?blocks, ?next, "split");
 
             let then = next.map_or(Then::Finish, |segment| Then::Send(segment.form));
+            let late = planned.plan.predicted > call.deadline.since(now);
             let cpu = self.limits.cpu.saturating_sub(bill.usage.cpu);
             let draw_of = |node: usize| Draw::of(&planned.nodes[node]);
             let next_draws = next.map_or_else(Draw::default, |segment| draw_of(segment.node));
             let slowdown = planned.nodes[0].slowdown;
             let spending = Spending { before: spent, here: draw_of(0), slowdown, next: next_draws };
-            let work = Work { model: model.clone(), input, blocks: blocks.clone(), then, spending, cpu };
+            let work = Work { model: model.clone(), input, blocks: blocks.clone(), then, late, spending, cpu };
             let done = compute(call, work).await?;
             bill.enter(call, model, &blocks, &done).await;
 

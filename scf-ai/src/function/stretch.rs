@@ -30,6 +30,8 @@ pub(super) struct Work {
     /// In an order in which they can run.
     pub(super) blocks: SmallVec<[usize; 32]>,
     pub(super) then: Then,
+    /// Whether the run would be late if it went on: the nearest exit ends it.
+    pub(super) late: bool,
     /// What the run had spent before, and who spends what from here on.
     pub(super) spending: Spending,
     /// CPU time that is left.
@@ -178,7 +180,8 @@ pub(super) fn run(work: Work, cancelled: &AtomicBool) -> Result<Done, Stopped> {
             used.cpu += lap();
             blocks.extend(ran.blocks);
         } else {
-            answer = graph.advance(&mut frontier, left[0]).map_err(Stopped::Model)?;
+            let advance = if work.late { BlockGraph::hasten } else { BlockGraph::advance };
+            answer = advance(graph, &mut frontier, left[0]).map_err(Stopped::Model)?;
             left = &left[1..];
             let took = lap();
             used.cpu += took;

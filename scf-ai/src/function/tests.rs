@@ -488,6 +488,10 @@ impl ModelBlock for Sure {
         let confidence = self.confidence;
         Ok(if sure { Flow::Exit { scores: output, confidence } } else { Flow::Continue(output) })
     }
+
+    fn hasten(&self, input: Activation) -> Result<Flow, ModelError> {
+        Ok(Flow::Exit { scores: self.forward(input)?, confidence: 0.1 })
+    }
 }
 
 fn exiting(confidence: f32) -> BlockGraph {
@@ -526,6 +530,22 @@ async fn an_early_exit_ends_the_run_where_it_is_sure_whatever_the_plan_was() {
         assert_eq!(elements(&payload), scores.bytes().unwrap());
         assert_eq!(SplitTrace::of(&receipt).to_string(), trace);
         assert_eq!(called, calls, "a run that has ended calls nobody");
+    }
+}
+
+#[tokio::test]
+async fn a_run_that_would_be_late_ends_at_the_nearest_exit_and_one_that_is_in_time_does_not() {
+    // Six blocks of 2 ms and so many times slower, of a call that has 30 s.
+    for (slowdown, trace) in [(2000.0, "cam block0..block4"), (3000.0, "cam block0")] {
+        let mut net = Net::new(&[("cam", slowdown)], LatencyOptimal::new).await;
+        let factory = ModelFactory::new().with(&exiting(0.9), LatencyOptimal::new());
+        let function = Function::model(FunctionName::new("f").unwrap(), graph().model);
+        net.prepared.insert(node("cam"), factory.prepare(&function).await.unwrap());
+        let (payload, receipt) = Arc::new(net).start(input()).await.unwrap();
+        assert_eq!(SplitTrace::of(&receipt).to_string(), trace);
+        let ran = if slowdown < 2500.0 { 5 } else { 1 };
+        let until = graph().run(0..ran, Activation::decode(&input()).unwrap()).unwrap();
+        assert_eq!(elements(&payload), until.bytes().unwrap());
     }
 }
 
