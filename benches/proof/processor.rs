@@ -64,6 +64,8 @@ fn thread_cpu() -> Duration {
 }
 
 type Job = Box<dyn FnOnce() + Send>;
+/// What is run, from which block to before which, and the hash of what it is given.
+type Question = (usize, usize, blake3::Hash);
 
 /// A network and a thread that runs its blocks, once for each input: they give the same for it again. Clones are the
 /// same.
@@ -72,7 +74,7 @@ pub(crate) struct Processor {
     graph: BlockGraph,
     profile: Profile,
     jobs: SyncSender<Job>,
-    known: Arc<Mutex<HashMap<(usize, usize, blake3::Hash), Activation>>>,
+    known: Arc<Mutex<HashMap<Question, Activation>>>,
 }
 
 impl Processor {
