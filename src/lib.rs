@@ -38,7 +38,7 @@
 //! | feature | makes available |
 //! |---|---|
 //! | `check` | [`Fabric::check`](runtime::Fabric::check); workflows whose steps do not fit are refused |
-//! | `http` | `runtime::http::Ingress`: functions behind an axum router |
+//! | `http` | `runtime::http::Ingress`: functions behind an axum router, or served by it alone |
 //! | `kube` | `sched::kube`: the nodes of a Kubernetes or K3s cluster in the inventory |
 //! | `metrics` | `runtime::Metrics`: counters and histograms of calls for Prometheus |
 //! | `nats` | `runtime::transport::Nats` and [`FabricBuilder`](runtime::FabricBuilder)`::join`: nodes of several processes |

@@ -34,7 +34,7 @@
 //! | `snapshot` | no | `WasmFactory::snapshot`: components that begin where their initialisation ended, by wizer |
 //! | `wasi-http` | no | components that handle HTTP requests, and that send them to the origins that they are granted, by `HttpClient` |
 //! | `wasi-nn` | no | components that ask models which are resident in the host: `wasi:nn` |
-//! | `http` | no | `http::Ingress`: functions behind an axum router |
+//! | `http` | no | `http::Ingress`: functions behind an axum router, or served by it alone |
 //! | `check` | no | [`Fabric::check`]; workflows whose steps do not fit are refused, by wac-types |
 //! | `metrics` | no | `Metrics`: counters and histograms of calls for Prometheus |
 //! | `nats` | no | `transport::Nats` and `FabricBuilder::join`: nodes of several processes, over a NATS server |
