@@ -1,4 +1,4 @@
-//! How deep calls that functions make of functions nest on one stack.
+//! How deep calls that functions make of functions nest.
 
 use std::{
     cell::Cell,
@@ -7,12 +7,12 @@ use std::{
     task::Poll,
 };
 
-/// Calls that may be inside each other on one stack. A level takes 18 KiB of it, six times that in a debug build; a
+/// Calls that may be inside each other in one process. A level takes 18 KiB of it, six times that in a debug build; a
 /// thread has 2 MiB, what a guest calls of the host has 256 KiB.
 const DEEPEST: u32 = 10;
 
 thread_local! {
-    /// Calls that are being polled inside each other by this thread.
+    /// Calls that what this thread polls is inside of.
     static DEPTH: Cell<u32> = const { Cell::new(0) };
 }
 
@@ -29,6 +29,23 @@ impl Level {
     }
 }
 
+/// Inside how many calls the calling thread is.
+pub(crate) fn depth() -> u32 {
+    DEPTH.get()
+}
+
+/// Does what belongs inside `depth` calls that another thread polls.
+pub(crate) fn inside<T>(depth: u32, act: impl FnOnce() -> T) -> T {
+    struct Outside(u32);
+    impl Drop for Outside {
+        fn drop(&mut self) {
+            DEPTH.set(self.0);
+        }
+    }
+    let _outside = Outside(DEPTH.replace(depth));
+    act()
+}
+
 impl Drop for Level {
     fn drop(&mut self) {
         DEPTH.set(DEPTH.get() - 1);
@@ -37,8 +54,8 @@ impl Drop for Level {
 
 /// `call`'s output, or `None` where it is polled inside too many others: they would use the stack up.
 ///
-/// Counts what is on the stack of the thread, not what waits elsewhere: calls of other nodes, and those that have
-/// given way meanwhile, are bounded by queues and deadlines.
+/// What another thread goes on with is told how deep it is ([`depth`], [`inside`]). Calls of other nodes begin anew
+/// there: their room is counted.
 pub(crate) async fn within_stack<F: Future>(call: F) -> Option<F::Output> {
     let mut call = pin!(call);
     poll_fn(|cx| match Level::enter() {

@@ -22,7 +22,10 @@ use scf_core::Meter;
 use tokio::{runtime::Handle, sync::oneshot};
 use tracing::{Dispatch, Span, dispatcher};
 
-use crate::cpu::CpuMeter;
+use crate::{
+    cpu::CpuMeter,
+    depth::{depth, inside},
+};
 
 /// How much less than the others' the priority of these threads is. A thread that wakes takes the core from them at
 /// once; while others want all of every core, a tenth of it is left for them.
@@ -62,6 +65,8 @@ struct Job {
     /// Where the call's records go, and the span that they are in.
     records: Dispatch,
     span: Span,
+    /// Inside how many calls it is.
+    depth: u32,
     state: Mutex<State>,
     /// A turn ended.
     turned: Condvar,
@@ -231,6 +236,7 @@ impl Job {
             executor: Handle::try_current().ok(),
             records: dispatcher::get_default(Dispatch::clone),
             span: Span::current(),
+            depth: depth(),
             state: Mutex::new(State { work: Some(work), turn: Turn::Queued, is_given_up: false }),
             turned: Condvar::new(),
         });
@@ -253,7 +259,7 @@ impl Job {
             let _executor = self.executor.as_ref().map(Handle::enter);
             let _records = dispatcher::set_default(&self.records);
             let _span = self.span.enter();
-            work.as_mut().poll(&mut Context::from_waker(&waker))
+            inside(self.depth, || work.as_mut().poll(&mut Context::from_waker(&waker)))
         };
         let mut state = self.lock();
         if polled.is_ready() || state.is_given_up {
@@ -319,6 +325,7 @@ mod tests {
     use tokio::task::yield_now;
 
     use super::*;
+    use crate::depth::within_stack;
 
     fn lane() -> (Lane, Arc<AtomicUsize>) {
         let ticks = Arc::new(AtomicUsize::new(0));
@@ -358,6 +365,17 @@ mod tests {
             name()
         });
         assert_eq!(lane.run(work, || true, &meter).await, "scf-lane");
+    }
+
+    #[tokio::test]
+    async fn what_goes_on_elsewhere_is_inside_as_many_calls_as_before() {
+        let (lane, _) = lane();
+        let meter = Arc::default();
+        let deep = lane.run(Box::pin(within_stack(async { (name(), depth()) })), || true, &meter);
+        let (thread, deep) = within_stack(within_stack(deep)).await.flatten().flatten().unwrap();
+        assert_eq!((&*thread, deep), ("scf-lane", 3));
+        // The thread itself is inside of none.
+        assert_eq!(lane.run(Box::pin(async { depth() }), || true, &meter).await, 0);
     }
 
     #[tokio::test]

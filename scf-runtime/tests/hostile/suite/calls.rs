@@ -55,6 +55,14 @@ pub(super) fn cases() -> Vec<Case> {
         harmless("a guest that calls itself twice, as do these", "(call $again) (call $again) (i32.const 0)"),
         harmless("a guest that calls itself for ever", "(loop $loop (call $again) (br $loop)) (unreachable)"),
         harmless("a guest that calls itself and then spins", "(call $again) (loop $loop (br $loop)) (unreachable)"),
+        harmless(
+            "a guest that runs long before it calls itself, as do these",
+            "(local $count i32)
+             (loop $loop
+               (local.set $count (i32.add (local.get $count) (i32.const 1)))
+               (br_if $loop (i32.lt_u (local.get $count) (i32.const 4000000))))
+             (call $again) (i32.const 0)",
+        ),
         Case::new(
             THREAT,
             "a guest that calls a function it was not granted",
