@@ -30,11 +30,13 @@ impl Level {
 }
 
 /// Inside how many calls the calling thread is.
+#[cfg(feature = "wasm-runtime-only")]
 pub(crate) fn depth() -> u32 {
     DEPTH.get()
 }
 
 /// Does what belongs inside `depth` calls that another thread polls.
+#[cfg(feature = "wasm-runtime-only")]
 pub(crate) fn inside<T>(depth: u32, act: impl FnOnce() -> T) -> T {
     struct Outside(u32);
     impl Drop for Outside {
@@ -54,7 +56,7 @@ impl Drop for Level {
 
 /// `call`'s output, or `None` where it is polled inside too many others: they would use the stack up.
 ///
-/// What another thread goes on with is told how deep it is ([`depth`], [`inside`]). Calls of other nodes begin anew
+/// What another thread goes on with is told how deep it is (`depth`, `inside`). Calls of other nodes begin anew
 /// there: their room is counted.
 pub(crate) async fn within_stack<F: Future>(call: F) -> Option<F::Output> {
     let mut call = pin!(call);
