@@ -18,7 +18,8 @@ use scf::core::{Activation, BlockGraph, BlockRunner, BoxError, Flow, ModelError,
 
 use crate::clock::LeapingClock;
 
-/// What the network takes on the cloud: EfficientNet-Lite0 on one core of a server of 2023. Links and queues are given in
+/// What the network takes on the cloud: as long as EfficientNet-Lite0 does on one core with AVX-512, by `ai.lite0.whole_ms`
+/// of `benches/split.rs`. Links and queues are given in
 /// absolute times, so that on a faster machine it would pay to cut elsewhere: the world has one speed.
 const CLOUD: Duration = Duration::from_micros(8700);
 /// Runs of each input that a block's time is the median of.

@@ -154,7 +154,7 @@ impl BlockGraph {
     /// The block's error; [`ModelError::Cut`] when it cannot run now; [`ModelError::Exit`] when it answers with what
     /// cannot be the model's answer.
     pub fn advance(&self, frontier: &mut Frontier, block: usize) -> Result<Option<Activation>, ModelError> {
-        self.moved(frontier, block, Past::None)
+        self.moved(frontier, block, Past::Unsure)
     }
 
     /// Like [`BlockGraph::advance`], for a run that would be late if it went on: the nearest exit ends it
@@ -216,9 +216,9 @@ impl BlockGraph {
         }
         let input = inputs.pop().ok_or_else(cannot)?;
         match past {
-            Past::None => self.checked(made, made.step(input)?),
+            Past::Unsure => self.checked(made, made.step(input)?),
             Past::Nothing => self.checked(made, made.hasten(input)?),
-            Past::Exits => made.forward(input).map(Flow::Continue),
+            Past::All => made.forward(input).map(Flow::Continue),
         }
     }
 
@@ -233,10 +233,10 @@ impl BlockGraph {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Past {
     /// Exits that are not sure.
-    None,
-    /// Every exit.
-    Exits,
-    /// Not even an exit that is not sure.
+    Unsure,
+    /// All exits.
+    All,
+    /// No exit.
     Nothing,
 }
 

@@ -293,7 +293,7 @@ impl BlockGraph {
     /// [`ModelError::Cut`] where several tensors are alive.
     pub fn step(&self, range: std::ops::Range<usize>, mut input: Activation) -> Result<Flow, ModelError> {
         if !self.chain {
-            return self.traverse(range, input, Past::None);
+            return self.traverse(range, input, Past::Unsure);
         }
         if let Some(runner) = self.runner_of(&range) {
             return self.asked(&**runner, range, vec![input]).flows.remove(0);
@@ -394,7 +394,7 @@ impl BlockGraph {
     /// The first block's error; [`ModelError::Cut`] where several tensors are alive.
     pub fn run(&self, range: std::ops::Range<usize>, input: Activation) -> Result<Activation, ModelError> {
         if !self.chain {
-            return self.traverse(range, input, Past::Exits).map(Flow::into_activation);
+            return self.traverse(range, input, Past::All).map(Flow::into_activation);
         }
         self.blocks[range].iter().try_fold(input, |activation, block| block.forward(activation))
     }

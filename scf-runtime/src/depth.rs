@@ -7,8 +7,9 @@ use std::{
     task::Poll,
 };
 
-/// Calls that may be inside each other in one process. A level takes 18 KiB of it, six times that in a debug build; a
-/// thread has 2 MiB, what a guest calls of the host has 256 KiB.
+/// Calls that may be inside each other in one process. A level takes 18 KiB of the stack, six times that in a debug
+/// build; a thread has 2 MiB, what a guest calls of the host has 256 KiB. It also holds an instance of the pool, which is
+/// why those are counted too that another thread goes on with.
 const DEEPEST: u32 = 10;
 
 thread_local! {
@@ -56,7 +57,7 @@ impl Drop for Level {
 
 /// `call`'s output, or `None` where it is polled inside too many others: they would use the stack up.
 ///
-/// What another thread goes on with is told how deep it is (`depth`, `inside`). Calls of other nodes begin anew
+/// Who has another thread go on with something tells it how deep that is (`depth`, `inside`). Calls of other nodes begin anew
 /// there: their room is counted.
 pub(crate) async fn within_stack<F: Future>(call: F) -> Option<F::Output> {
     let mut call = pin!(call);

@@ -72,38 +72,29 @@ pub(crate) async fn run(
         span_id = own.as_ref().map(|own| field::display(format!("{:016x}", own.span_id()))),
         parent_span_id = trace.map(|trace| field::display(format!("{:016x}", trace.span_id()))),
     );
-    run_steps(fabric, workflow, node, id, key, input, own).instrument(span).await
-}
-
-async fn run_steps(
-    fabric: &Fabric,
-    workflow: &Workflow,
-    node: &NodeId,
-    id: InvocationId,
-    key: Option<&str>,
-    input: Payload,
-    trace: Option<TraceContext>,
-) -> Result<WorkflowOutcome, WorkflowFailure> {
-    let mut promised = PromisedRun::begin(fabric.inner(), workflow, node);
-    let mut done: Vec<Outcome> = Vec::with_capacity(workflow.steps.len());
-    for (step, part) in workflow.steps.iter().enumerate() {
-        let payload = part.after.map_or_else(|| input.clone(), |after| done[after].payload.clone());
-        let mut invocation = Invocation::new(id.child(step as u64), part.function.clone(), payload);
-        invocation.key = key.map(str::to_owned);
-        invocation.trace.clone_from(&trace);
-        let result = match &mut promised {
-            Some(run) => Box::pin(run.step(step, invocation)).await,
-            None => fabric.invoke_from(node, invocation).await,
-        };
-        match result {
-            Ok(outcome) => done.push(outcome),
-            Err(source) => {
-                promised.iter().for_each(|run| run.end(Some(&source)));
-                let (workflow, function) = (workflow.name.clone(), part.function.clone());
-                return Err(WorkflowFailure::Step { workflow, step, function, done, source });
+    let steps = async {
+        let mut promised = PromisedRun::begin(fabric.inner(), workflow, node);
+        let mut done: Vec<Outcome> = Vec::with_capacity(workflow.steps.len());
+        for (step, part) in workflow.steps.iter().enumerate() {
+            let payload = part.after.map_or_else(|| input.clone(), |after| done[after].payload.clone());
+            let mut invocation = Invocation::new(id.child(step as u64), part.function.clone(), payload);
+            invocation.key = key.map(str::to_owned);
+            invocation.trace.clone_from(&own);
+            let result = match &mut promised {
+                Some(run) => Box::pin(run.step(step, invocation)).await,
+                None => fabric.invoke_from(node, invocation).await,
+            };
+            match result {
+                Ok(outcome) => done.push(outcome),
+                Err(source) => {
+                    promised.iter().for_each(|run| run.end(Some(&source)));
+                    let (workflow, function) = (workflow.name.clone(), part.function.clone());
+                    return Err(WorkflowFailure::Step { workflow, step, function, done, source });
+                }
             }
         }
-    }
-    promised.iter().for_each(|run| run.end(None));
-    Ok(WorkflowOutcome { steps: done })
+        promised.iter().for_each(|run| run.end(None));
+        Ok(WorkflowOutcome { steps: done })
+    };
+    steps.instrument(span).await
 }

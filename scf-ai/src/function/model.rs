@@ -164,6 +164,9 @@ impl Model {
 
     /// What a hop from a node to another spends behind `done`, the result's way back included.
     pub(super) fn hop_spends(&self, done: &BlockSet, form: WireForm, [from, to]: [&Draw; 2]) -> SplitSpent {
+        if *from == Draw::default() && *to == Draw::default() {
+            return SplitSpent::NOTHING;
+        }
         let costs = together(&self.tensors, &self.graph.alive(done));
         let Some(cost) = in_form(&costs, form) else { return SplitSpent::NOTHING };
         spent(from, Duration::ZERO, cost.size, self.result) + spent(to, Duration::ZERO, self.result, cost.size)

@@ -135,7 +135,7 @@ impl Controller {
         let reply = match &mut result {
             // Not moved: it is large, and all that is in it goes to different places.
             Some(Ok(reply)) => reply,
-            Some(Err(_)) => return Err(result.and_then(Result::err).unwrap_or_else(too_late)),
+            Some(Err(error)) => return Err(error.clone()),
             None => return Err(too_late()),
         };
         // What changes state was held to it before that was committed.
