@@ -1,7 +1,8 @@
 //! Names and numbers that identify things: nodes, functions, invocations, keys.
 
-use std::{borrow::Borrow, fmt, str::FromStr, sync::Arc};
+use std::{borrow::Borrow, fmt, str::FromStr};
 
+use compact_str::CompactString;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -10,11 +11,12 @@ pub const MAX_NAME: usize = 63;
 
 /// A validated name: 1 to 63 of `a-z`, `0-9` and `-`, starting with a letter or digit.
 ///
-/// Cloning is a reference count. The alphabet leaves out everything that a broker's subject, a path
-/// or a terminal gives a meaning to.
+/// Up to 24 bytes of it are where the name is: cloning copies them, and no two cores write to the same memory for it.
+/// Longer ones are allocated. The alphabet leaves out everything that a broker's subject, a path or a terminal gives a
+/// meaning to.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct Name(Arc<str>);
+pub struct Name(CompactString);
 
 /// A text that cannot be a [`Name`].
 #[derive(Clone, Debug, PartialEq, Eq, Error)]

@@ -146,9 +146,9 @@ pub enum InvokeError {
         function: FunctionName,
         /// The key.
         key: String,
-        /// Why.
+        /// Why; boxed, since a result is as large as the largest of its errors, and every call gives one.
         #[source]
-        source: StateError,
+        source: Box<StateError>,
     },
     /// The host itself failed.
     #[error("function {function}: host failure: {message}")]

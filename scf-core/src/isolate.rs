@@ -1,6 +1,12 @@
 //! What runs functions: the factory that prepares code and the isolates it makes.
 
-use std::{fmt::Debug, sync::Arc, time::Duration};
+use std::{
+    fmt::{self, Debug, Formatter},
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use thiserror::Error;
@@ -53,14 +59,11 @@ pub trait Prepared: Debug + Send + Sync + 'static {
     /// [`InvokeError::Overloaded`] when no slot is free, [`InvokeError::Host`] otherwise.
     async fn instantiate(&self) -> Result<Box<dyn Isolate>, InvokeError>;
 
-    /// Runs one call in an isolate of its own and drops that after it: [`Prepared::instantiate`], then
-    /// [`Isolate::invoke`], which is what it does unless an implementation can do both with fewer allocations.
-    /// Called instead of the two once a function is ready.
-    ///
-    /// # Errors
-    /// As either of them.
-    async fn invoke(&self, call: &Call, input: Payload) -> Result<Reply, InvokeError> {
-        self.instantiate().await?.invoke(call, input).await
+    /// Runs one call in an isolate of its own, as far as it goes without waiting, and drops that after it:
+    /// [`Prepared::instantiate`], then [`Isolate::invoke`], which is what it does unless an implementation can do
+    /// both with fewer allocations. Called instead of the two once a function is ready, by the task of `cx`.
+    fn begin<'a>(&'a self, call: &'a Call, input: Payload, cx: &mut Context<'_>) -> Begun<'a> {
+        Begun::poll(Box::pin(async move { self.instantiate().await?.invoke(call, input).await }), cx)
     }
 
     /// Keeps `isolates` isolates that have started but served no call, for a function that reuses them
@@ -82,6 +85,37 @@ pub trait Prepared: Debug + Send + Sync + 'static {
     /// As [`Prepared::instantiate`].
     async fn pin(&self) -> Result<Option<Box<dyn Isolate>>, InvokeError> {
         Ok(None)
+    }
+}
+
+/// A call that was begun: most are short, and over when they are begun.
+#[expect(clippy::exhaustive_enums, reason = "a call is over or it is not")]
+pub enum Begun<'a> {
+    /// It is over.
+    Done(Result<Reply, InvokeError>),
+    /// It waits for something; its future goes on as that of [`Isolate::invoke`].
+    Waits(Pin<Box<dyn Future<Output = Result<Reply, InvokeError>> + Send + 'a>>),
+}
+
+impl<'a> Begun<'a> {
+    /// What `call` is after its first poll.
+    pub fn poll<F>(mut call: Pin<Box<F>>, cx: &mut Context<'_>) -> Self
+    where
+        F: Future<Output = Result<Reply, InvokeError>> + Send + 'a,
+    {
+        match call.as_mut().poll(cx) {
+            Poll::Ready(result) => Self::Done(result),
+            Poll::Pending => Self::Waits(call),
+        }
+    }
+}
+
+impl Debug for Begun<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Done(result) => f.debug_tuple("Done").field(result).finish(),
+            Self::Waits(_) => f.write_str("Waits"),
+        }
     }
 }
 

@@ -98,7 +98,7 @@ pub use id::{FunctionName, InvalidName, InvocationId, MAX_NAME, ModelName, Name,
 pub use inference::{Inference, Inferred, ModelInfo};
 pub use invocation::{Invocation, Outcome, Receipt, Span, Usage};
 pub use invoke_error::{InvokeError, LimitKind};
-pub use isolate::{Call, Callee, Host, Isolate, IsolateFactory, PrepareError, Prepared, Reply};
+pub use isolate::{Begun, Call, Callee, Host, Isolate, IsolateFactory, PrepareError, Prepared, Reply};
 pub use item_stream::{ItemReceiver, ItemSender, StreamError, item_cost, item_stream};
 pub use keyvalue::{Bucket, KeyValue, KeyValueError, KeyValueLimits};
 pub use meter::Meter;

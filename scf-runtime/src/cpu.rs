@@ -5,10 +5,7 @@ use std::{
     future::{Future, poll_fn},
     pin::pin,
     ptr,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::atomic::{AtomicU64, Ordering},
     time::Duration,
 };
 
@@ -38,8 +35,6 @@ const FRESH: u64 = 1_000_000;
 pub(crate) struct CpuMeter {
     /// Of the polls that ended, in nanoseconds.
     used: AtomicU64,
-    /// Who is told at the end of each poll.
-    told: Option<Arc<Meter>>,
 }
 
 /// What a thread knows about its metered polls.
@@ -84,8 +79,8 @@ pub(crate) fn marked() -> u64 {
 }
 
 /// Whether a meter that tells `told` is what ended last in the poll that runs now, and none has begun since.
-pub(crate) fn has_just_ended(told: &Arc<Meter>) -> bool {
-    THREAD.with(|thread| thread.ended.get() == Arc::as_ptr(told))
+pub(crate) fn has_just_ended(told: &Meter) -> bool {
+    THREAD.with(|thread| ptr::eq(thread.ended.get(), told))
 }
 
 impl Thread {
@@ -123,48 +118,54 @@ impl Thread {
 }
 
 impl CpuMeter {
-    /// A meter that tells `told` what is used, poll by poll, so that it is known of a call that is given up too.
-    pub(crate) fn telling(told: &Arc<Meter>) -> Self {
-        Self { told: Some(Arc::clone(told)), ..Self::default() }
-    }
-
     /// Runs `future` and meters it.
     pub(crate) async fn run<F: Future>(&self, future: F) -> F::Output {
         let mut future = pin!(future);
         poll_fn(|cx| self.count(|| future.as_mut().poll(cx))).await
     }
 
+    /// As [`CpuMeter::run`], and tells `told` what is used, poll by poll, so that it is known of a call that is given up
+    /// too.
+    pub(crate) async fn run_telling<F: Future>(&self, told: &Meter, future: F) -> F::Output {
+        let mut future = pin!(future);
+        poll_fn(|cx| self.count_telling(told, || future.as_mut().poll(cx))).await
+    }
+
     /// Meters `work`, one poll of the future. For a future that is too large to be moved into [`CpuMeter::run`].
     pub(crate) fn count<T>(&self, work: impl FnOnce() -> T) -> T {
+        self.add_up(ptr::null(), work).0
+    }
+
+    /// As [`CpuMeter::count`], and tells `told` what was used.
+    pub(crate) fn count_telling<T>(&self, told: &Meter, work: impl FnOnce() -> T) -> T {
+        let (done, own) = self.add_up(told, work);
+        told.add_cpu(Duration::from_nanos(own));
+        done
+    }
+
+    /// Adds up what `work` takes, and notes who is told of it.
+    fn add_up<T>(&self, told: *const Meter, work: impl FnOnce() -> T) -> (T, u64) {
         let outside = THREAD.with(Thread::begin);
         let done = work();
         let own = THREAD.with(|thread| {
             let ended = thread.step();
-            thread.ended.set(self.told.as_ref().map_or(ptr::null(), Arc::as_ptr));
+            thread.ended.set(told);
             thread.own.replace(outside).wrapping_add(ended)
         });
         self.used.store(self.used.load(Ordering::Relaxed) + own, Ordering::Relaxed);
-        if let Some(told) = &self.told {
-            told.add_cpu(Duration::from_nanos(own));
-        }
-        done
+        (done, own)
+    }
+
+    /// Begins anew, for another future.
+    #[cfg(feature = "wasm-runtime-only")]
+    pub(crate) fn reset(&self) {
+        self.used.store(0, Ordering::Relaxed);
     }
 
     /// Adds CPU time that another thread used on the future's behalf.
     #[cfg(feature = "wasm-runtime-only")]
-    pub(crate) fn charge(&self, cpu: Duration) {
-        self.used.fetch_add(u64::try_from(cpu.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
-        if let Some(told) = &self.told {
-            told.add_cpu(cpu);
-        }
-    }
-
-    /// Tells of CPU time that a thread of the host used on the future's behalf, which is not the future's.
-    #[cfg(feature = "wasm-runtime-only")]
-    pub(crate) fn charge_host(&self, cpu: Duration) {
-        if let Some(told) = &self.told {
-            told.add_host(cpu);
-        }
+    pub(crate) fn charge(&self, cpu: u64) {
+        self.used.fetch_add(cpu, Ordering::Relaxed);
     }
 
     /// CPU time up to the end of the last poll.
@@ -261,9 +262,8 @@ mod tests {
 
     #[tokio::test]
     async fn what_was_used_is_told_before_the_future_is_done() {
-        let told = Arc::new(Meter::default());
-        let meter = CpuMeter::telling(&told);
-        let given_up = meter.run(async {
+        let (told, meter) = (Meter::default(), CpuMeter::default());
+        let given_up = meter.run_telling(&told, async {
             burn(Duration::from_millis(2));
             std::future::pending::<()>().await;
         });

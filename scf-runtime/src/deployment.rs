@@ -250,7 +250,7 @@ mod tests {
     use scf_core::{Function, Tenant};
 
     use super::*;
-    use crate::tenant::Accounts;
+    use crate::{ledger::Books, tenant::Accounts};
 
     fn name() -> FunctionName {
         FunctionName::new("f").unwrap()
@@ -260,7 +260,8 @@ mod tests {
         let function = Arc::new(Function::native(name(), Name::new("f").unwrap()));
         let tenant = Tenant::new(function.tenant.clone());
         let account = Accounts::new(vec![tenant], 1).of(&function.tenant).unwrap();
-        Arc::new(Route::new(function, Revision::new(number), Arc::default(), account, Box::new([None])))
+        let books = Arc::new(Books::new(&Arc::default(), &account));
+        Arc::new(Route::new(function, Revision::new(number), books, account, Box::new([None])))
     }
 
     /// A function of `count` revisions, each of which went live.

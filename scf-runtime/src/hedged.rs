@@ -74,7 +74,7 @@ impl Inner {
         if !is_spent || other == to {
             return None;
         }
-        [&trip.route.ledger, &trip.account.ledger].into_iter().for_each(|ledger| ledger.book_hedged());
+        trip.route.books.book_hedged(trip.account);
         tracing::debug!(faas.name = %trip.route.function.name, node = ?self.id_at(other), "scf.hedge");
         Some(other)
     }

@@ -97,7 +97,8 @@ impl Host for MemberHost {
         };
         if let Some(output) = &call.output {
             let (function, key) = (call.function.clone(), call.key.clone().unwrap_or_default());
-            output.open().await.map_err(|source| InvokeError::State { function, key, source })?;
+            let failed = |source| InvokeError::State { function, key, source: Box::new(source) };
+            output.open().await.map_err(failed)?;
         }
         let mut invocation = Invocation::new(call.id.child(step), callee.function, callee.payload)
             .patience(call.deadline.since(self.clock.now()));

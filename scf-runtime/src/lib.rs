@@ -11,7 +11,7 @@
 //! | `router`, `member`, `wire` | where a call goes, what a node has promised, calls as messages |
 //! | `controller/` | admission, running, rest, per node |
 //! | `host`, `device` | what isolates may ask, what they hold |
-//! | `ledger`, `tenant`, `overhead`, `cpu` | bills, who pays them, and how CPU time is metered |
+//! | `bill`, `ledger`, `tab`, `tenant`, `overhead`, `cpu` | bills, who pays them, and how CPU time is metered |
 //! | `stream/` | items that go with a call while it runs, also to another node |
 //! | `workflow` | functions joined to one |
 //! | `service/` | what the host keeps for functions: [`StateKeyValue`], [`MemoryKeyValue`], [`MemorySecrets`] |
@@ -44,6 +44,7 @@
 //! async-nats 0.51 and rustls 0.23.
 #![warn(clippy::print_stdout, clippy::print_stderr, clippy::unwrap_used)]
 
+mod bill;
 mod budget;
 mod check;
 mod claim;
@@ -85,6 +86,7 @@ mod router;
 mod service;
 mod spread;
 mod stream;
+mod tab;
 mod tenant;
 mod time;
 mod timer;
@@ -96,6 +98,7 @@ mod wasm;
 mod wire;
 mod workflow;
 
+pub use bill::{Bill, Failures};
 pub use check::CheckError;
 pub use clock::SystemClock;
 pub use controller::Lifecycle;
@@ -105,7 +108,6 @@ pub use fabric::PeerStatus;
 pub use fabric::{Fabric, FabricBuilder, RevisionStatus};
 pub use guest::GuestPolicy;
 pub use hedge::HedgePolicy;
-pub use ledger::{Bill, Failures};
 pub use native::{NativeCall, NativeError, NativeFactory, NativeFuture};
 #[cfg(feature = "metrics")]
 pub use observe::Metrics;

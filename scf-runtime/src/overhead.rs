@@ -14,9 +14,7 @@ pub(crate) struct Overhead {
 impl Drop for Overhead {
     fn drop(&mut self) {
         if let Some(found) = &self.payer {
-            let cpu = self.meter.used();
-            found.route().ledger.book_host(found.part, cpu);
-            found.account().ledger.book_host(found.part, cpu);
+            found.pages().book_host(self.meter.used());
         }
     }
 }

@@ -19,7 +19,7 @@ use crate::{
     controller::Ready,
     deployment::Deployment,
     hedge::Hedge,
-    ledger::Ledger,
+    ledger::{Books, Pages},
     peer,
     spread::Shared,
     tenant::Account,
@@ -52,6 +52,11 @@ impl Found {
         &self.deployment.revisions()[self.at]
     }
 
+    /// Where the call is booked.
+    pub(crate) fn pages(&self) -> Pages<'_> {
+        self.route().books.pages(self.part, self.account())
+    }
+
     /// The account of who pays.
     pub(crate) fn account(&self) -> &Arc<Account> {
         match &self.payer {
@@ -66,7 +71,7 @@ impl Found {
 pub(crate) struct Route {
     pub(crate) function: Arc<Function>,
     pub(crate) revision: Revision,
-    pub(crate) ledger: Arc<Ledger>,
+    pub(crate) books: Arc<Books>,
     /// The account of the function's own tenant.
     pub(crate) account: Arc<Account>,
     /// By position of the node; none where its needs do not allow it.
@@ -88,7 +93,7 @@ impl Route {
     pub(crate) fn new(
         function: Arc<Function>,
         revision: Revision,
-        ledger: Arc<Ledger>,
+        books: Arc<Books>,
         account: Arc<Account>,
         ready: Box<[Option<Arc<Ready>>]>,
     ) -> Self {
@@ -97,7 +102,7 @@ impl Route {
         let is_hedged = function.repeat == Repeat::Freely && function.state == Statefulness::Stateless;
         let hedge = is_hedged.then(|| Box::new(Mutex::new(Hedge::new())));
         let serves = AtomicBool::new(false);
-        Self { function, revision, ledger, account, ready, sticky, serves, abroad, definition, hedge }
+        Self { function, revision, books, account, ready, sticky, serves, abroad, definition, hedge }
     }
 
     /// Whether it has claimed what it needs on a node of another process.

@@ -116,8 +116,7 @@ impl Inner {
         if let Err(InvokeError::Unplaceable { function, .. }) = &result
             && *function == route.function.name
         {
-            route.ledger.book_unplaced();
-            account.ledger.book_unplaced();
+            route.books.book_unplaced(account);
         }
         result
     }
@@ -200,8 +199,11 @@ impl Inner {
                     let others = self.members.len() + self.peers.all().len() > left_out.len();
                     if others { self.decide(trip, &invocation, &left_out).await.ok() } else { None }
                 }
-                InvokeError::State { source: StateError::Held { owner, .. }, .. } => {
-                    let owner = self.positions.get(owner).copied();
+                InvokeError::State { source, .. } => {
+                    let owner = match &**source {
+                        StateError::Held { owner, .. } => self.positions.get(owner).copied(),
+                        _ => None,
+                    };
                     owner.filter(|&owner| route.function.needs.allow(&self.members[owner].node))
                 }
                 _ => None,
@@ -388,8 +390,7 @@ impl Inner {
         let links = transport.hops(origin, &node).unwrap_or(1) as u64;
         let streamed = loan.as_ref().map(Loan::on_wire).unwrap_or_default();
         let on_wire = ByteSize::from_bytes((sent + answer.size() + streamed).bytes() * links);
-        route.ledger.book_wire(on_wire);
-        account.ledger.book_wire(on_wire);
+        route.books.book_wire(account, on_wire);
         let mut outcome = wire::read_answer(answer, function).map_err(|error| match error {
             // A node that was started anew does not know what it was asked to keep: nothing ran there.
             InvokeError::NotFound { function } if to >= self.members.len() && function == route.function.name => {

@@ -8,8 +8,9 @@ use std::{
 use scf_core::{Tenant, TenantName};
 
 use crate::{
-    ledger::{Bill, Ledger},
-    spread::{Apart, Each, Shared, Spread},
+    bill::Bill,
+    ledger::Ledger,
+    spread::{Apart, Shared, Spread},
 };
 
 /// Tenants that were not added to the builder and are known all the same.
@@ -22,8 +23,6 @@ pub(crate) struct Account {
     /// Its number, which the queues know it by.
     pub(crate) number: u32,
     pub(crate) ledger: Ledger,
-    /// Its name, counted apart for each core.
-    names: Each<TenantName>,
     /// By position of the node.
     pub(crate) seats: Box<[Seat]>,
 }
@@ -100,17 +99,9 @@ impl Accounts {
         let number = u32::try_from(known.len()).ok()?;
         let name = tenant.name.clone();
         let seats = (0..self.nodes).map(|_| Seat::default()).collect();
-        let account = Arc::new(Account { tenant, number, ledger: Ledger::default(), names: Each::default(), seats });
+        let account = Arc::new(Account { tenant, number, ledger: Ledger::default(), seats });
         known.insert(name, Arc::clone(&account));
         Some(account)
-    }
-}
-
-impl Account {
-    /// The tenant's name, to be kept by a call on `part` of the cores.
-    pub(crate) fn name(&self, part: usize) -> TenantName {
-        let copy = || TenantName::new(self.tenant.name.as_str()).unwrap_or_else(|_| self.tenant.name.clone());
-        self.names.at(part, copy).clone()
     }
 }
 

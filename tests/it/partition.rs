@@ -98,7 +98,8 @@ async fn a_tally_whose_commit_was_applied_and_whose_answer_was_lost_counts_once(
 
     let failure = run(&site, 7).await.unwrap_err();
     let WorkflowFailure::Step { step: 3, source, .. } = &failure else { panic!("{failure:?}") };
-    assert!(matches!(source, InvokeError::State { source: StateError::Unknown { .. }, .. }), "{source:?}");
+    let InvokeError::State { source, .. } = source else { panic!("{source:?}") };
+    assert!(matches!(**source, StateError::Unknown { .. }), "{source:?}");
     assert_eq!(site.counted("espresso").await, 1);
 
     scissors.mend();

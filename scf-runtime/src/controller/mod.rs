@@ -17,8 +17,7 @@ use std::{
 };
 
 use scf_core::{
-    Bucket, Code, Function, FunctionName, IsolateFactory, Node, NodeId, PrepareError, Prepared, StateStore,
-    Statefulness,
+    Bucket, Code, Function, FunctionName, IsolateFactory, Node, PrepareError, Prepared, StateStore, Statefulness,
 };
 
 pub use self::lifecycle::Lifecycle;
@@ -28,7 +27,6 @@ use crate::{
     device::{Claim, Devices},
     error::DeployError,
     observe::Observer,
-    spread::Each,
     time::Time,
 };
 
@@ -45,8 +43,6 @@ pub(crate) struct Controller {
     awake: Awake,
     /// Counts what was made ready, so that the queues can tell revisions apart by a number.
     keys: AtomicU64,
-    /// The node's name, counted apart for each core.
-    names: Each<NodeId>,
 }
 
 /// What a fabric's nodes have in common.
@@ -84,14 +80,7 @@ impl Controller {
             observer,
             awake: Awake::new(idle),
             keys: AtomicU64::new(0),
-            names: Each::default(),
         }
-    }
-
-    /// The node's name, to be kept by a call on `part` of the cores.
-    fn name(&self, part: usize) -> NodeId {
-        let copy = || NodeId::new(self.node.id.as_str()).unwrap_or_else(|_| self.node.id.clone());
-        self.names.at(part, copy).clone()
     }
 
     /// The node's state store.

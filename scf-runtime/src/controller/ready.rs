@@ -14,7 +14,7 @@ use std::{
 use scf_core::{Function, Load, Prepared, Reuse, Revision, Timestamp};
 
 use super::{Controller, Fitted, admission::Slots, lifecycle::Life, pins::Pins, scaler::Scaler};
-use crate::{device::Claim, ledger::Ledger};
+use crate::{device::Claim, ledger::Books};
 
 /// A revision of a function that is ready to be called on this node.
 #[derive(Debug)]
@@ -24,7 +24,7 @@ pub(crate) struct Ready {
     /// Its number in the queues.
     pub(super) key: u64,
     pub(super) prepared: Arc<dyn Prepared>,
-    pub(super) ledger: Arc<Ledger>,
+    pub(super) books: Arc<Books>,
     /// What counts its calls, where somebody wants to know.
     #[cfg(feature = "metrics")]
     pub(crate) seen: Option<crate::observe::Seen>,
@@ -115,7 +115,7 @@ impl Controller {
         function: &Arc<Function>,
         revision: Revision,
         fitted: Fitted,
-        ledger: &Arc<Ledger>,
+        books: &Arc<Books>,
     ) -> Arc<Ready> {
         let Fitted { prepared, devices } = fitted;
         let slots = function.limits.concurrency.max(1);
@@ -125,7 +125,7 @@ impl Controller {
             revision,
             key: self.keys.fetch_add(1, Relaxed),
             prepared,
-            ledger: Arc::clone(ledger),
+            books: Arc::clone(books),
             #[cfg(feature = "metrics")]
             seen: self.observer.metrics.as_ref().map(|metrics| metrics.seen(function, revision, &self.node.id)),
             devices,

@@ -3,14 +3,14 @@
 use std::{future::poll_fn, mem::take, pin::pin, sync::Arc, task::Poll, time::Duration};
 
 use scf_core::{
-    Attached, Call, Commit, Function, Host, Invocation, InvokeError, Isolate, LimitKind, MediaType, Opened, Payload,
-    Phase, Receipt, Reply, Reuse, Scope, StateError, Statefulness, Streams, Usage,
+    Attached, Begun, Call, Commit, Function, Host, Invocation, InvokeError, Isolate, LimitKind, MediaType, Opened,
+    Payload, Phase, Receipt, Reply, Reuse, Scope, StateError, Statefulness, Streams, Usage,
 };
 
 use tracing::Instrument;
 
 use super::{Applicant, Controller, Ready, admission::Permit, pins::Place, stored, within::within};
-use crate::{cpu::has_just_ended, ledger::Tab, observe, tenant::Account};
+use crate::{cpu::has_just_ended, observe, tab::Tab, tenant::Account};
 
 /// How often a stateful call is run again because its state moved on meanwhile.
 const CONFLICT_RETRIES: u32 = 8;
@@ -25,15 +25,15 @@ impl Controller {
         host: &Arc<dyn Host>,
         bill: &mut Option<Receipt>,
     ) -> Result<Payload, InvokeError> {
-        let ledgers = [&*applicant.ready.ledger, &applicant.account.ledger];
-        let mut tab = Tab::open(applicant.part, ledgers, &self.node, &*self.clock);
+        let pages = applicant.ready.books.pages(applicant.part, applicant.account);
+        let mut tab = Tab::open(pages, &self.node, &*self.clock);
         let tenant = &applicant.account.tenant.name;
         let span = observe::span(given(invocation), applicant.ready.revision, tenant, &self.node.id);
-        let observed = self.observer.begin(span.clone(), applicant.ready, tenant);
+        let observed = self.observer.begin(&span, applicant.ready, tenant);
         let result = {
             // Pinned here, like what it waits for itself, so that nothing that waits for it copies it.
             let served = pin!(self.serve(applicant, invocation, host, &mut tab, bill));
-            if span.is_disabled() { served.await } else { served.instrument(span).await }
+            if span.is_disabled() { served.await } else { served.instrument(span.clone()).await }
         };
         let receipt = match (&result, &*bill) {
             (Ok(_), Some(receipt)) => Ok(receipt),
@@ -57,7 +57,7 @@ impl Controller {
         tab: &mut Tab<'_>,
         bill: &mut Option<Receipt>,
     ) -> Result<Payload, InvokeError> {
-        let Applicant { ready, account, part, accepted, .. } = applicant;
+        let Applicant { ready, account, accepted, .. } = applicant;
         let function = &*ready.function;
         let name = &function.name;
         check_input(function, given(invocation))?;
@@ -84,42 +84,45 @@ impl Controller {
         let Invocation { id, function: called, payload: input, key, attempt, attachment, .. } =
             invocation.take().expect("only this takes it");
         let bytes_in = input.size();
-        let mut call = Call::new(id, called, account.name(part), deadline, Arc::clone(host));
+        let mut call = Call::new(id, called, account.tenant.name.clone(), deadline, Arc::clone(host));
         call.revision = ready.revision;
         (call.key, call.attempt, call.trace, call.attachment) = (key, attempt, trace, attachment);
-        tab.runs(admitted, &call.meter);
 
         let too_late = || InvokeError::Limit { function: name.clone(), limit: LimitKind::Wall };
         let (mut held, mut started) = (None, admitted);
         if !ready.devices.is_empty() {
+            tab.runs(admitted, &call.meter);
             let acquired = self.devices.acquire(&ready.devices, &*self.clock, &call.meter);
             let acquired = within(&*self.clock, deadline.since(admitted), acquired);
             held = Some(Box::pin(acquired).await.ok_or_else(too_late)?);
             started = self.clock.now();
         }
         let left = deadline.since(started);
-        let mut result = None;
-        match function.state {
+        let mut result = match function.state {
             // The first call of a function that was dormant says when its isolate is there.
             Statefulness::Stateless if ready.life.is_ready() => {
-                let mut run = ready.prepared.invoke(&call, input);
-                // Here, since a short call is done now, and all that it gives would be moved once more.
-                poll_fn(|cx| {
-                    if let Poll::Ready(reply) = run.as_mut().poll(cx) {
-                        result = Some(reply);
+                let mut input = Some(input);
+                let begun = poll_fn(|cx| {
+                    let input = input.take().unwrap_or_default();
+                    Poll::Ready(ready.prepared.begin(&call, input, cx))
+                });
+                match begun.await {
+                    Begun::Done(reply) => Some(reply),
+                    Begun::Waits(run) => {
+                        tab.runs(admitted, &call.meter);
+                        Box::pin(within(&*self.clock, left, run)).await
                     }
-                    Poll::Ready(())
-                })
-                .await;
-                if result.is_none() {
-                    result = Box::pin(within(&*self.clock, left, run)).await;
                 }
             }
             Statefulness::Stateless => {
-                result = within(&*self.clock, left, Box::pin(self.attempt(ready, &call, input))).await;
+                tab.runs(admitted, &call.meter);
+                within(&*self.clock, left, Box::pin(self.attempt(ready, &call, input))).await
             }
-            _ => result = within(&*self.clock, left, Box::pin(self.run_stateful(ready, &mut call, &input))).await,
-        }
+            _ => {
+                tab.runs(admitted, &call.meter);
+                within(&*self.clock, left, Box::pin(self.run_stateful(ready, &mut call, &input))).await
+            }
+        };
         drop(held);
         let finished = if has_just_ended(&call.meter) { self.clock.marked() } else { self.clock.now() };
         ready.slots.held.service.observe(finished.since(admitted));
@@ -132,6 +135,9 @@ impl Controller {
         if function.reuse == Reuse::Pinned && !self.gate.is_open() {
             self.unpin_all(ready);
         }
+        if !matches!(result, Some(Ok(_))) {
+            tab.runs(admitted, &call.meter);
+        }
         let reply = match &mut result {
             // Not moved: it is large, and all that is in it goes to different places.
             Some(Ok(reply)) => reply,
@@ -140,11 +146,12 @@ impl Controller {
         };
         // What changes state was held to it before that was committed.
         if function.state == Statefulness::Stateless && reply.payload.size() > function.limits.payload {
+            tab.runs(admitted, &call.meter);
             return Err(InvokeError::Limit { function: call.function, limit: LimitKind::Output });
         }
         let (streamed_in, streamed_out) = call.attachment.attached().map(Attached::carried).unwrap_or_default();
         let (usage, beside) = (all_of(&reply.usage, &call.meter.usage()), call.meter.host());
-        let receipt = bill.insert(Receipt::new(call.function, call.tenant, self.name(part)));
+        let receipt = bill.insert(Receipt::new(call.function, call.tenant, self.node.id.clone()));
         receipt.revision = ready.revision;
         receipt.queued = started.since(accepted);
         receipt.wall = finished.since(accepted);
@@ -233,7 +240,10 @@ impl Controller {
         let function = &ready.function.name;
         let store = self.state.as_ref().expect("deploy refuses a stateful function where there is no store");
         let scope = Scope { function: function.clone(), key: call.key.clone().unwrap_or_default() };
-        let failed = |source| InvokeError::State { function: function.clone(), key: scope.key.clone(), source };
+        let failed = |source| {
+            let source = Box::new(source);
+            InvokeError::State { function: function.clone(), key: scope.key.clone(), source }
+        };
         let mut tries = 0;
         loop {
             let session = match store.open(&scope, call.id).await.map_err(failed)? {

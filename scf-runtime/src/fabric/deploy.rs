@@ -9,7 +9,7 @@ use crate::{
     controller::{Fitted, Ready},
     deployment::Deployment,
     error::DeployError,
-    ledger::Ledger,
+    ledger::{Books, Ledger},
     route::Route,
 };
 
@@ -114,16 +114,17 @@ impl Inner {
             self.near.forget(&name);
             (deployment.reserve(), Arc::clone(&deployment.ledger))
         };
+        let books = Arc::new(Books::new(&ledger, &account));
         let mut ready: Vec<Option<Arc<Ready>>> = Vec::new();
         for (member, fitted) in self.members.iter().zip(fitted) {
-            let here = fitted.map(|fitted| member.controller.ready(&function, revision, fitted, &ledger));
+            let here = fitted.map(|fitted| member.controller.ready(&function, revision, fitted, &books));
             if let Some(ready) = &here {
                 // Isolates that are kept are there before the first call can come.
                 member.controller.warm(ready).await;
             }
             ready.push(here);
         }
-        let route = Route::new(Arc::clone(&function), revision, Arc::clone(&ledger), account, ready.into());
+        let route = Route::new(Arc::clone(&function), revision, books, account, ready.into());
         let route = Arc::new(route);
         self.put(&name, &ledger, &route, traffic).inspect_err(|_| self.drain(&route))?;
         if is_promised {

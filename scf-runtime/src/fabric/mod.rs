@@ -28,8 +28,8 @@ use self::tick::Tick;
 pub use self::{builder::FabricBuilder, status::RevisionStatus};
 pub(crate) use crate::member::Member;
 use crate::{
+    bill::Bill,
     deployment::Deployment,
-    ledger::Bill,
     workflow::{WorkflowFailure, WorkflowOutcome},
 };
 

@@ -221,10 +221,10 @@ impl Isolate for NativeIsolate {
     async fn invoke(&mut self, call: &Call, input: Payload) -> Result<Reply, InvokeError> {
         let function = &*self.function;
         let memory = self.pinned.as_ref().map(|pinned| Arc::clone(&pinned.memory));
-        let meter = CpuMeter::telling(&call.meter);
+        let meter = CpuMeter::default();
         let has_served = self.pinned.as_ref().is_some_and(|pinned| pinned.has_served);
         let native = NativeCall::new(call, function, &meter, !has_served, memory);
-        let outcome = meter.run(caught(function, &meter, &native, input)).await;
+        let outcome = meter.run_telling(&call.meter, caught(function, &meter, &native, input)).await;
         let cpu = meter.used();
         call.host.pace(cpu).await;
         let mut payload = outcome.map_err(|error| error.into_invoke(function, call))?;
@@ -289,7 +289,8 @@ impl Failure {
                 InvokeError::Trapped { function: name, message: escape(&problem) }
             }
             Self::Function(NativeError::State(source)) => {
-                InvokeError::State { function: name, key: call.key.clone().unwrap_or_default(), source }
+                let key = call.key.clone().unwrap_or_default();
+                InvokeError::State { function: name, key, source: Box::new(source) }
             }
             Self::Function(NativeError::Callee(error)) => error,
             Self::Limit(limit) => InvokeError::Limit { function: name, limit },

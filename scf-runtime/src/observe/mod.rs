@@ -60,7 +60,7 @@ pub(crate) fn trace_of(invocation: &Invocation, node: &NodeId) -> Option<TraceCo
 /// What a call came to, for its span and its series. Given up, unless it is said otherwise.
 #[derive(Debug)]
 pub(crate) struct Observed<'a> {
-    span: Span,
+    span: &'a Span,
     is_over: bool,
     #[cfg(feature = "metrics")]
     series: Option<series::Held<'a>>,
@@ -71,14 +71,14 @@ pub(crate) struct Observed<'a> {
 impl Observer {
     /// Begins to observe a call; `span` is its span.
     #[cfg(feature = "metrics")]
-    pub(crate) fn begin<'a>(&self, span: Span, ready: &'a Ready, tenant: &TenantName) -> Observed<'a> {
+    pub(crate) fn begin<'a>(&self, span: &'a Span, ready: &'a Ready, tenant: &TenantName) -> Observed<'a> {
         let series = ready.seen.as_ref().filter(|_| self.metrics.is_some()).map(|seen| seen.series(tenant));
         Observed { span, is_over: false, series }
     }
 
     /// Begins to observe a call; `span` is its span.
     #[cfg(not(feature = "metrics"))]
-    pub(crate) fn begin<'a>(&self, span: Span, _: &'a Ready, _: &TenantName) -> Observed<'a> {
+    pub(crate) fn begin<'a>(&self, span: &'a Span, _: &'a Ready, _: &TenantName) -> Observed<'a> {
         Observed { span, is_over: false, _series: std::marker::PhantomData }
     }
 }

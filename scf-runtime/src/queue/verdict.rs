@@ -57,7 +57,7 @@ mod tests {
         let cut = InvokeError::Unreachable { function: function(), node: node() };
         assert!(matches!(verdict(&cut), Settle::Postpone(_)));
         let source = StateError::Unavailable { reason: "the disk is full".into() };
-        let away = InvokeError::State { function: function(), key: "k".into(), source };
+        let away = InvokeError::State { function: function(), key: "k".into(), source: Box::new(source) };
         assert!(matches!(verdict(&away), Settle::Postpone(_)));
         let refused = InvokeError::Refused { function: function(), message: "no".into() };
         assert!(matches!(verdict(&refused), Settle::Dead(Cause::Refused { message }) if message.ends_with(": no")));

@@ -71,7 +71,7 @@ async fn exchange(made: &Made, part: usize, call: &Call, attachment: Attachment)
         Some(session) => Box::pin(made.run_stateful(part, call, &**session, task)).await?,
         _ => made.run(part, call, task).await?,
     };
-    let (usage, reused, calls) = (ended.usage(), ended.reused, ended.take_receipts());
+    let (usage, reused, calls) = (ended.usage(), ended.reused(), ended.take_receipts());
     settled(&progress).await;
     let written = end(program, &progress);
     let may_keep = ended.refused().is_none() && matches!(written, Ok(true));

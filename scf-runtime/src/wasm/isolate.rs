@@ -3,12 +3,14 @@
 use std::{
     pin::Pin,
     sync::{Arc, atomic::Ordering::Relaxed},
+    task::{Context, Poll},
     time::Duration,
 };
 
 use async_trait::async_trait;
-use futures::future::BoxFuture;
-use scf_core::{Call, InvokeError, Isolate, LimitKind, Payload, Prepared, Receipt, Reply, Reuse, Timestamp, Usage};
+use scf_core::{
+    Begun, Call, InvokeError, Isolate, LimitKind, Payload, Prepared, Receipt, Reply, Reuse, Timestamp, Usage,
+};
 use wasmtime::PoolConcurrencyLimitError;
 
 use super::{
@@ -64,19 +66,9 @@ impl Prepared for WasmPrepared {
         Ok(Box::new(WasmIsolate { made: Arc::clone(self.near(part)), part }))
     }
 
-    // As `async_trait` would write it, with nothing around the future that would move what it gives.
-    fn invoke<'a, 'b, 'async_trait>(
-        &'a self,
-        call: &'b Call,
-        input: Payload,
-    ) -> BoxFuture<'async_trait, Result<Reply, InvokeError>>
-    where
-        'a: 'async_trait,
-        'b: 'async_trait,
-        Self: 'async_trait,
-    {
+    fn begin<'a>(&'a self, call: &'a Call, input: Payload, cx: &mut Context<'_>) -> Begun<'a> {
         let part = here();
-        in_place(|| self.near(part).serve(part, call, input))
+        self.near(part).begin(part, call, input, cx)
     }
 
     async fn pin(&self) -> Result<Option<Box<dyn Isolate>>, InvokeError> {
@@ -148,12 +140,16 @@ fn in_place<F>(make: impl FnOnce() -> F) -> Pin<Box<F>> {
 /// A call that came to its end in its instance.
 pub(super) struct Ended {
     live: Box<Live>,
-    pub(super) reused: bool,
 }
 
 impl Ended {
     pub(super) fn usage(&self) -> Usage {
         self.live.usage()
+    }
+
+    /// Whether its instance had served a call before.
+    pub(super) const fn reused(&self) -> bool {
+        self.live.reused
     }
 
     /// The limit of memory or tables that was met.
@@ -179,32 +175,77 @@ impl Made {
         self.near.at(part, || Arc::new(Apart(Arc::clone(&self.program))))
     }
 
+    /// Begins a call that was made on `part` of the cores, with one future for it where it may be over at once.
+    fn begin<'a>(&'a self, part: usize, call: &'a Call, input: Payload, cx: &mut Context<'_>) -> Begun<'a> {
+        if self.program.was_long.load(Relaxed) || self.is_handler() || call.state.is_some() || call.host.paces() {
+            return Begun::poll(Box::pin(self.serve(part, call, input)), cx);
+        }
+        self.hurry(false);
+        let mut work = match self.instance(part, call, Task::Call(input)) {
+            Ok(live) => in_place(|| live.work()),
+            Err(error) => return Begun::Done(Err(error)),
+        };
+        match work.as_mut().poll(cx) {
+            Poll::Ready(live) if !live.had_no_room() => Begun::Done(self.reply(Ended { live }, call)),
+            Poll::Ready(live) => Begun::Waits(Box::pin(async move {
+                let ended = self.end(part, call, live).await?;
+                self.reply(ended, call)
+            })),
+            Poll::Pending => Begun::Waits(Box::pin(async move {
+                let live = self.go_on(work, Duration::ZERO, call).await;
+                let ended = self.end(part, call, live).await?;
+                self.reply(ended, call)
+            })),
+        }
+    }
+
+    /// Whether the component handles HTTP requests.
+    fn is_handler(&self) -> bool {
+        #[cfg(feature = "wasi-http")]
+        if let super::program::Export::Handler(_) = self.program.export {
+            return true;
+        }
+        false
+    }
+
     /// Serves a call that was made on `part` of the cores.
     async fn serve(&self, part: usize, call: &Call, input: Payload) -> Result<Reply, InvokeError> {
-        let program = &self.program;
         #[cfg(feature = "wasi-http")]
-        if let super::program::Export::Handler(_) = program.export {
+        if self.is_handler() {
             return Box::pin(super::http::serve(self, part, call, &input)).await;
         }
         let task = Task::Call(input);
-        let mut ended = match &call.state {
+        let ended = match &call.state {
             #[cfg(feature = "services")]
             // Boxed, so that calls without state do not carry its place around.
             Some(session) => Box::pin(self.run_stateful(part, call, &**session, task)).await?,
             _ => self.run(part, call, task).await?,
         };
-        let (usage, refused, reused, calls) = (ended.usage(), ended.refused(), ended.reused, ended.take_receipts());
-        let output = self.settle(ended, call, refused.is_none());
+        let cpu = ended.usage().cpu;
+        let reply = self.reply(ended, call);
         if call.host.paces() {
             // The instance is free for others while this call waits.
-            call.host.pace(usage.cpu).await;
+            call.host.pace(cpu).await;
         }
-        let payload = payload_of(program, output?, refused)?;
+        reply
+    }
+
+    /// What a call came to, and its instance kept for others where it may be.
+    fn reply(&self, mut ended: Ended, call: &Call) -> Result<Reply, InvokeError> {
+        let (usage, refused, reused, calls) = (ended.usage(), ended.refused(), ended.reused(), ended.take_receipts());
+        let output = self.settle(ended, call, refused.is_none());
+        let payload = payload_of(&self.program, output?, refused)?;
         Ok(Reply { reused, calls, ..Reply::new(payload, usage) })
     }
 
     /// Does `task` for `call` in an instance that was kept, if there is one, or a fresh one.
     pub(super) async fn run(&self, part: usize, call: &Call, task: Task) -> Result<Ended, InvokeError> {
+        let live = self.work(self.instance(part, call, task)?, call).await;
+        self.end(part, call, live).await
+    }
+
+    /// An instance that was kept, if there is one, or a fresh one, to do `task` for `call`.
+    fn instance(&self, part: usize, call: &Call, task: Task) -> Result<Box<Live>, InvokeError> {
         let Self { program, warm, .. } = self;
         let near = self.near(part);
         let other = program.other_account(call);
@@ -213,22 +254,22 @@ impl Made {
             Some(warm) => self.kept(warm, near, call, account)?,
             None => Live::fresh(near, account, call),
         };
-        let mut reused = live.calls > 0;
         live.assign(task, part);
-        let mut live = self.work(live, call).await;
+        Ok(live)
+    }
+
+    /// Has what `live` was to do done in another instance for as long as there is no room, and one can be had.
+    async fn end(&self, part: usize, call: &Call, mut live: Box<Live>) -> Result<Ended, InvokeError> {
         while live.had_no_room() {
-            let mut next = match warm {
-                // One of its own may have become idle meanwhile.
-                Some(warm) if warm.idle() > 0 => self.kept(warm, near, call, account)?,
-                _ if program.machine.idle.evict() => Live::fresh(near, account, call),
-                _ => break,
-            };
-            reused = next.calls > 0;
-            next.assign(live.take_task(), part);
-            live = self.work(next, call).await;
+            // One of its own may have become idle meanwhile.
+            let is_kept = self.warm.as_ref().is_some_and(|warm| warm.idle() > 0);
+            if !is_kept && !self.program.machine.idle.evict() {
+                break;
+            }
+            let task = live.take_task();
+            live = self.work(self.instance(part, call, task)?, call).await;
         }
-        call.meter.saw_memory(live.usage().memory);
-        Ok(Ended { live, reused })
+        Ok(Ended { live })
     }
 
     /// As [`Made::run`], for a call of which the guest reaches the state.
@@ -245,17 +286,29 @@ impl Made {
         let (ended, failed) = desk.answer(session, run).await;
         let Some(source) = failed else { return ended };
         let key = call.key.clone().unwrap_or_default();
-        Err(InvokeError::State { function: self.program.function.clone(), key, source })
+        Err(InvokeError::State { function: self.program.function.clone(), key, source: Box::new(source) })
     }
 
     /// Works on the executor, and beside it once the call runs long.
     pub(super) async fn work(&self, live: Box<Live>, call: &Call) -> Box<Live> {
+        self.hurry(self.program.was_long.load(Relaxed));
+        self.go_on(in_place(|| live.work()), call.meter.cpu(), call).await
+    }
+
+    /// Has the ticks come early where the call ends early, or probably runs long.
+    fn hurry(&self, is_long: bool) {
+        if is_long || self.program.limits.cpu < 2 * SLOW {
+            self.program.machine.ticker.hurry();
+        }
+    }
+
+    /// Goes on with work that the call had used `before` for when it began.
+    async fn go_on<F>(&self, work: Pin<Box<F>>, before: Duration, call: &Call) -> Box<Live>
+    where
+        F: Future<Output = Box<Live>> + Send + 'static,
+    {
         let program = &self.program;
         let was_long = program.was_long.load(Relaxed);
-        if was_long || program.limits.cpu < 2 * SLOW {
-            program.machine.ticker.hurry();
-        }
-        let before = call.meter.cpu();
         let is_long = || match call.meter.cpu() - before {
             Duration::ZERO => was_long,
             used if used >= TICK => {
@@ -264,8 +317,8 @@ impl Made {
             }
             _ => false,
         };
-        let live = program.machine.lane.run(in_place(|| live.work()), is_long, &call.meter).await;
-        if was_long && live.run.meter.used() < TICK {
+        let live = program.machine.lane.run(work, is_long, &call.meter).await;
+        if was_long && live.run.used() < TICK {
             program.was_long.store(false, Relaxed);
         }
         live
@@ -273,7 +326,8 @@ impl Made {
 
     /// Keeps the instance of a call that went well, if it may be kept, and says what came of the call.
     pub(super) fn settle(&self, ended: Ended, call: &Call, may_keep: bool) -> Result<Output, InvokeError> {
-        let Ended { mut live, .. } = ended;
+        let Ended { mut live } = ended;
+        call.meter.saw_memory(live.guest().ledger.memory());
         match live.take_output() {
             Ok(output) => {
                 if let Some(warm) = self.warm.as_deref().filter(|_| may_keep) {
@@ -322,7 +376,6 @@ impl Made {
     fn put_back(&self, warm: &Warm, mut live: Box<Live>) {
         // Between calls it is its owner's.
         if live.store.data_mut().ledger.charge_to(&self.program.account) {
-            live.rest();
             warm.give(live);
         }
     }

@@ -1,15 +1,8 @@
 //! An instance of a component, and what the host keeps about its guest.
 
-use std::{
-    fmt,
-    future::poll_fn,
-    mem,
-    pin::{Pin, pin},
-    sync::{Arc, OnceLock},
-    time::Duration,
-};
+use std::{fmt, future::poll_fn, mem, pin::pin, sync::Arc, time::Duration};
 
-use scf_core::{Call, LimitKind, Payload, Receipt, Timestamp, Usage};
+use scf_core::{Call, LimitKind, Meter, Payload, Receipt, Timestamp, Usage};
 use wasmtime::{PoolConcurrencyLimitError, Store, StoreContextMut, UpdateDeadline, component::Func};
 use wasmtime_wasi::{WasiCtxView, WasiView};
 
@@ -19,11 +12,11 @@ use super::{
     account::Account,
     limits::{HANDLES, HOST_MEMORY, Ledger},
     program::{Export, NearProgram, Output, Program},
-    share::Turn,
-    ticker::{SLOW, TICK, Ticker},
+    run::Run,
+    ticker::{SLOW, TICK},
     world::{Files, World},
 };
-use crate::{cpu::CpuMeter, spread::here};
+use crate::spread::here;
 
 /// What an instance is to do.
 pub(super) enum Task {
@@ -34,23 +27,6 @@ pub(super) enum Task {
     /// Serve an HTTP request.
     #[cfg(feature = "wasi-http")]
     Request(scf_core::Attachment),
-}
-
-/// What the executor and the guest of one call both know.
-#[derive(Debug, Default)]
-pub(super) struct Run {
-    pub(super) meter: CpuMeter,
-    /// Whether the instance was made for the call.
-    #[cfg_attr(not(feature = "services"), expect(dead_code, reason = "only services tell it"))]
-    pub(super) is_cold: bool,
-    /// There once the call runs long.
-    turn: OnceLock<Turn>,
-}
-
-impl Run {
-    fn of(call: &Call, is_cold: bool) -> Self {
-        Self { meter: CpuMeter::telling(&call.meter), is_cold, turn: OnceLock::new() }
-    }
 }
 
 /// The export of an instance.
@@ -66,6 +42,8 @@ enum Entry {
 pub(super) struct Live {
     pub(super) store: Store<Guest>,
     pub(super) run: Arc<Run>,
+    /// Told what the call uses.
+    told: Arc<Meter>,
     program: NearProgram,
     /// The export, once the component is instantiated.
     entry: Option<Entry>,
@@ -76,6 +54,8 @@ pub(super) struct Live {
     output: Option<wasmtime::Result<Output>>,
     /// Calls that it served.
     pub(super) calls: u32,
+    /// Whether it had served one before the one that it serves now.
+    pub(super) reused: bool,
     /// When the first of them began.
     pub(super) began: Option<Timestamp>,
 }
@@ -83,23 +63,30 @@ pub(super) struct Live {
 impl Live {
     /// A fresh instance for `call`, on behalf of `account`.
     pub(super) fn fresh(program: &NearProgram, account: &Arc<Account>, call: &Call) -> Box<Self> {
-        let run = Arc::new(Run::of(call, true));
+        let run = Arc::<Run>::default();
+        run.begin(true);
         let world = program.world.imports_anything().then(|| Box::new(World::new(&program.world, Some(call), &run)));
-        Self::new(program, account, run, world)
+        Self::new(program, account, run, Arc::clone(&call.meter), world)
     }
 
     /// An instance that no call is there for yet.
     pub(super) fn unused(program: &NearProgram) -> Box<Self> {
         let run = Arc::default();
         let world = program.world.imports_anything().then(|| Box::new(World::new(&program.world, None, &run)));
-        Self::new(program, &program.account, run, world)
+        Self::new(program, &program.account, run, Arc::default(), world)
     }
 
-    fn new(program: &NearProgram, account: &Arc<Account>, run: Arc<Run>, world: Option<Box<World>>) -> Box<Self> {
+    fn new(
+        program: &NearProgram,
+        account: &Arc<Account>,
+        run: Arc<Run>,
+        told: Arc<Meter>,
+        world: Option<Box<World>>,
+    ) -> Box<Self> {
         let limits = &program.limits;
         let guest = Guest {
             ledger: Ledger::new(limits.memory, program.machine.memory, Arc::clone(account)),
-            run: Some(Arc::clone(&run)),
+            run: Arc::clone(&run),
             booked: 0,
             program: Arc::clone(program),
             is_over_cpu: false,
@@ -110,8 +97,8 @@ impl Live {
         store.epoch_deadline_callback(interrupt);
         store.set_max_component_handles(HANDLES);
         let (program, task) = (Arc::clone(program), Task::Start);
-        let (entry, part, output, calls, began) = (None, here(), None, 0, None);
-        let mut live = Box::new(Self { store, run, program, entry, task, part, output, calls, began });
+        let (entry, part, output, calls, reused, began) = (None, here(), None, 0, false, None);
+        let mut live = Box::new(Self { store, run, told, program, entry, task, part, output, calls, reused, began });
         live.arm();
         live
     }
@@ -122,27 +109,14 @@ impl Live {
         if !guest.ledger.charge_to(account) {
             return false;
         }
-        let next = Run::of(call, self.calls == 0);
-        match Arc::get_mut(&mut self.run) {
-            Some(run) => *run = next,
-            None => self.run = Arc::new(next),
-        }
-        guest.run = Some(Arc::clone(&self.run));
+        self.run.begin(self.calls == 0);
+        self.told = Arc::clone(&call.meter);
         guest.booked = 0;
         if let Some(world) = &mut guest.world {
-            world.renew(call, &self.run);
+            world.renew(call);
         }
         self.arm();
         true
-    }
-
-    /// Leaves the core to others until the next call, and forgets the one that it has served.
-    pub(super) fn rest(&mut self) {
-        self.store.data_mut().run = None;
-        match Arc::get_mut(&mut self.run) {
-            Some(run) => *run = Run::default(),
-            None => self.run = Arc::default(),
-        }
     }
 
     /// Starts to count what the call may use.
@@ -160,7 +134,7 @@ impl Live {
 
     /// Gives it something to do for a call that was made on `part` of the cores.
     pub(super) fn assign(&mut self, task: Task, part: usize) {
-        (self.task, self.part) = (task, part);
+        (self.task, self.part, self.reused) = (task, part, self.calls > 0);
     }
 
     /// What it was to do.
@@ -171,11 +145,11 @@ impl Live {
     /// Instantiates the component if need be, does the task, and meters both.
     pub(super) async fn work(self: Box<Self>) -> Box<Self> {
         let mut live = self;
-        let Self { store, run, program, entry, task, part, output, calls, .. } = &mut *live;
+        let Self { store, run, told, program, entry, task, part, output, calls, .. } = &mut *live;
         let done = {
             // Pinned here, since it would be copied by each that takes it.
             let mut work = pin!(perform(program, store, entry, task));
-            run.metered(&program.machine.ticker, *part, work.as_mut()).await
+            poll_fn(|cx| run.poll(told, &program.machine.ticker, *part, work.as_mut(), cx)).await
         };
         if done.is_ok() && !matches!(task, Task::Start) {
             *calls += 1;
@@ -211,9 +185,9 @@ impl Live {
         program: &Program,
         work: impl AsyncFnOnce(&mut Store<Guest>) -> wasmtime::Result<R>,
     ) -> wasmtime::Result<R> {
-        let Self { store, run, part, .. } = self;
-        let work = pin!(work(store));
-        run.metered(&program.machine.ticker, *part, work).await
+        let Self { store, run, told, part, .. } = self;
+        let mut work = pin!(work(store));
+        poll_fn(|cx| run.poll(told, &program.machine.ticker, *part, work.as_mut(), cx)).await
     }
 
     /// Whether the guest has something open that the host keeps.
@@ -225,7 +199,7 @@ impl Live {
     pub(super) fn usage(&self) -> Usage {
         let guest = self.store.data();
         let fuel = guest.program.machine.fuel.map(|given| given - self.store.get_fuel().unwrap_or(0));
-        Usage { cpu: self.run.meter.used(), memory: guest.ledger.memory(), fuel, ..Usage::default() }
+        Usage { cpu: self.run.used(), memory: guest.ledger.memory(), fuel, ..Usage::default() }
     }
 
     pub(super) fn guest(&self) -> &Guest {
@@ -239,27 +213,6 @@ impl Live {
     /// The bills of the calls that the guest made.
     pub(super) fn take_receipts(&mut self) -> Vec<Receipt> {
         self.store.data_mut().world.as_mut().map(|world| world.take_receipts()).unwrap_or_default()
-    }
-}
-
-impl Run {
-    /// Polls `work` with the ticks going, and meters it.
-    fn metered<'a, F: Future>(
-        &'a self,
-        ticker: &'a Ticker,
-        part: usize,
-        mut work: Pin<&'a mut F>,
-    ) -> impl Future<Output = F::Output> + use<'a, F> {
-        poll_fn(move |cx| {
-            self.meter.count(|| {
-                let polled = ticker.during(part, || work.as_mut().poll(cx));
-                // Also when it is done: an isolate that is kept until its next call keeps this until then.
-                if let Some(turn) = self.turn.get() {
-                    turn.pause();
-                }
-                polled
-            })
-        })
     }
 }
 
@@ -322,8 +275,7 @@ impl fmt::Debug for Live {
 /// What the host keeps about the guest of one call.
 pub(super) struct Guest {
     pub(super) ledger: Ledger,
-    /// There during a call.
-    run: Option<Arc<Run>>,
+    run: Arc<Run>,
     /// CPU time of the call that was booked on the tenant's account, in nanoseconds.
     booked: u64,
     program: NearProgram,
@@ -335,9 +287,8 @@ pub(super) struct Guest {
 /// Called when a guest sees a tick: ends it if it used what it may use, lets others run if it used a tick.
 fn interrupt(mut store: StoreContextMut<'_, Guest>) -> wasmtime::Result<UpdateDeadline> {
     let guest = store.data_mut();
-    let Some(run) = guest.run.clone() else { return Ok(UpdateDeadline::Continue(1)) };
-    run.meter.charge_host(guest.program.machine.ticker.share_of_cost());
-    let used = run.meter.running();
+    guest.run.charge_host(guest.program.machine.ticker.share_of_cost());
+    let used = guest.run.running();
     let left = guest.program.limits.cpu.saturating_sub(used);
     guest.is_over_cpu = left.is_zero();
     Ok(if guest.is_over_cpu {
@@ -350,14 +301,12 @@ fn interrupt(mut store: StoreContextMut<'_, Guest>) -> wasmtime::Result<UpdateDe
     } else {
         guest.program.machine.ticker.runs_long();
         let cpu = book(guest, used);
-        run.turn.get_or_init(|| Turn::new(&guest.program.machine.share, guest.ledger.account()));
+        let turn = guest.run.turn(&guest.program.machine.share, guest.ledger.account());
         let program = Arc::clone(&guest.program);
         UpdateDeadline::YieldCustom(
             1,
             Box::pin(async move {
-                if let Some(turn) = run.turn.get() {
-                    turn.next(cpu).await;
-                }
+                turn.next(cpu).await;
                 // It goes on now, and ends when its budget does.
                 program.machine.ticker.tick_within(left.min(TICK));
             }),
@@ -382,14 +331,14 @@ impl Guest {
     pub(super) fn context(&mut self) -> Context<'_> {
         let Self { world, run, .. } = self;
         let world = world.as_ref().expect("only components that import something are linked to anything");
-        world.context(run.as_ref())
+        world.context(run)
     }
 
     /// What host functions of `wasi:filesystem` work on.
     pub(super) fn files(&mut self) -> Files<'_> {
         let Self { world, run, .. } = self;
         let world = world.as_mut().expect("only components that import something are linked to anything");
-        world.files(run.as_ref())
+        world.files(run)
     }
 }
 

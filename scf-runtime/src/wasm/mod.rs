@@ -46,6 +46,7 @@ mod precompiled;
 mod profile;
 mod program;
 mod room;
+mod run;
 #[cfg(feature = "wasm")]
 mod screen;
 mod share;

@@ -34,7 +34,8 @@ impl Isolate for Pinned {
             let run = std::pin::pin!(self.run(&guests, input));
             let (reply, failed) = desk.answer(&**session, run).await;
             let Some(source) = failed else { return reply };
-            return Err(InvokeError::State { function, key: call.key.clone().unwrap_or_default(), source });
+            let key = call.key.clone().unwrap_or_default();
+            return Err(InvokeError::State { function, key, source: Box::new(source) });
         }
         self.run(call, input).await
     }
@@ -56,7 +57,6 @@ impl Pinned {
             }
             None => Live::fresh(near, account, call),
         };
-        let reused = live.calls > 0;
         live.assign(Task::Call(input), self.part);
         let mut live = made.work(live, call).await;
         while live.had_no_room() && program.machine.idle.evict() {
@@ -64,7 +64,7 @@ impl Pinned {
             next.assign(live.take_task(), self.part);
             live = made.work(next, call).await;
         }
-        let (usage, refused, calls) = (live.usage(), live.refused(), live.take_receipts());
+        let (usage, refused, reused, calls) = (live.usage(), live.refused(), live.reused, live.take_receipts());
         call.meter.saw_memory(usage.memory);
         if call.host.paces() {
             call.host.pace(usage.cpu).await;
@@ -74,7 +74,6 @@ impl Pinned {
                 let payload = payload_of(program, output, refused)?;
                 // Between calls its memory is the function's owner's.
                 if live.store.data_mut().ledger.charge_to(&program.account) {
-                    live.rest();
                     self.live = Some(live);
                 }
                 Ok(Reply { reused, calls, ..Reply::new(payload, usage) })

@@ -1,39 +1,40 @@
 //! Instances that are kept for later calls of the same function.
 
 use std::{
-    sync::{
-        Arc, Mutex, PoisonError, Weak,
-        atomic::{AtomicUsize, Ordering::Relaxed},
-    },
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     time::Duration,
 };
 
+use crossbeam_utils::atomic::AtomicCell;
 use scf_core::{Reuse, Timestamp};
 
 use super::live::Live;
 
+/// An instance keeps its box between calls.
+type Others = Vec<Box<Live>>;
+
 /// The idle instances of one function; the one used last is used next, so that the others grow old.
-#[derive(Debug)]
 pub(super) struct Warm {
     max_idle: usize,
     max_calls: u32,
     max_age: Duration,
-    #[expect(clippy::vec_box, reason = "an instance keeps its box between calls")]
-    idle: Mutex<Vec<Box<Live>>>,
-    /// How many, to be asked without the lock.
-    count: AtomicUsize,
+    /// The one used last, which a caller that makes one call after the other finds without the lock.
+    last: AtomicCell<Option<Box<Live>>>,
+    others: Mutex<Others>,
 }
 
 impl Warm {
     /// What the function asks for; none where every call has a fresh instance.
     pub(super) fn new(reuse: Reuse) -> Option<Arc<Self>> {
         let Reuse::Warm { max_idle, max_calls, max_age } = reuse else { return None };
-        let (idle, count) = (Mutex::default(), AtomicUsize::new(0));
-        Some(Arc::new(Self { max_idle: max_idle as usize, max_calls, max_age, idle, count }))
+        let (last, others) = (AtomicCell::new(None), Mutex::default());
+        Some(Arc::new(Self { max_idle: max_idle as usize, max_calls, max_age, last, others }))
     }
 
+    /// Instances that it has, but those that calls have.
     pub(super) fn idle(&self) -> usize {
-        self.count.load(Relaxed)
+        self.change(|idle| idle.len())
     }
 
     /// Whether instances grow too old.
@@ -50,7 +51,7 @@ impl Warm {
     pub(super) fn take(&self, now: Timestamp) -> Option<Box<Live>> {
         loop {
             // Dropped after the lock is let go.
-            let live = self.change(Vec::pop)?;
+            let live = self.last.take().or_else(|| self.lock().pop())?;
             if live.began.is_none_or(|began| now.since(began) < self.max_age) {
                 return Some(live);
             }
@@ -59,15 +60,9 @@ impl Warm {
 
     /// Keeps an instance that served its call well, if it may serve another and there is room.
     pub(super) fn give(&self, live: Box<Live>) {
-        if live.calls < self.max_calls {
-            let surplus = self.change(|idle| {
-                if idle.len() < self.max_idle {
-                    idle.push(live);
-                    return None;
-                }
-                Some(live)
-            });
-            drop(surplus);
+        if live.calls < self.max_calls && self.max_idle > 0 {
+            // The one before, if nobody took it: two were used at a time.
+            drop(self.last.swap(Some(live)).and_then(|live| self.put_by(live)));
         }
     }
 
@@ -77,11 +72,35 @@ impl Warm {
         drop(retired);
     }
 
-    fn change<R>(&self, change: impl FnOnce(&mut Vec<Box<Live>>) -> R) -> R {
-        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        let result = change(&mut idle);
-        self.count.store(idle.len(), Relaxed);
+    /// Puts an instance by that is not the one used last; gives it back where there is no room.
+    fn put_by(&self, live: Box<Live>) -> Option<Box<Live>> {
+        let mut others = self.lock();
+        if others.len() + 1 < self.max_idle {
+            others.push(live);
+            return None;
+        }
+        Some(live)
+    }
+
+    /// Does something to all of them; a call that comes meanwhile may begin with a fresh one.
+    fn change<R>(&self, change: impl FnOnce(&mut Others) -> R) -> R {
+        let (result, last) = {
+            let mut idle = self.lock();
+            idle.extend(self.last.take());
+            (change(&mut idle), idle.pop())
+        };
+        drop(last.and_then(|last| self.last.swap(Some(last))).and_then(|live| self.put_by(live)));
         result
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Others> {
+        self.others.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Warm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Warm").field("max_idle", &self.max_idle).finish_non_exhaustive()
     }
 }
 

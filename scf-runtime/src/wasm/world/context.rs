@@ -1,6 +1,6 @@
 //! `scf:function/context`: what the fabric tells a function about itself, in both versions.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use scf_core::{Call, Node, Tier};
 use wasmtime::component::HasData;
@@ -12,12 +12,12 @@ use super::{
         function0_2_0::context::{self, Budget, Invocation, Placement},
     },
 };
-use crate::wasm::live::Run;
+use crate::wasm::run::Run;
 
 /// What version 0.2 tells, and from what: the call's world, and how it runs.
 pub(in crate::wasm) struct Context<'a> {
     world: &'a World,
-    run: Option<&'a Arc<Run>>,
+    run: &'a Run,
 }
 
 /// Gives version 0.2 its context.
@@ -29,7 +29,7 @@ impl HasData for HasContext {
 
 impl World {
     /// What version 0.2 tells, of a call that goes on as `run`.
-    pub(in crate::wasm) const fn context<'a>(&'a self, run: Option<&'a Arc<Run>>) -> Context<'a> {
+    pub(in crate::wasm) const fn context<'a>(&'a self, run: &'a Run) -> Context<'a> {
         Context { world: self, run }
     }
 
@@ -51,7 +51,7 @@ impl World {
 impl Context<'_> {
     /// CPU time that the call has used, as far as the clock that its function is granted may show it.
     fn used(&self) -> Duration {
-        self.world.clock.shown(|| self.run.map_or(Duration::ZERO, |run| run.meter.running()))
+        self.world.clock.shown(|| self.run.running())
     }
 }
 
@@ -61,7 +61,7 @@ impl context::Host for Context<'_> {
         Ok(Invocation {
             idempotency_key: call.id.to_string(),
             attempt: call.attempt,
-            cold_start: self.run.is_some_and(|run| run.is_cold),
+            cold_start: self.run.is_cold(),
             traceparent: call.trace.as_ref().map(ToString::to_string),
             function: call.function.to_string(),
             tenant: call.tenant.to_string(),

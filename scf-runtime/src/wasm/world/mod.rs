@@ -51,7 +51,7 @@ pub(super) use self::{
     files::Files,
     plan::{Plan, Services},
 };
-use super::live::Run;
+use super::run::Run;
 
 /// Bytes that a guest may ask for of random numbers at once.
 const RANDOM: u64 = 64 << 10;
@@ -131,16 +131,11 @@ impl World {
 
     /// Makes it the world of another call that the same isolate serves. What the guest has open stays open, and
     /// what it opens and is told from now on is that of the call.
-    pub(super) fn renew(&mut self, call: &Call, run: &Arc<Run>) {
+    pub(super) fn renew(&mut self, call: &Call) {
         #[cfg(feature = "wasi-nn")]
-        {
-            self.run = Arc::clone(run);
-            if let Some(models) = &mut self.models {
-                models.renew(Some(call.host.node()), run);
-            }
+        if let Some(models) = &mut self.models {
+            models.renew(Some(call.host.node()));
         }
-        #[cfg(not(feature = "wasi-nn"))]
-        let _ = run;
         self.output.renew();
         self.clock = GrantedClock::new(self.plan.grants.clock, Some(call));
         self.wasi = None;

@@ -16,7 +16,7 @@ use self::bindings::wasi::nn::{
     tensor::{self, TensorType},
 };
 use super::{Plan, Services};
-use crate::{escape::escape, wasm::live::Run};
+use crate::{escape::escape, wasm::run::Run};
 
 mod bindings {
     wasmtime::component::bindgen!({
@@ -80,8 +80,8 @@ impl Models {
     }
 
     /// For another call that the same isolate serves.
-    pub(super) fn renew(&mut self, node: Option<&Arc<Node>>, run: &Arc<Run>) {
-        (self.node, self.run) = (node.cloned(), Arc::clone(run));
+    pub(super) fn renew(&mut self, node: Option<&Arc<Node>>) {
+        self.node = node.cloned();
     }
 }
 
@@ -210,7 +210,7 @@ impl Models {
             .map_err(|error| Failure::new(ErrorCode::InvalidArgument, error.to_string()))?;
         let Some(host) = self.plan.services.inference.clone() else { return Err(Failure::of(&not_found(model))) };
         let inferred = host.run(model, activation).await.map_err(|error| Failure::of(&error))?;
-        self.run.meter.charge(inferred.usage.cpu);
+        self.run.charge(inferred.usage.cpu);
         let output = inferred.output;
         let failed = |problem: String| Failure::new(ErrorCode::RuntimeError, problem);
         let data = output.bytes().map_err(|error| failed(error.to_string()))?;

@@ -13,7 +13,7 @@ use tokio::sync::RwLock;
 use wasmtime_wasi::runtime::spawn_blocking;
 
 use super::count::{count, length_if_unlinked};
-use crate::{cpu::of_thread, wasm::live::Run};
+use crate::{cpu::of_thread, wasm::run::Run};
 
 /// Files in `Ledger::open` from which on those that were closed are forgotten.
 const OPEN: usize = 64;
@@ -124,7 +124,7 @@ impl Folder {
     ///
     /// # Errors
     /// [`io::ErrorKind::StorageFull`] where there is none.
-    pub(super) async fn take(self: &Arc<Self>, amount: Amount, run: Option<&Arc<Run>>) -> io::Result<Taken> {
+    pub(super) async fn take(self: &Arc<Self>, amount: Amount, run: &Run) -> io::Result<Taken> {
         if let Some(taken) = self.try_take(amount) {
             return Ok(taken);
         }
@@ -143,9 +143,7 @@ impl Folder {
             (folder.count(), Duration::from_nanos(of_thread() - before))
         })
         .await;
-        if let Some(run) = run {
-            run.meter.charge(cpu);
-        }
+        run.charge(cpu);
         counted?;
         self.try_take(amount).ok_or_else(full)
     }
@@ -206,27 +204,27 @@ mod tests {
     #[tokio::test]
     async fn room_that_was_taken_and_not_used_is_there_again() {
         let (_place, folder) = folder();
-        let first = folder.take(Amount::bytes(60), None).await.unwrap();
-        let full = folder.take(Amount::bytes(60), None).await.unwrap_err();
+        let first = folder.take(Amount::bytes(60), &Run::default()).await.unwrap();
+        let full = folder.take(Amount::bytes(60), &Run::default()).await.unwrap_err();
         assert_eq!(full.kind(), io::ErrorKind::StorageFull);
         assert!(folder.try_take(Amount::bytes(40)).is_some());
         drop(first);
-        assert!(folder.take(Amount::bytes(100), None).await.is_ok());
+        assert!(folder.take(Amount::bytes(100), &Run::default()).await.is_ok());
     }
 
     #[tokio::test]
     async fn room_that_was_used_is_there_again_when_the_file_is_gone_and_closed() {
         let (place, folder) = folder();
         let path = place.path().join("f");
-        drop(folder.take(Amount::bytes(80), None).await.unwrap());
+        drop(folder.take(Amount::bytes(80), &Run::default()).await.unwrap());
         fs::write(&path, [0; 80]).unwrap();
         let file = Arc::new(File::open(&path).unwrap());
         folder.opened(&file);
-        assert!(folder.take(Amount::bytes(30), None).await.is_err());
+        assert!(folder.take(Amount::bytes(30), &Run::default()).await.is_err());
         fs::remove_file(&path).unwrap();
-        assert!(folder.take(Amount::bytes(30), None).await.is_err(), "it is open");
+        assert!(folder.take(Amount::bytes(30), &Run::default()).await.is_err(), "it is open");
         drop(file);
-        assert!(folder.take(Amount::bytes(100), None).await.is_ok());
+        assert!(folder.take(Amount::bytes(100), &Run::default()).await.is_ok());
     }
 
     #[tokio::test]

@@ -33,7 +33,7 @@ use self::{
     writer::{Place, Writer},
 };
 use super::World;
-use crate::wasm::live::Run;
+use crate::wasm::run::Run;
 
 /// The folders that a function may write to, by where it sees them.
 #[derive(Debug)]
@@ -56,7 +56,7 @@ pub(in crate::wasm) struct Files<'a> {
     folders: &'a Folders,
     opened: &'a mut Opened,
     /// The call that the guest serves, which pays for what is counted.
-    run: Option<&'a Arc<Run>>,
+    run: &'a Arc<Run>,
 }
 
 /// Gives `wasi:filesystem` its files.
@@ -68,7 +68,7 @@ impl HasData for HasFiles {
 
 impl World {
     /// What `wasi:filesystem`'s host functions work on, on behalf of `run`.
-    pub(in crate::wasm) fn files<'a>(&'a mut self, run: Option<&'a Arc<Run>>) -> Files<'a> {
+    pub(in crate::wasm) fn files<'a>(&'a mut self, run: &'a Arc<Run>) -> Files<'a> {
         let Self { plan, wasi, call, clock, output, table, opened, .. } = self;
         let ctx = wasi.get_or_insert_with(|| plan.wasi(call.as_deref(), clock, output)).filesystem();
         Files { view: WasiFilesystemCtxView { ctx, table }, folders: &plan.folders, opened, run }
@@ -91,10 +91,10 @@ impl Files<'_> {
 
     /// Room for an entry in the folder of a handle.
     fn entry(&self, fd: &Resource<Descriptor>) -> impl Future<Output = FsResult<Option<Taken>>> + Send + use<> {
-        let (folder, run) = (self.folder(fd), self.run.cloned());
+        let (folder, run) = (self.folder(fd), Arc::clone(self.run));
         async move {
             match folder {
-                Some(folder) => folder.take(Amount::ENTRY, run.as_ref()).await.map(Some).map_err(refused),
+                Some(folder) => folder.take(Amount::ENTRY, &run).await.map(Some).map_err(refused),
                 None => Ok(None),
             }
         }
@@ -109,7 +109,7 @@ impl Files<'_> {
     }
 
     fn stream(&mut self, file: (Arc<Folder>, Arc<File>), place: Place) -> FsResult<Resource<DynOutputStream>> {
-        let writer: DynOutputStream = Box::new(Writer::new(file.0, file.1, self.run.cloned(), place));
+        let writer: DynOutputStream = Box::new(Writer::new(file.0, file.1, Arc::clone(self.run), place));
         Ok(self.view.table.push(writer)?)
     }
 }

@@ -9,7 +9,7 @@ use wasmtime_wasi::{
 };
 
 use super::folder::{Amount, Folder, Taken};
-use crate::wasm::live::Run;
+use crate::wasm::run::Run;
 
 /// Bytes that a guest may write to a stream at once.
 const WRITE: usize = 64 << 10;
@@ -73,7 +73,7 @@ fn append(file: &File, bytes: &[u8]) -> io::Result<()> {
 pub(super) async fn grow<R: Send + 'static>(
     folder: &Arc<Folder>,
     file: &Arc<File>,
-    run: Option<&Arc<Run>>,
+    run: &Run,
     growth: impl Fn(&File) -> io::Result<Amount> + Clone + Send + 'static,
     change: impl Fn(&File) -> io::Result<R> + Clone + Send + 'static,
 ) -> io::Result<R> {
@@ -102,7 +102,7 @@ pub(super) async fn grow<R: Send + 'static>(
 pub(super) async fn write(
     folder: &Arc<Folder>,
     file: &Arc<File>,
-    run: Option<&Arc<Run>>,
+    run: &Run,
     place: Place,
     bytes: Bytes,
 ) -> io::Result<()> {
@@ -112,12 +112,7 @@ pub(super) async fn write(
 }
 
 /// Makes a file `size` bytes long.
-pub(super) async fn resize(
-    folder: &Arc<Folder>,
-    file: &Arc<File>,
-    run: Option<&Arc<Run>>,
-    size: u64,
-) -> io::Result<()> {
+pub(super) async fn resize(folder: &Arc<Folder>, file: &Arc<File>, run: &Run, size: u64) -> io::Result<()> {
     let growth = move |file: &File| Ok(Amount::bytes(size.saturating_sub(file.metadata()?.len())));
     grow(folder, file, run, growth, move |file| file.set_len(size)).await
 }
@@ -127,7 +122,7 @@ pub(super) struct Writer {
     folder: Arc<Folder>,
     file: Arc<File>,
     /// The call that made it.
-    run: Option<Arc<Run>>,
+    run: Arc<Run>,
     place: Place,
     state: State,
 }
@@ -140,7 +135,7 @@ enum State {
 }
 
 impl Writer {
-    pub(super) const fn new(folder: Arc<Folder>, file: Arc<File>, run: Option<Arc<Run>>, place: Place) -> Self {
+    pub(super) const fn new(folder: Arc<Folder>, file: Arc<File>, run: Arc<Run>, place: Place) -> Self {
         Self { folder, file, run, place, state: State::Ready }
     }
 
@@ -165,9 +160,9 @@ impl OutputStream for Writer {
             return Err(StreamError::trap("the guest wrote more than it was permitted to"));
         }
         let (folder, file, run, place) =
-            (Arc::clone(&self.folder), Arc::clone(&self.file), self.run.clone(), self.place);
+            (Arc::clone(&self.folder), Arc::clone(&self.file), Arc::clone(&self.run), self.place);
         self.place = place.after(bytes.len());
-        let writing = async move { write(&folder, &file, run.as_ref(), place, bytes).await };
+        let writing = async move { write(&folder, &file, &run, place, bytes).await };
         self.state = State::Writing(spawn(writing));
         Ok(())
     }
