@@ -43,6 +43,7 @@ mod limits;
 mod live;
 mod pinned;
 mod precompiled;
+mod priority;
 mod profile;
 mod program;
 mod room;

@@ -15,6 +15,7 @@ use std::{
 
 use wasmtime::EngineWeak;
 
+use super::priority;
 use crate::{
     counter::monotonic,
     cpu::of_thread,
@@ -153,6 +154,7 @@ impl Shared {
     }
 
     fn run(&self, engine: &EngineWeak) {
+        priority::raise();
         let (mut idle, mut long) = (0, 0);
         let mut used = of_thread();
         while !self.stopped.load(SeqCst) {
