@@ -14,8 +14,8 @@ use std::{
 use async_trait::async_trait;
 
 use crate::{
-    Call, Callee, Function, FunctionName, Host, InvocationId, InvokeError, Isolate, IsolateFactory, Node, NodeId,
-    Outcome, Path, Payload, PrepareError, Prepared, Reply, Tier, Timestamp,
+    Begun, Call, Callee, Function, FunctionName, Host, InvocationId, InvokeError, Isolate, IsolateFactory, Node,
+    NodeId, Outcome, Path, Payload, PrepareError, Prepared, Reply, Tier, Timestamp,
 };
 
 /// Calls that run at the same time.
@@ -58,6 +58,7 @@ where
         accounts_for_the_cpu_time_it_reports,
         serves_calls_at_the_same_time,
         starts_every_isolate_afresh,
+        begins_what_an_isolate_would_do,
         survives_calls_that_are_given_up,
     );
 }
@@ -127,6 +128,29 @@ async fn starts_every_isolate_afresh(factory: &dyn IsolateFactory, samples: &Sam
     }
 }
 
+async fn begins_what_an_isolate_would_do(factory: &dyn IsolateFactory, samples: &Samples) {
+    let prepared = prepare(factory, &samples.echo).await;
+    for (size, paces) in [(0, true), (1, true), (64 << 10, true), (0, false), (64 << 10, false)] {
+        let (host, given) = (host_that(paces), vec![5; size]);
+        let call = call(&samples.echo, &host);
+        let reply = match begin(&*prepared, &call, given.clone()).await {
+            Begun::Done(reply) => reply,
+            Begun::Waits(reply) => reply.await,
+        };
+        let reply = reply.unwrap_or_else(|error| panic!("a sample succeeds: {error}"));
+        assert_eq!(reply.payload.bytes, given, "an echo of {size} bytes");
+        assert_eq!(call.meter.usage().cpu, reply.usage.cpu, "what a call reports is what its meter was told");
+        let is_paced = host.paced() == reply.usage.cpu || !paces;
+        assert!(is_paced, "what a call reports is what went through the host's pace");
+    }
+    for paces in [true, false, true, false] {
+        // It is dropped where it waits.
+        drop(begin(&*prepared, &call(&samples.echo, &host_that(paces)), vec![6; 64 << 10]).await);
+    }
+    let reply = invoke(&*prepared, &samples.echo, &host(), vec![2; 10]).await;
+    assert_eq!(reply.payload.bytes, [2; 10].as_slice(), "calls that were begun and dropped leave the function usable");
+}
+
 async fn survives_calls_that_are_given_up(factory: &dyn IsolateFactory, samples: &Samples) {
     let prepared = prepare(factory, &samples.echo).await;
     let host = host();
@@ -158,6 +182,11 @@ async fn invoke(prepared: &dyn Prepared, function: &Function, host: &Arc<Bench>,
     isolate.invoke(&call, Payload::new(input)).await.unwrap_or_else(|error| panic!("a sample succeeds: {error}"))
 }
 
+async fn begin<'a>(prepared: &'a dyn Prepared, call: &'a Call, input: Vec<u8>) -> Begun<'a> {
+    let mut input = Some(Payload::new(input));
+    poll_fn(|cx| Poll::Ready(prepared.begin(call, input.take().unwrap_or_default(), cx))).await
+}
+
 /// Waits for all of them.
 async fn all<T, F: Future<Output = T> + Unpin>(mut futures: Vec<F>) -> Vec<T> {
     let mut outputs: Vec<Option<T>> = futures.iter().map(|_| None).collect();
@@ -182,8 +211,13 @@ fn call(function: &Function, host: &Arc<Bench>) -> Call {
 }
 
 fn host() -> Arc<Bench> {
+    host_that(true)
+}
+
+/// A host that paces, or does not ask for it.
+fn host_that(paces: bool) -> Arc<Bench> {
     let id = NodeId::new("bench").expect("a name");
-    Arc::new(Bench { node: Arc::new(Node::new(id, Tier::Edge)), paced: AtomicU64::new(0) })
+    Arc::new(Bench { node: Arc::new(Node::new(id, Tier::Edge)), paced: AtomicU64::new(0), paces })
 }
 
 /// A host that isolates are tried on: a node without slowdown, neighbours or other functions.
@@ -192,6 +226,8 @@ struct Bench {
     node: Arc<Node>,
     /// In nanoseconds.
     paced: AtomicU64,
+    /// Whether it is asked to.
+    paces: bool,
 }
 
 impl Bench {
@@ -216,6 +252,10 @@ impl Host for Bench {
 
     fn path(&self, from: &NodeId, to: &NodeId) -> Option<Path> {
         (from == to).then_some(Path::HERE)
+    }
+
+    fn paces(&self) -> bool {
+        self.paces
     }
 
     async fn pace(&self, cpu: Duration) -> Duration {

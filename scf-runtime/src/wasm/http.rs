@@ -15,8 +15,8 @@ use wasmtime_wasi_http::{
 };
 
 use super::{
-    isolate::Made,
     live::{Guest, Task},
+    made::Made,
     program::Program,
 };
 use crate::{

@@ -41,6 +41,7 @@ mod isolate;
 mod lane;
 mod limits;
 mod live;
+mod made;
 mod pinned;
 mod precompiled;
 mod priority;

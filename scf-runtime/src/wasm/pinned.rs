@@ -4,8 +4,8 @@ use async_trait::async_trait;
 use scf_core::{Call, InvokeError, Isolate, LimitKind, Payload, Reply};
 
 use super::{
-    isolate::{Made, payload_of},
     live::{Live, Task},
+    made::{Made, payload_of},
 };
 use crate::spread::Shared;
 
