@@ -260,7 +260,7 @@ mod tests {
         let function = Arc::new(Function::native(name(), Name::new("f").unwrap()));
         let tenant = Tenant::new(function.tenant.clone());
         let account = Accounts::new(vec![tenant], 1).of(&function.tenant).unwrap();
-        let books = Arc::new(Books::new(&Arc::default(), &account));
+        let books = Books::new(&Arc::default(), &account);
         Arc::new(Route::new(function, Revision::new(number), books, account, Box::new([None])))
     }
 

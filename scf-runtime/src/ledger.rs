@@ -2,13 +2,14 @@
 
 use std::{
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
     time::Duration,
 };
 
 use scf_core::{ByteSize, InvokeError, Receipt, Spent, Usage};
+use smallvec::SmallVec;
 
 use crate::{
     bill::Bill,
@@ -25,8 +26,8 @@ const FEW: usize = 32;
 /// and add up when they are asked. Calls that another tenant pays for are booked in both ledgers.
 #[derive(Debug, Default)]
 pub(crate) struct Ledger {
-    /// Calls that are in no other book.
-    book: Book,
+    /// Calls that are in no other book; there as soon as there are any.
+    book: OnceLock<Box<Book>>,
     shelf: Mutex<Shelf>,
 }
 
@@ -37,7 +38,7 @@ type Book = Each<Page>;
 #[derive(Debug, Default)]
 struct Shelf {
     /// By the number of the tenant.
-    open: Vec<(u32, Arc<Book>)>,
+    open: SmallVec<[(u32, Arc<Book>); 1]>,
     /// What was in those that nobody writes to any more.
     closed: Option<Box<Sums>>,
     /// Books at which they are looked for.
@@ -76,7 +77,7 @@ pub(crate) struct Sums {
 impl Ledger {
     pub(crate) fn bill(&self) -> Bill {
         let mut sums = Sums::default();
-        sums.add_book(&self.book);
+        self.book.get().into_iter().for_each(|book| sums.add_book(book));
         let shelf = self.shelf();
         shelf.closed.iter().for_each(|closed| sums.add(closed));
         shelf.open.iter().for_each(|(_, book)| sums.add_book(book));
@@ -106,7 +107,7 @@ impl Shelf {
     fn put(&mut self, tenant: u32, book: Arc<Book>) {
         if self.open.len() >= self.sweep {
             let closed = self.closed.get_or_insert_default();
-            self.open.retain_mut(|(_, book)| match Arc::get_mut(book) {
+            self.open.retain(|(_, book)| match Arc::get_mut(book) {
                 Some(last) => {
                     closed.add_book(last);
                     false
@@ -139,8 +140,8 @@ impl Books {
         if payer.number == self.owner {
             return Pages(self.own.at(part, Page::default), None);
         }
-        let [function, payer] = [&self.function, &payer.ledger].map(|ledger| ledger.book.at(part, Page::default));
-        Pages(function, Some(payer))
+        let page = |ledger: &'a Ledger| ledger.book.get_or_init(Box::default).at(part, Page::default);
+        Pages(page(&self.function), Some(page(&payer.ledger)))
     }
 
     /// Books messages, on the node that sent the request.

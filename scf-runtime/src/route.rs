@@ -71,7 +71,7 @@ impl Found {
 pub(crate) struct Route {
     pub(crate) function: Arc<Function>,
     pub(crate) revision: Revision,
-    pub(crate) books: Arc<Books>,
+    pub(crate) books: Books,
     /// The account of the function's own tenant.
     pub(crate) account: Arc<Account>,
     /// By position of the node; none where its needs do not allow it.
@@ -93,7 +93,7 @@ impl Route {
     pub(crate) fn new(
         function: Arc<Function>,
         revision: Revision,
-        books: Arc<Books>,
+        books: Books,
         account: Arc<Account>,
         ready: Box<[Option<Arc<Ready>>]>,
     ) -> Self {

@@ -24,7 +24,7 @@ pub(crate) struct Ready {
     /// Its number in the queues.
     pub(super) key: u64,
     pub(super) prepared: Arc<dyn Prepared>,
-    pub(super) books: Arc<Books>,
+    pub(super) books: Books,
     /// What counts its calls, where somebody wants to know.
     #[cfg(feature = "metrics")]
     pub(crate) seen: Option<crate::observe::Seen>,
@@ -115,7 +115,7 @@ impl Controller {
         function: &Arc<Function>,
         revision: Revision,
         fitted: Fitted,
-        books: &Arc<Books>,
+        books: &Books,
     ) -> Arc<Ready> {
         let Fitted { prepared, devices } = fitted;
         let slots = function.limits.concurrency.max(1);
@@ -125,7 +125,7 @@ impl Controller {
             revision,
             key: self.keys.fetch_add(1, Relaxed),
             prepared,
-            books: Arc::clone(books),
+            books: books.clone(),
             #[cfg(feature = "metrics")]
             seen: self.observer.metrics.as_ref().map(|metrics| metrics.seen(function, revision, &self.node.id)),
             devices,

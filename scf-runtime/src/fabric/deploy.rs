@@ -114,7 +114,7 @@ impl Inner {
             self.near.forget(&name);
             (deployment.reserve(), Arc::clone(&deployment.ledger))
         };
-        let books = Arc::new(Books::new(&ledger, &account));
+        let books = Books::new(&ledger, &account);
         let mut ready: Vec<Option<Arc<Ready>>> = Vec::new();
         for (member, fitted) in self.members.iter().zip(fitted) {
             let here = fitted.map(|fitted| member.controller.ready(&function, revision, fitted, &books));
