@@ -22,12 +22,14 @@ use scf_core::Meter;
 use tokio::{runtime::Handle, sync::oneshot};
 use tracing::{Dispatch, Span, dispatcher};
 
-use super::priority;
 use crate::{
     cpu::CpuMeter,
     depth::{depth, inside},
 };
 
+/// How much less than the others' the priority of these threads is. A thread that wakes takes the core from them at
+/// once; while others want all of every core, a tenth of it is left for them.
+const NICE: i32 = 10;
 /// Longest that a call which is given up waits for its guest to leave: a turn, or a bulk operation of some megabytes.
 const LEAVE: Duration = Duration::from_millis(3);
 
@@ -179,7 +181,7 @@ impl Shared {
     }
 
     fn run(&self) {
-        priority::lower();
+        lower_priority();
         // The job that has just had a turn and wants another one. It queues up behind the others and wakes no thread
         // for that: this one is awake, and where nobody else waits the job goes on where it was.
         let mut again = None;
@@ -209,6 +211,20 @@ impl Shared {
             }
         }
         None
+    }
+}
+
+/// Makes this thread one that others are preferred to.
+fn lower_priority() {
+    #[cfg(target_os = "linux")]
+    {
+        use rustix::{process, thread};
+        // Linux has priorities of threads; what POSIX says of processes it does for the one thread that is named.
+        let this = thread::gettid();
+        let now = process::getpriority_process(Some(this)).unwrap_or(0);
+        if let Err(error) = process::setpriority_process(Some(this), (now + NICE).min(19)) {
+            tracing::warn!(%error, "guests that run long have the priority of all others");
+        }
     }
 }
 

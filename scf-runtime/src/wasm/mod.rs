@@ -44,7 +44,6 @@ mod live;
 mod made;
 mod pinned;
 mod precompiled;
-mod priority;
 mod profile;
 mod program;
 mod room;

@@ -15,7 +15,6 @@ use std::{
 
 use wasmtime::EngineWeak;
 
-use super::priority;
 use crate::{
     counter::monotonic,
     cpu::of_thread,
@@ -154,7 +153,6 @@ impl Shared {
     }
 
     fn run(&self, engine: &EngineWeak) {
-        priority::raise();
         let (mut idle, mut long) = (0, 0);
         let mut used = of_thread();
         while !self.stopped.load(SeqCst) {
