@@ -22,6 +22,7 @@ use scf_core::Meter;
 use tokio::{runtime::Handle, sync::oneshot};
 use tracing::{Dispatch, Span, dispatcher};
 
+use super::slice;
 use crate::{
     cpu::CpuMeter,
     depth::{depth, inside},
@@ -225,6 +226,7 @@ fn lower_priority() {
         if let Err(error) = process::setpriority_process(Some(this), (now + NICE).min(19)) {
             tracing::warn!(%error, "guests that run long have the priority of all others");
         }
+        slice::ask(slice::LONG);
     }
 }
 

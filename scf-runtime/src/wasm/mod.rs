@@ -55,6 +55,7 @@ mod shelf;
 #[cfg(feature = "wasm")]
 mod sign;
 mod signature;
+mod slice;
 #[cfg(feature = "snapshot")]
 mod snapshot;
 #[cfg(feature = "snapshot")]

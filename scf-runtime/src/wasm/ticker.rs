@@ -15,6 +15,7 @@ use std::{
 
 use wasmtime::EngineWeak;
 
+use super::slice;
 use crate::{
     counter::monotonic,
     cpu::of_thread,
@@ -28,15 +29,14 @@ pub(super) const TICK: Duration = Duration::from_millis(1);
 pub(super) const SLOW: Duration = Duration::from_millis(4);
 /// Ticks for which it stays with short ones after a guest ran long.
 const LONG: u32 = 50;
-/// Least time to a tick that a guest asks for: it runs so far beyond its budget at most, and however many ask, there are
-/// no more ticks than that.
+/// Least time to a tick that a guest asks for: however many ask, there are no more ticks than that.
 const GRAIN: Duration = Duration::from_micros(50);
 /// Ticks without any guest after which the thread sleeps: long enough that a stream of calls does not wake
 /// it once for each of them, which would take longer than the call.
 const LINGER: u32 = 25;
 
-/// Increments the engine's epoch every 4 ms while guests run, every millisecond once one of them runs
-/// long, and earlier where a guest comes to the end of its budget between two ticks.
+/// Increments the engine's epoch every 4 ms while guests run, earlier where a guest comes to the end of its budget
+/// before that, and every millisecond once one of them runs long.
 ///
 /// A thread of its own, since guests that never return may hold every thread of the executor; parked while
 /// nothing runs, stopped when the ticker is dropped.
@@ -98,7 +98,8 @@ impl Ticker {
         self.tick_within(TICK);
     }
 
-    /// A guest that runs is to see a tick when `time` has passed, or earlier.
+    /// A guest that runs is to see a tick when `time` has passed, or with the next one where that is less than [`TICK`]
+    /// away.
     pub(super) fn tick_within(&self, time: Duration) {
         if self.shared.bring_forward(time.max(GRAIN)) {
             self.wake();
@@ -135,10 +136,14 @@ impl Shared {
         self.running.iter().any(|running| running.load(SeqCst) > 0)
     }
 
-    /// Whether the next tick was later than in `time`; it is not any more.
+    /// Whether the next tick was later than in `time`, and than in [`TICK`]; it is in `time` now.
+    ///
+    /// Short ticks are left as they are. Whoever wakes the thread soon after it ran may wait for it: the system sees
+    /// that it has had its part, and looks again at its own next tick, which is up to 4 ms away.
     fn bring_forward(&self, time: Duration) -> bool {
-        let at = after(time);
-        self.next.fetch_min(at, SeqCst) > at
+        let (at, soon) = (after(time), after(TICK));
+        let put = |next| (next > at && next > soon).then_some(at);
+        self.next.fetch_update(SeqCst, SeqCst, put).is_ok()
     }
 
     /// Waits for the next tick.
@@ -153,6 +158,7 @@ impl Shared {
     }
 
     fn run(&self, engine: &EngineWeak) {
+        slice::ask(slice::SHORT);
         let (mut idle, mut long) = (0, 0);
         let mut used = of_thread();
         while !self.stopped.load(SeqCst) {
