@@ -14,6 +14,7 @@ use std::{
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures::future::BoxFuture;
 use scf_core::{
     Code, Envelope, Function, FunctionName, Handler, Health, InvokeError, NodeId, ObjectId, Resources, Revision,
     ScheduleError, Subject,
@@ -264,7 +265,9 @@ impl Inner {
     /// claim is lost is noted.
     pub(crate) async fn claim_abroad(&self, route: &Route, to: usize, version: u64) -> Claimed {
         let Some(peer) = self.peers.at(to) else { return Claimed::Unanswered };
-        let refused = match self.ask_claim(&peer.id, route, Order::Claim { version }).await {
+        // Boxed and not named: a build that knows no other processes has none of it.
+        let asked: BoxFuture<'_, _> = Box::pin(self.ask_claim(&peer.id, route, Order::Claim { version }));
+        let refused = match asked.await {
             Ok(Some(Answer::Claimed)) => {
                 route.note_abroad(to);
                 return Claimed::Won;

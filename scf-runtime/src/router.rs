@@ -151,7 +151,7 @@ impl Inner {
             let Some(to) = self.position(target) else {
                 return Err(InvokeError::Unreachable { function: invocation.function, node: target.clone() });
             };
-            let is_claimed = to < self.members.len() || route.is_abroad(to);
+            let is_claimed = self.is_member(to) || route.is_abroad(to);
             if !is_claimed {
                 self.claim_target(route, to, target).await?;
             }
@@ -311,7 +311,7 @@ impl Inner {
         patience: Duration,
     ) -> Result<Outcome, InvokeError> {
         let Trip { route, from, .. } = trip;
-        let Some(policy) = self.policy_for(route).filter(|_| to < self.members.len()) else {
+        let Some(policy) = self.policy_for(route).filter(|_| self.is_member(to)) else {
             return self.carry_to(trip, to, invocation, now, patience).await;
         };
         let input = invocation.payload.size();
@@ -368,7 +368,7 @@ impl Inner {
             let packed = within(&*self.clock, patience, attached.pack(route.function.limits.payload)).await;
             invocation.payload = packed.ok_or_else(late)??;
         }
-        let decided = match to < self.members.len() {
+        let decided = match self.is_member(to) {
             true => Decided::Revision(route.revision),
             false => Decided::Definition(route.definition(self.puller.is_some()).0),
         };
@@ -393,7 +393,7 @@ impl Inner {
         route.books.book_wire(account, on_wire);
         let mut outcome = wire::read_answer(answer, function).map_err(|error| match error {
             // A node that was started anew does not know what it was asked to keep: nothing ran there.
-            InvokeError::NotFound { function } if to >= self.members.len() && function == route.function.name => {
+            InvokeError::NotFound { function } if !self.is_member(to) && function == route.function.name => {
                 route.forget_at(to);
                 unreachable(&node)
             }

@@ -135,14 +135,10 @@ impl Controller {
         if function.reuse == Reuse::Pinned && !self.gate.is_open() {
             self.unpin_all(ready);
         }
-        if !matches!(result, Some(Ok(_))) {
+        // Not moved: it is large, and all that is in it goes to different places.
+        let Some(Ok(reply)) = &mut result else {
             tab.runs(admitted, &call.meter);
-        }
-        let reply = match &mut result {
-            // Not moved: it is large, and all that is in it goes to different places.
-            Some(Ok(reply)) => reply,
-            Some(Err(error)) => return Err(error.clone()),
-            None => return Err(too_late()),
+            return Err(result.and_then(Result::err).unwrap_or_else(too_late));
         };
         // What changes state was held to it before that was committed.
         if function.state == Statefulness::Stateless && reply.payload.size() > function.limits.payload {

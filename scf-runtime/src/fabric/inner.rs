@@ -23,7 +23,7 @@ use crate::{
     deployment::Deployment,
     hedge::HedgePolicy,
     member::Member,
-    peer::{Peers, with_paths},
+    peer::{self, Peers, with_paths},
     pull::Puller,
     queue::Dispatcher,
     route::Route,
@@ -102,6 +102,12 @@ impl Inner {
     /// Where a node stands, of this process or another.
     pub(crate) fn position(&self, node: &NodeId) -> Option<usize> {
         self.positions.get(node).copied().or_else(|| self.peers.position(node))
+    }
+
+    /// Whether the node at a position is one of this process. Told from the build where that knows no others, which
+    /// leaves out what is for them.
+    pub(crate) fn is_member(&self, position: usize) -> bool {
+        !peer::CAN_JOIN || position < self.members.len()
     }
 
     /// The node at a position.

@@ -55,7 +55,8 @@ pub(crate) struct Slots {
     pub(crate) waiting: AtomicU32,
     /// How long a call may wait for its turn, in nanoseconds, however patient it is.
     pub(crate) wait: AtomicU64,
-    pub(crate) held: Apart<Held>,
+    /// Beside the rest, whose lines of memory are read only.
+    pub(crate) held: Box<Apart<Held>>,
 }
 
 /// What every call changes.
@@ -76,7 +77,7 @@ impl Slots {
             limit: AtomicU32::new(limit),
             waiting: AtomicU32::new(0),
             wait: AtomicU64::new(u64::MAX),
-            held: Apart::default(),
+            held: Box::default(),
         }
     }
 
