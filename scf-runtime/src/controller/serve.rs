@@ -98,9 +98,13 @@ impl Controller {
             started = self.clock.now();
         }
         let left = deadline.since(started);
+        // The first call of a function that was dormant says when its isolate is there.
+        let is_begun = function.state == Statefulness::Stateless && ready.life.is_ready();
+        if !is_begun {
+            tab.runs(admitted, &call.meter);
+        }
         let mut result = match function.state {
-            // The first call of a function that was dormant says when its isolate is there.
-            Statefulness::Stateless if ready.life.is_ready() => {
+            Statefulness::Stateless if is_begun => {
                 let mut input = Some(input);
                 let begun = poll_fn(|cx| {
                     let input = input.take().unwrap_or_default();
@@ -114,14 +118,8 @@ impl Controller {
                     }
                 }
             }
-            Statefulness::Stateless => {
-                tab.runs(admitted, &call.meter);
-                within(&*self.clock, left, Box::pin(self.attempt(ready, &call, input))).await
-            }
-            _ => {
-                tab.runs(admitted, &call.meter);
-                within(&*self.clock, left, Box::pin(self.run_stateful(ready, &mut call, &input))).await
-            }
+            Statefulness::Stateless => within(&*self.clock, left, Box::pin(self.attempt(ready, &call, input))).await,
+            _ => within(&*self.clock, left, Box::pin(self.run_stateful(ready, &mut call, &input))).await,
         };
         drop(held);
         let finished = if has_just_ended(&call.meter) { self.clock.marked() } else { self.clock.now() };

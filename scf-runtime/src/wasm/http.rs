@@ -66,21 +66,21 @@ async fn exchange(made: &Made, part: usize, call: &Call, attachment: Attachment)
         None => return Err(trapped(program, "it was called without a request")),
     };
     let task = Task::Request(attachment);
-    let mut ended = match &call.state {
+    let mut live = match &call.state {
         #[cfg(feature = "services")]
         Some(session) => Box::pin(made.run_stateful(part, call, &**session, task)).await?,
         _ => made.run(part, call, task).await?,
     };
-    let (usage, reused, calls) = (ended.usage(), ended.reused(), ended.take_receipts());
+    let (usage, reused, calls) = (live.usage(), live.reused, live.take_receipts());
     settled(&progress).await;
     let written = end(program, &progress);
-    let may_keep = ended.refused().is_none() && matches!(written, Ok(true));
+    let may_keep = live.refused().is_none() && matches!(written, Ok(true));
     // Before the instance goes: what is cut off must not look complete.
-    let is_broken = written.is_err() || ended.has_failed();
+    let is_broken = written.is_err() || live.has_failed();
     if let Some(relay) = progress.relay() {
         relay.end(is_broken.then_some(BodyError::BrokenOff));
     }
-    let result = match (made.settle(ended, call, may_keep), written) {
+    let result = match (made.settle(live, call, may_keep), written) {
         // A body that was too long is why a guest fails that does not expect one.
         (_, Err(error @ InvokeError::Limit { .. })) | (Err(error), _) | (Ok(_), Err(error)) => Err(error),
         (Ok(_), Ok(_)) => Ok(()),

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use scf_core::{Begun, Call, InvokeError, LimitKind, Payload, Receipt, Reply, Timestamp, Usage};
+use scf_core::{Begun, Call, InvokeError, LimitKind, Payload, Reply, Timestamp};
 use wasmtime::PoolConcurrencyLimitError;
 
 use super::{
@@ -55,38 +55,6 @@ fn in_place<F>(make: impl FnOnce() -> F) -> Pin<Box<F>> {
     Box::into_pin(Box::write(place, make()))
 }
 
-/// A call that came to its end in its instance.
-pub(super) struct Ended {
-    live: Box<Live>,
-}
-
-impl Ended {
-    pub(super) fn usage(&self) -> Usage {
-        self.live.usage()
-    }
-
-    /// Whether its instance had served a call before.
-    pub(super) const fn reused(&self) -> bool {
-        self.live.reused
-    }
-
-    /// The limit of memory or tables that was met.
-    pub(super) fn refused(&self) -> Option<LimitKind> {
-        self.live.refused()
-    }
-
-    /// The bills of the calls that it made.
-    pub(super) fn take_receipts(&mut self) -> Vec<Receipt> {
-        self.live.take_receipts()
-    }
-
-    /// Whether the call ended early.
-    #[cfg(feature = "wasi-http")]
-    pub(super) const fn has_failed(&self) -> bool {
-        self.live.has_failed()
-    }
-}
-
 impl Made {
     /// What isolates of `program` share, with the instances of it that are kept.
     pub(super) fn new(program: Program, warm: Option<Arc<Warm>>) -> Self {
@@ -109,7 +77,7 @@ impl Made {
             Err(error) => return Begun::Done(Err(error)),
         };
         match work.as_mut().poll(cx) {
-            Poll::Ready(live) if !live.had_no_room() => Begun::Done(self.reply(Ended { live }, call)),
+            Poll::Ready(live) if !live.had_no_room() => Begun::Done(self.reply(live, call)),
             Poll::Ready(live) => Begun::Waits(Box::pin(async move {
                 let ended = self.end(part, call, live).await?;
                 self.reply(ended, call)
@@ -154,15 +122,15 @@ impl Made {
     }
 
     /// What a call came to, and its instance kept for others where it may be.
-    fn reply(&self, mut ended: Ended, call: &Call) -> Result<Reply, InvokeError> {
-        let (usage, refused, reused, calls) = (ended.usage(), ended.refused(), ended.reused(), ended.take_receipts());
-        let output = self.settle(ended, call, refused.is_none());
+    fn reply(&self, mut live: Box<Live>, call: &Call) -> Result<Reply, InvokeError> {
+        let (usage, refused, reused, calls) = (live.usage(), live.refused(), live.reused, live.take_receipts());
+        let output = self.settle(live, call, refused.is_none());
         let payload = payload_of(&self.program, output?, refused)?;
         Ok(Reply { reused, calls, ..Reply::new(payload, usage) })
     }
 
     /// Does `task` for `call` in an instance that was kept, if there is one, or a fresh one.
-    pub(super) async fn run(&self, part: usize, call: &Call, task: Task) -> Result<Ended, InvokeError> {
+    pub(super) async fn run(&self, part: usize, call: &Call, task: Task) -> Result<Box<Live>, InvokeError> {
         let live = self.work(self.instance(part, call, task)?, call).await;
         self.end(part, call, live).await
     }
@@ -182,7 +150,7 @@ impl Made {
     }
 
     /// Has what `live` was to do done in another instance for as long as there is no room, and one can be had.
-    async fn end(&self, part: usize, call: &Call, mut live: Box<Live>) -> Result<Ended, InvokeError> {
+    async fn end(&self, part: usize, call: &Call, mut live: Box<Live>) -> Result<Box<Live>, InvokeError> {
         while live.had_no_room() {
             // One of its own may have become idle meanwhile.
             let is_kept = self.warm.as_ref().is_some_and(|warm| warm.idle() > 0);
@@ -192,7 +160,7 @@ impl Made {
             let task = live.take_task();
             live = self.work(self.instance(part, call, task)?, call).await;
         }
-        Ok(Ended { live })
+        Ok(live)
     }
 
     /// As [`Made::run`], for a call of which the guest reaches the state.
@@ -203,7 +171,7 @@ impl Made {
         call: &Call,
         session: &dyn scf_core::StateSession,
         task: Task,
-    ) -> Result<Ended, InvokeError> {
+    ) -> Result<Box<Live>, InvokeError> {
         let (mut desk, guests) = super::world::Desk::open(call);
         let run = std::pin::pin!(self.run(part, &guests, task));
         let (ended, failed) = desk.answer(session, run).await;
@@ -248,8 +216,7 @@ impl Made {
     }
 
     /// Keeps the instance of a call that went well, if it may be kept, and says what came of the call.
-    pub(super) fn settle(&self, ended: Ended, call: &Call, may_keep: bool) -> Result<Output, InvokeError> {
-        let Ended { mut live } = ended;
+    pub(super) fn settle(&self, mut live: Box<Live>, call: &Call, may_keep: bool) -> Result<Output, InvokeError> {
         call.meter.saw_memory(live.guest().ledger.memory());
         match live.take_output() {
             Ok(output) => {
