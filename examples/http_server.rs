@@ -11,7 +11,7 @@ use scf::{
     core::{ByteSize, Function, FunctionName, Limits, Reuse},
     runtime::{Profile, WasmFactory, http::Ingress},
 };
-use tokio::{net::TcpListener, signal, time::sleep};
+use tokio::{net::TcpListener, time::sleep};
 
 const HELLO: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/guests/components/http-hello.wasm");
 /// Memory of an instance that has an engine in it.
@@ -39,12 +39,13 @@ async fn main() -> Result<(), Box<dyn Error>> {
     }
     let fabric = fabric.build()?;
     let site = FunctionName::new("site")?;
-    let function = Function::component(site.clone(), std::fs::read(component)?, "wasi:http/incoming-handler");
+    let code = std::fs::read(&component).map_err(|error| format!("{}: {error}", component.display()))?;
+    let function = Function::component(site.clone(), code, "wasi:http/incoming-handler");
     fabric.deploy(function.limits(limits).reuse(reuse)).await?;
 
     let ingress = Ingress::builder(fabric).route("/", site);
     let ingress = if is_timed { ingress.server_timing() } else { ingress }.build()?;
-    let listener = TcpListener::bind(address).await?;
+    let listener = TcpListener::bind(&address).await.map_err(|error| format!("{address}: {error}"))?;
     println!("http://{}/", listener.local_addr()?);
     let late = async {
         told_to_stop().await;
@@ -57,9 +58,24 @@ async fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
+/// By Ctrl-C or, as containers and services are, by SIGTERM.
+#[cfg(unix)]
 async fn told_to_stop() {
-    if signal::ctrl_c().await.is_err() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (Ok(mut interrupt), Ok(mut terminate)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
+    else {
         // Without a signal to wait for it serves until it is killed.
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+}
+
+#[cfg(not(unix))]
+async fn told_to_stop() {
+    if tokio::signal::ctrl_c().await.is_err() {
         std::future::pending().await
     }
 }
