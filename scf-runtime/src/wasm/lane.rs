@@ -30,6 +30,7 @@ use crate::{
 
 /// How much less than the others' the priority of these threads is. A thread that wakes takes the core from them at
 /// once; while others want all of every core, a tenth of it is left for them.
+#[cfg(target_os = "linux")]
 const NICE: i32 = 10;
 /// Longest that a call which is given up waits for its guest to leave: a turn, or a bulk operation of some megabytes.
 const LEAVE: Duration = Duration::from_millis(3);
@@ -226,8 +227,8 @@ fn lower_priority() {
         if let Err(error) = process::setpriority_process(Some(this), (now + NICE).min(19)) {
             tracing::warn!(%error, "guests that run long have the priority of all others");
         }
-        slice::ask(slice::LONG);
     }
+    slice::ask(slice::LONG);
 }
 
 impl Job {

@@ -227,6 +227,14 @@ mod tests {
     }
 
     #[test]
+    fn a_tick_that_is_near_is_left_where_it_is() {
+        let shared = resting(TICK);
+        let next = shared.next.load(SeqCst);
+        assert!(!shared.bring_forward(GRAIN));
+        assert_eq!(shared.next.load(SeqCst), next);
+    }
+
+    #[test]
     fn who_rests_until_a_late_tick_is_woken_for_an_earlier_one() {
         let shared = resting(HOUR);
         let rests = thread::spawn({

@@ -55,7 +55,7 @@ pub(crate) struct Slots {
     pub(crate) waiting: AtomicU32,
     /// How long a call may wait for its turn, in nanoseconds, however patient it is.
     pub(crate) wait: AtomicU64,
-    /// Beside the rest, whose lines of memory are read only.
+    /// In a box of its own: most calls only read the rest, and a whole revision aligned like this would be half empty.
     pub(crate) held: Box<Apart<Held>>,
 }
 
